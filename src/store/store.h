@@ -1,0 +1,86 @@
+// The store's contract: where bytes live. Objects are written once, whole or not at all, and never changed.
+//
+// Every implementation passes the contract suite (store/contract.h). What a caller may rely on:
+//   - put_if_absent and ObjectWriter::commit are atomic: of several at one name exactly one wins (kExists for
+//     the others), and a reader sees all the bytes or kNotFound.
+//   - what a call confirmed is durable, and seen by every later get, head and list.
+//   - kUnknown means: it may have happened, or may yet. Retry with the same bytes, or look.
+//   - list yields names in byte order; a page is complete: a name between two listed names was absent.
+// Methods may be called from several threads; an ObjectWriter or ObjectReader belongs to one at a time
+// (ObjectReader::read may be called from several).
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/world.h"
+
+namespace kuramori {
+
+struct ObjectInfo {
+  std::string name;
+  uint64_t size = 0;              // bytes
+  std::optional<Time> stored_at;  // by the store's clock, where it has one
+};
+
+struct ListPage {
+  std::vector<ObjectInfo> objects;  // in byte order of their names
+  bool more = false;                // ask again with `after` = the last name
+};
+
+// A large object on its way. It exists only once commit() has returned; destroyed before, it leaves nothing.
+class ObjectWriter {
+ public:
+  virtual ~ObjectWriter() = default;
+  virtual Result<void> append(ByteView bytes) = 0;
+  virtual Result<void> commit() = 0;  // kExists if the name is taken
+};
+
+class ObjectReader {
+ public:
+  virtual ~ObjectReader() = default;
+  virtual uint64_t size() const = 0;
+  // Fills all of `out` from `offset`; a shorter object is kDamaged, never a short read.
+  virtual Result<void> read(uint64_t offset, MutableByteView out) = 0;
+};
+
+constexpr size_t kListPageMax = 1000;  // names a page
+
+class Store {
+ public:
+  virtual ~Store() = default;
+  virtual std::string location() const = 0;  // for messages: "/srv/vault", "s3://bucket/prefix"
+  virtual Result<void> put_if_absent(std::string_view name, ByteView bytes) = 0;
+  virtual Result<std::unique_ptr<ObjectWriter>> create(std::string_view name) = 0;
+  virtual Result<std::unique_ptr<ObjectReader>> open(std::string_view name) = 0;
+  virtual Result<Bytes> get(std::string_view name) = 0;  // whole; for small objects
+  virtual Result<ObjectInfo> head(std::string_view name) = 0;
+  // Names that start with `prefix` and sort after `after`, at most `limit` (≤ kListPageMax).
+  virtual Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) = 0;
+  // Idempotent: removing what is not there succeeds. kDenied: it is retained.
+  virtual Result<void> remove(std::string_view name) = 0;
+};
+
+// Calls `visit(const ObjectInfo&) -> Result<void>` for every object under `prefix`, a page at a time.
+template <class Visit>
+Result<void> for_each_object(Store& store, std::string_view prefix, Visit&& visit) {
+  std::string after;
+  for (;;) {
+    TRY_ASSIGN(ListPage page, store.list(prefix, after, kListPageMax));
+    for (const ObjectInfo& object : page.objects) TRY(visit(object));
+    if (!page.more) return {};
+    if (page.objects.empty()) return fail(ErrorKind::kFailed, "the store announced more names and listed none");
+    after = page.objects.back().name;
+  }
+}
+
+// Rules for names: 1–512 bytes of [A-Za-z0-9._=@-] and '/', no empty, "." or ".." part, no part that starts
+// with '.'; kept by every store, so that a vault can move between them.
+Result<void> check_object_name(std::string_view name);
+
+}  // namespace kuramori
