@@ -1,0 +1,38 @@
+// Authenticated encryption: AES-256-GCM for frames (OpenSSL), XChaCha20-Poly1305 for records and wrapped
+// keys (libsodium). What each binds, and why its nonces cannot repeat: docs/vault-format.md.
+#pragma once
+#include <memory>
+
+#include "base/bytes.h"
+#include "crypto/secret.h"
+
+namespace kuramori {
+
+constexpr size_t kGcmTagBytes = 16;
+
+// AES-256-GCM under one pack's key. The nonce is the frame's ordinal, so one ordinal must never be sealed
+// twice: the caller abandons the pack rather than seal again. Not for use by two threads at once.
+class FrameCipher {
+ public:
+  explicit FrameCipher(const Secret& key);
+  ~FrameCipher();
+  FrameCipher(FrameCipher&&) noexcept;
+
+  // Appends ciphertext and tag (plain.size() + kGcmTagBytes) to `out`.
+  void seal(uint32_t ordinal, ByteView additional, ByteView plain, Bytes& out);
+  // Writes the plain bytes to `out`, which must have sealed.size() - kGcmTagBytes. False: not authentic.
+  bool open(uint32_t ordinal, ByteView additional, ByteView sealed, MutableByteView out);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+constexpr size_t kXNonceBytes = 24;
+constexpr size_t kXTagBytes = 16;
+
+// XChaCha20-Poly1305 with a random nonce: nonce ‖ ciphertext ‖ tag.
+Bytes xseal(const Secret& key, ByteView additional, ByteView plain, Random& random);
+Result<Bytes> xopen(const Secret& key, ByteView additional, ByteView sealed);
+
+}  // namespace kuramori

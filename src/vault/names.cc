@@ -1,0 +1,165 @@
+#include "vault/names.h"
+
+#include <fmt/core.h>
+
+#include <charconv>
+
+namespace kuramori::names {
+namespace {
+
+std::string numbered(std::string_view prefix, uint64_t n, std::string_view leaf) {
+  return fmt::format("{}{:010}/{}", prefix, n, leaf);
+}
+
+constexpr std::string_view kWalKinds[] = {"seg", "part", "history", "partial", "label"};
+
+std::optional<uint64_t> parse_hex(std::string_view text, size_t digits) {
+  if (text.size() != digits) return {};
+  uint64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
+  if (error != std::errc() || end != text.data() + text.size()) return {};
+  return value;
+}
+
+// Splits off what stands before `separator`; nothing when it is not there.
+std::optional<std::string_view> take_until(std::string_view& text, char separator) {
+  size_t at = text.find(separator);
+  if (at == std::string_view::npos) return {};
+  std::string_view head = text.substr(0, at);
+  text.remove_prefix(at + 1);
+  return head;
+}
+
+template <class IdType>
+std::optional<IdType> id_of(std::string_view hex) {
+  auto id = IdType::from_hex(hex);
+  if (!id || id->hex() != hex) return {};  // upper case would be a second name for the same thing
+  return *id;
+}
+
+}  // namespace
+
+std::string session(const SessionId& sid) {
+  return fmt::format("{}{}", kSessions, sid.hex());
+}
+std::string commit(const ResourceId& resource, const SnapshotId& snapshot, const SessionId& sid) {
+  return fmt::format("{}{}/{}.{}", kCommits, resource.hex(), snapshot.hex(), sid.hex());
+}
+std::string pack(const SessionId& sid, uint32_t n) {
+  return fmt::format("{}{:02x}/{}-{}", kPacks, (sid.raw[15] + n) & 0xff, sid.hex(), n);
+}
+std::string map(const SessionId& sid, uint32_t n) {
+  return fmt::format("{}{:02x}/{}-{}", kMaps, (sid.raw[15] + n) & 0xff, sid.hex(), n);
+}
+std::string live(const SessionId& sid) {
+  return fmt::format("{}{:02x}/{}-0", kLive, sid.raw[15], sid.hex());
+}
+std::string gc_plan(uint64_t n) {
+  return numbered(kGc, n, "plan");
+}
+std::string gc_sweep(uint64_t n) {
+  return numbered(kGc, n, "sweep");
+}
+std::string prune_intent(uint64_t n) {
+  return numbered(kPrune, n, "intent");
+}
+std::string prune_final(uint64_t n) {
+  return numbered(kPrune, n, "final");
+}
+std::string hold(const SnapshotId& snapshot, std::string_view hold_id) {
+  return fmt::format("{}{}/{}", kHolds, snapshot.hex(), hold_id);
+}
+std::string hold_release(const SnapshotId& snapshot, std::string_view hold_id) {
+  return fmt::format("{}{}/{}.released", kHolds, snapshot.hex(), hold_id);
+}
+std::string retain(const SnapshotId& snapshot, uint64_t n) {
+  return fmt::format("{}{}/{:010}", kRetain, snapshot.hex(), n);
+}
+std::string proof(const SnapshotId& snapshot, std::string_view proof_id) {
+  return fmt::format("{}{}/{}", kProofs, snapshot.hex(), proof_id);
+}
+std::string resource(const ResourceId& id) {
+  return fmt::format("{}{}", kResources, id.hex());
+}
+std::string disowned(std::string_view commit_digest_hex) {
+  return fmt::format("{}{}", kDisowned, commit_digest_hex);
+}
+
+std::optional<CommitName> parse_commit(std::string_view name) {
+  if (!name.starts_with(kCommits)) return {};
+  name.remove_prefix(kCommits.size());
+  auto resource_hex = take_until(name, '/');
+  if (!resource_hex) return {};
+  auto snapshot_hex = take_until(name, '.');
+  if (!snapshot_hex) return {};
+  auto resource_id = id_of<ResourceId>(*resource_hex);
+  auto snapshot_id = id_of<SnapshotId>(*snapshot_hex);
+  auto session_id = id_of<SessionId>(name);
+  if (!resource_id || !snapshot_id || !session_id) return {};
+  return CommitName{*resource_id, *snapshot_id, *session_id};
+}
+
+std::optional<SessionId> parse_session(std::string_view name) {
+  if (!name.starts_with(kSessions)) return {};
+  return id_of<SessionId>(name.substr(kSessions.size()));
+}
+
+std::optional<SessionId> owner_of(std::string_view name) {
+  if (!name.starts_with(kPacks) && !name.starts_with(kMaps) && !name.starts_with(kLive)) return {};
+  name.remove_prefix(name.find('/') + 1);
+  if (!take_until(name, '/')) return {};
+  auto sid = take_until(name, '-');
+  if (!sid) return {};
+  return id_of<SessionId>(*sid);
+}
+
+std::optional<uint64_t> parse_number(std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) return {};
+  name.remove_prefix(prefix.size());
+  auto digits = take_until(name, '/');
+  if (!digits || digits->size() != 10) return {};
+  uint64_t n = 0;
+  auto [end, error] = std::from_chars(digits->data(), digits->data() + digits->size(), n, 10);
+  if (error != std::errc() || end != digits->data() + digits->size()) return {};
+  return n;
+}
+
+std::string wal_prefix(const ResourceId& resource) {
+  return fmt::format("{}{}/", kWal, resource.hex());
+}
+std::string wal_prefix(const ResourceId& resource, uint32_t timeline) {
+  return fmt::format("{}{}/{:08x}/", kWal, resource.hex(), timeline);
+}
+
+std::string wal(const WalName& name) {
+  return fmt::format("{}{:016x}-{:016x}.{}.{}", wal_prefix(name.resource, name.timeline), name.from, name.to,
+                     kWalKinds[static_cast<size_t>(name.kind)], name.digest);
+}
+
+std::optional<WalName> parse_wal(std::string_view name) {
+  if (!name.starts_with(kWal)) return {};
+  name.remove_prefix(kWal.size());
+  auto resource_hex = take_until(name, '/');
+  if (!resource_hex) return {};
+  auto timeline_hex = take_until(name, '/');
+  if (!timeline_hex) return {};
+  auto from_hex_text = take_until(name, '-');
+  if (!from_hex_text) return {};
+  auto to_hex_text = take_until(name, '.');
+  if (!to_hex_text) return {};
+  auto kind_text = take_until(name, '.');
+  if (!kind_text) return {};
+  auto resource_id = id_of<ResourceId>(*resource_hex);
+  auto timeline = parse_hex(*timeline_hex, 8);
+  auto from = parse_hex(*from_hex_text, 16), to = parse_hex(*to_hex_text, 16);
+  if (!resource_id || !timeline || !from || !to || !parse_hex(name, 16)) return {};
+  for (size_t kind = 0; kind < std::size(kWalKinds); ++kind) {
+    if (*kind_text == kWalKinds[kind]) {
+      return WalName{*resource_id, static_cast<uint32_t>(*timeline), *from,
+                     *to,          static_cast<WalKind>(kind),       std::string(name)};
+    }
+  }
+  return {};
+}
+
+}  // namespace kuramori::names

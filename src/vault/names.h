@@ -1,0 +1,77 @@
+// Where things stand in a vault. The only place that builds or takes apart an object's name.
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/id.h"
+
+namespace kuramori::names {
+
+constexpr std::string_view kVault = "vault";  // three copies: vault, vault.2, vault.3 (V12)
+constexpr std::string_view kSessions = "sessions/";
+constexpr std::string_view kCommits = "commits/";
+constexpr std::string_view kPacks = "packs/";
+constexpr std::string_view kMaps = "maps/";
+constexpr std::string_view kLive = "live/";
+constexpr std::string_view kWal = "wal/";
+constexpr std::string_view kGc = "gc/";
+constexpr std::string_view kPrune = "prune/";
+constexpr std::string_view kHolds = "holds/";
+constexpr std::string_view kRetain = "retain/";
+constexpr std::string_view kProofs = "proofs/";
+constexpr std::string_view kResources = "resources/";
+constexpr std::string_view kSigners = "signers/";
+constexpr std::string_view kDisowned = "disowned/";
+
+// sessions/<sid>
+std::string session(const SessionId& sid);
+// commits/<resource>/<snapshot>.<sid>: COMMIT or FENCED, decided once, occupied for ever
+std::string commit(const ResourceId& resource, const SnapshotId& snapshot, const SessionId& sid);
+// packs/<xx>/<sid>-<n>: <xx> spreads a session's packs over 256 folders, so that none grows past 4,096 names
+std::string pack(const SessionId& sid, uint32_t n);
+std::string map(const SessionId& sid, uint32_t n);
+std::string live(const SessionId& sid);
+// gc/<n>/plan, gc/<n>/sweep, prune/<n>/intent, prune/<n>/final; <n> has ten digits, so that names sort by
+// number
+std::string gc_plan(uint64_t n);
+std::string gc_sweep(uint64_t n);
+std::string prune_intent(uint64_t n);
+std::string prune_final(uint64_t n);
+std::string hold(const SnapshotId& snapshot, std::string_view hold_id);
+std::string hold_release(const SnapshotId& snapshot, std::string_view hold_id);
+std::string retain(const SnapshotId& snapshot, uint64_t n);
+std::string proof(const SnapshotId& snapshot, std::string_view proof_id);
+std::string resource(const ResourceId& id);
+std::string disowned(std::string_view commit_digest_hex);
+
+struct CommitName {
+  ResourceId resource;
+  SnapshotId snapshot;
+  SessionId session;
+};
+std::optional<CommitName> parse_commit(std::string_view name);
+std::optional<SessionId> parse_session(std::string_view name);
+// The session that put a pack, map or live object ("packs/3f/<sid>-17" → sid); nothing for other names.
+std::optional<SessionId> owner_of(std::string_view name);
+// "gc/0000000007/plan" → 7
+std::optional<uint64_t> parse_number(std::string_view name, std::string_view prefix);
+
+// One durable stretch of WAL or a small file of the archive:
+//   wal/<resource>/<timeline, 8 hex>/<from, 16 hex>-<to, 16 hex>.<kind>.<digest, 16 hex>
+// Names sort by timeline and LSN, so that gaps are visible from a listing alone. The digest is keyed over the
+// plain bytes: two contents are two objects, never one overwritten.
+enum class WalKind { kSegment, kPart, kHistory, kPartial, kLabel };
+struct WalName {
+  ResourceId resource;
+  uint32_t timeline = 0;
+  uint64_t from = 0, to = 0;  // LSN range; for kHistory both 0, for kLabel the LSN of the label
+  WalKind kind = WalKind::kSegment;
+  std::string digest;  // 16 hex digits
+};
+std::string wal(const WalName& name);
+std::optional<WalName> parse_wal(std::string_view name);
+std::string wal_prefix(const ResourceId& resource);
+std::string wal_prefix(const ResourceId& resource, uint32_t timeline);
+
+}  // namespace kuramori::names

@@ -1,0 +1,702 @@
+// The field numbers below are the format. Numbers are never reused; a new field gets a new one.
+#include "vault/records.h"
+
+#include <fmt/core.h>
+
+#include <protozero/pbf_reader.hpp>
+#include <protozero/pbf_writer.hpp>
+
+namespace kuramori {
+namespace {
+
+using Writer = protozero::pbf_writer;
+using Reader = protozero::pbf_reader;
+
+template <class Fill>
+Bytes message(Fill&& fill) {
+  std::string text;
+  Writer writer(text);
+  fill(writer);
+  return to_bytes(as_bytes(text));
+}
+
+void put(Writer& to, uint32_t field, std::string_view text) {
+  if (!text.empty()) to.add_bytes(field, text.data(), text.size());
+}
+void put(Writer& to, uint32_t field, ByteView bytes) {
+  put(to, field, as_text(bytes));
+}
+template <size_t N, class Tag>
+void put(Writer& to, uint32_t field, const Id<N, Tag>& id) {
+  put(to, field, id.view());
+}
+void put(Writer& to, uint32_t field, uint64_t value) {
+  if (value != 0) to.add_uint64(field, value);
+}
+void put(Writer& to, uint32_t field, uint32_t value) {
+  put(to, field, static_cast<uint64_t>(value));
+}
+void put(Writer& to, uint32_t field, bool value) {
+  put(to, field, static_cast<uint64_t>(value));
+}
+void put(Writer& to, uint32_t field, int64_t value) {
+  if (value != 0) to.add_sint64(field, value);
+}
+void put(Writer& to, uint32_t field, double value) {
+  if (value != 0) to.add_double(field, value);
+}
+void put(Writer& to, uint32_t field, const std::vector<std::string>& texts) {
+  for (const std::string& text : texts) to.add_bytes(field, text.data(), text.size());
+}
+void put(Writer& to, uint32_t field, const std::map<std::string, std::string>& pairs) {
+  for (const auto& [key, value] : pairs) {
+    put(to, field, message([&](Writer& pair) {
+          put(pair, 1, key);
+          put(pair, 2, value);
+        }));
+  }
+}
+void put(Writer& to, uint32_t field, const ObjectRef& ref) {
+  put(to, field, message([&](Writer& w) {
+        put(w, 1, ref.name);
+        put(w, 2, ref.size);
+        put(w, 3, ref.digest);
+      }));
+}
+
+void take(Reader& from, std::string& text) {
+  text = from.get_string();
+}
+template <size_t N, class Tag>
+void take(Reader& from, Id<N, Tag>& id) {
+  auto view = from.get_view();
+  if (view.size() != N) throw protozero::invalid_length_exception();
+  std::memcpy(id.raw.data(), view.data(), N);
+}
+void take(Reader& from, uint64_t& value) {
+  value = from.get_uint64();
+}
+void take(Reader& from, uint32_t& value) {
+  uint64_t wide = from.get_uint64();
+  if (wide > UINT32_MAX) throw protozero::varint_too_long_exception();
+  value = static_cast<uint32_t>(wide);
+}
+void take(Reader& from, bool& value) {
+  value = from.get_uint64() != 0;
+}
+void take(Reader& from, int64_t& value) {
+  value = from.get_sint64();
+}
+void take(Reader& from, double& value) {
+  value = from.get_double();
+}
+void take(Reader& from, std::vector<std::string>& texts) {
+  texts.push_back(from.get_string());
+}
+void take(Reader& from, std::map<std::string, std::string>& pairs) {
+  Reader pair = from.get_message();
+  std::string key, value;
+  while (pair.next()) {
+    switch (pair.tag()) {
+      case 1:
+        take(pair, key);
+        break;
+      case 2:
+        take(pair, value);
+        break;
+      default:
+        pair.skip();
+    }
+  }
+  pairs[key] = value;
+}
+void take(Reader& from, ObjectRef& ref) {
+  Reader r = from.get_message();
+  while (r.next()) {
+    switch (r.tag()) {
+      case 1:
+        take(r, ref.name);
+        break;
+      case 2:
+        take(r, ref.size);
+        break;
+      case 3:
+        take(r, ref.digest);
+        break;
+      default:
+        r.skip();
+    }
+  }
+}
+void take(Reader& from, std::vector<ObjectRef>& refs) {
+  take(from, refs.emplace_back());
+}
+
+// Runs `field(reader)` for every field of a message; the library's exceptions end here.
+template <class Record, class Field>
+Result<Record> read_message(ByteView body, Field&& field) {
+  Record record;
+  try {
+    Reader reader(reinterpret_cast<const char*>(body.data()), body.size());
+    while (reader.next()) field(reader, record);
+  } catch (const std::exception& error) {
+    return fail(ErrorKind::kDamaged, fmt::format("a record's fields cannot be read: {}", error.what()));
+  }
+  return record;
+}
+
+}  // namespace
+
+Bytes encode(const ResourceRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.id);
+    put(w, 2, r.name);
+    put(w, 3, r.kind);
+    put(w, 4, r.system);
+  });
+}
+template <>
+Result<ResourceRecord> decode(ByteView body) {
+  return read_message<ResourceRecord>(body, [](Reader& f, ResourceRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.id);
+        break;
+      case 2:
+        take(f, r.name);
+        break;
+      case 3:
+        take(f, r.kind);
+        break;
+      case 4:
+        take(f, r.system);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const SessionRecord& s) {
+  return message([&](Writer& w) {
+    put(w, 1, static_cast<uint64_t>(s.kind));
+    put(w, 2, s.closed);
+    put(w, 3, s.commit_key);
+    put(w, 4, s.parents);
+    put(w, 5, s.foreign);
+    put(w, 6, s.resource);
+    put(w, 7, s.wal_timeline);
+    put(w, 8, s.wal_floor);
+    put(w, 9, s.started_ns);
+    put(w, 10, s.host);
+  });
+}
+template <>
+Result<SessionRecord> decode(ByteView body) {
+  return read_message<SessionRecord>(body, [](Reader& f, SessionRecord& s) {
+    switch (f.tag()) {
+      case 1:
+        s.kind = static_cast<SessionKind>(f.get_uint64());
+        break;
+      case 2:
+        take(f, s.closed);
+        break;
+      case 3:
+        take(f, s.commit_key);
+        break;
+      case 4:
+        take(f, s.parents);
+        break;
+      case 5:
+        take(f, s.foreign);
+        break;
+      case 6:
+        take(f, s.resource);
+        break;
+      case 7:
+        take(f, s.wal_timeline);
+        break;
+      case 8:
+        take(f, s.wal_floor);
+        break;
+      case 9:
+        take(f, s.started_ns);
+        break;
+      case 10:
+        take(f, s.host);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const LiveRecord& live) {
+  return message([&](Writer& w) {
+    for (const LivePack& pack : live.packs) {
+      put(w, 1, message([&](Writer& p) {
+            put(p, 1, pack.name);
+            put(p, 2, pack.size);
+            put(p, 3, pack.trailer_bytes);
+            put(p, 4, pack.trailer_digest);
+            // Ranges as gap and length, alternating: small numbers for the usual long runs.
+            std::vector<uint32_t> deltas;
+            uint32_t at = 0;
+            for (const FrameRange& range : pack.frames) {
+              deltas.push_back(range.first - at);
+              deltas.push_back(range.count);
+              at = range.first + range.count;
+            }
+            p.add_packed_uint32(5, deltas.begin(), deltas.end());
+          }));
+    }
+    for (const ObjectRef& ref : live.maps) put(w, 2, ref);
+  });
+}
+template <>
+Result<LiveRecord> decode(ByteView body) {
+  return read_message<LiveRecord>(body, [](Reader& f, LiveRecord& live) {
+    switch (f.tag()) {
+      case 1: {
+        LivePack& pack = live.packs.emplace_back();
+        Reader p = f.get_message();
+        while (p.next()) {
+          switch (p.tag()) {
+            case 1:
+              take(p, pack.name);
+              break;
+            case 2:
+              take(p, pack.size);
+              break;
+            case 3:
+              take(p, pack.trailer_bytes);
+              break;
+            case 4:
+              take(p, pack.trailer_digest);
+              break;
+            case 5: {
+              uint64_t at = 0;
+              auto deltas = p.get_packed_uint32();
+              for (auto it = deltas.begin(); it != deltas.end();) {
+                at += *it++;
+                if (it == deltas.end()) throw protozero::end_of_buffer_exception();
+                uint32_t count = *it++;
+                if (at + count > UINT32_MAX || count == 0) throw protozero::varint_too_long_exception();
+                pack.frames.push_back({static_cast<uint32_t>(at), count});
+                at += count;
+              }
+              break;
+            }
+            default:
+              p.skip();
+          }
+        }
+        break;
+      }
+      case 2:
+        take(f, live.maps);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const CommitRecord& c) {
+  return message([&](Writer& w) {
+    put(w, 1, c.snapshot);
+    put(w, 2, c.session);
+    put(w, 3, c.resource);
+    put(w, 4, c.kind);
+    put(w, 5, c.started_ns);
+    put(w, 6, c.finished_ns);
+    w.add_sint64(7, c.keep_until_ns);  // always there: its default is not zero
+    put(w, 8, c.plan);
+    put(w, 9, c.label);
+    put(w, 10, c.tags);
+    put(w, 11, c.parents);
+    put(w, 12, c.newest_gc);
+    put(w, 13, c.live);
+    for (const ObjectRef& ref : c.maps) put(w, 14, ref);
+    for (const FrameSpan& span : c.tree) {
+      put(w, 15, message([&](Writer& s) {
+            put(s, 1, span.pack);
+            put(s, 2, span.first);
+            put(s, 3, span.count);
+          }));
+    }
+    if (c.wal) {
+      put(w, 16, message([&](Writer& s) {
+            put(s, 1, c.wal->timeline);
+            put(s, 2, c.wal->from);
+            put(s, 3, c.wal->to);
+          }));
+    }
+    put(w, 17, c.previous);
+    put(w, 18, c.previous_digest);
+    put(w, 19, c.size_bytes);
+    put(w, 20, c.added_bytes);
+    put(w, 21, c.facts);
+    put(w, 22, c.defects);
+  });
+}
+template <>
+Result<CommitRecord> decode(ByteView body) {
+  return read_message<CommitRecord>(body, [](Reader& f, CommitRecord& c) {
+    switch (f.tag()) {
+      case 1:
+        take(f, c.snapshot);
+        break;
+      case 2:
+        take(f, c.session);
+        break;
+      case 3:
+        take(f, c.resource);
+        break;
+      case 4:
+        take(f, c.kind);
+        break;
+      case 5:
+        take(f, c.started_ns);
+        break;
+      case 6:
+        take(f, c.finished_ns);
+        break;
+      case 7:
+        take(f, c.keep_until_ns);
+        break;
+      case 8:
+        take(f, c.plan);
+        break;
+      case 9:
+        take(f, c.label);
+        break;
+      case 10:
+        take(f, c.tags);
+        break;
+      case 11:
+        take(f, c.parents);
+        break;
+      case 12:
+        take(f, c.newest_gc);
+        break;
+      case 13:
+        take(f, c.live);
+        break;
+      case 14:
+        take(f, c.maps);
+        break;
+      case 15: {
+        FrameSpan& span = c.tree.emplace_back();
+        Reader s = f.get_message();
+        while (s.next()) {
+          switch (s.tag()) {
+            case 1:
+              take(s, span.pack);
+              break;
+            case 2:
+              take(s, span.first);
+              break;
+            case 3:
+              take(s, span.count);
+              break;
+            default:
+              s.skip();
+          }
+        }
+        break;
+      }
+      case 16: {
+        WalSpan& span = c.wal.emplace();
+        Reader s = f.get_message();
+        while (s.next()) {
+          switch (s.tag()) {
+            case 1:
+              take(s, span.timeline);
+              break;
+            case 2:
+              take(s, span.from);
+              break;
+            case 3:
+              take(s, span.to);
+              break;
+            default:
+              s.skip();
+          }
+        }
+        break;
+      }
+      case 17:
+        take(f, c.previous);
+        break;
+      case 18:
+        take(f, c.previous_digest);
+        break;
+      case 19:
+        take(f, c.size_bytes);
+        break;
+      case 20:
+        take(f, c.added_bytes);
+        break;
+      case 21:
+        take(f, c.facts);
+        break;
+      case 22:
+        take(f, c.defects);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const FenceRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.reason);
+    put(w, 2, r.at_ns);
+  });
+}
+template <>
+Result<FenceRecord> decode(ByteView body) {
+  return read_message<FenceRecord>(body, [](Reader& f, FenceRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.reason);
+        break;
+      case 2:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const GcRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.number);
+    put(w, 2, r.objects);
+    put(w, 3, r.reason);
+    put(w, 4, r.at_ns);
+  });
+}
+template <>
+Result<GcRecord> decode(ByteView body) {
+  return read_message<GcRecord>(body, [](Reader& f, GcRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.number);
+        break;
+      case 2:
+        take(f, r.objects);
+        break;
+      case 3:
+        take(f, r.reason);
+        break;
+      case 4:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const PruneRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.number);
+    put(w, 2, r.commits);
+    put(w, 3, r.reasons);
+    put(w, 4, r.at_ns);
+  });
+}
+template <>
+Result<PruneRecord> decode(ByteView body) {
+  return read_message<PruneRecord>(body, [](Reader& f, PruneRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.number);
+        break;
+      case 2:
+        take(f, r.commits);
+        break;
+      case 3:
+        take(f, r.reasons);
+        break;
+      case 4:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const HoldRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.snapshot);
+    put(w, 2, r.name);
+    put(w, 3, r.reason);
+    put(w, 4, r.at_ns);
+  });
+}
+template <>
+Result<HoldRecord> decode(ByteView body) {
+  return read_message<HoldRecord>(body, [](Reader& f, HoldRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.snapshot);
+        break;
+      case 2:
+        take(f, r.name);
+        break;
+      case 3:
+        take(f, r.reason);
+        break;
+      case 4:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const RetainRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.snapshot);
+    put(w, 2, r.keep_until_ns);
+    put(w, 3, r.at_ns);
+  });
+}
+template <>
+Result<RetainRecord> decode(ByteView body) {
+  return read_message<RetainRecord>(body, [](Reader& f, RetainRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.snapshot);
+        break;
+      case 2:
+        take(f, r.keep_until_ns);
+        break;
+      case 3:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const ProofRecord& p) {
+  return message([&](Writer& w) {
+    put(w, 1, p.snapshot);
+    put(w, 2, p.resource);
+    put(w, 3, p.vault);
+    put(w, 4, p.target);
+    put(w, 5, p.passed);
+    for (const ProofCheck& check : p.checks) {
+      put(w, 6, message([&](Writer& c) {
+            put(c, 1, check.name);
+            put(c, 2, check.verdict);
+            put(c, 3, check.detail);
+          }));
+    }
+    put(w, 7, p.started_ns);
+    put(w, 8, p.seconds_to_open);
+    put(w, 9, p.seconds_total);
+    put(w, 10, p.bytes_restored);
+    put(w, 11, p.facts);
+  });
+}
+template <>
+Result<ProofRecord> decode(ByteView body) {
+  return read_message<ProofRecord>(body, [](Reader& f, ProofRecord& p) {
+    switch (f.tag()) {
+      case 1:
+        take(f, p.snapshot);
+        break;
+      case 2:
+        take(f, p.resource);
+        break;
+      case 3:
+        take(f, p.vault);
+        break;
+      case 4:
+        take(f, p.target);
+        break;
+      case 5:
+        take(f, p.passed);
+        break;
+      case 6: {
+        ProofCheck& check = p.checks.emplace_back();
+        Reader c = f.get_message();
+        while (c.next()) {
+          switch (c.tag()) {
+            case 1:
+              take(c, check.name);
+              break;
+            case 2:
+              take(c, check.verdict);
+              break;
+            case 3:
+              take(c, check.detail);
+              break;
+            default:
+              c.skip();
+          }
+        }
+        break;
+      }
+      case 7:
+        take(f, p.started_ns);
+        break;
+      case 8:
+        take(f, p.seconds_to_open);
+        break;
+      case 9:
+        take(f, p.seconds_total);
+        break;
+      case 10:
+        take(f, p.bytes_restored);
+        break;
+      case 11:
+        take(f, p.facts);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const DisownedRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.commit_name);
+    put(w, 2, r.object_digest);
+    put(w, 3, r.reason);
+    put(w, 4, r.at_ns);
+  });
+}
+template <>
+Result<DisownedRecord> decode(ByteView body) {
+  return read_message<DisownedRecord>(body, [](Reader& f, DisownedRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.commit_name);
+        break;
+      case 2:
+        take(f, r.object_digest);
+        break;
+      case 3:
+        take(f, r.reason);
+        break;
+      case 4:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+}  // namespace kuramori

@@ -1,0 +1,212 @@
+// What a vault's small objects say: one struct a record type, and its bytes.
+//
+// Bodies are protocol-buffer wire format (fields ascending, so that one value has one encoding; unknown
+// fields are skipped; docs/vault-format.md lists the numbers). How a body becomes an object — sealed, signed,
+// bound to its name — is RecordCodec's business (vault/record_codec.h).
+#pragma once
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/id.h"
+#include "base/world.h"
+
+namespace kuramori {
+
+enum class RecordType : uint8_t {
+  kVault = 1,
+  kSigner = 2,
+  kResource = 3,
+  kSession = 4,
+  kCommit = 5,
+  kFence = 6,
+  kGcPlan = 7,
+  kGcSweep = 8,
+  kPruneIntent = 9,
+  kPruneFinal = 10,
+  kHold = 11,
+  kHoldRelease = 12,
+  kRetain = 13,
+  kProof = 14,
+  kLive = 15,
+  kPageMap = 16,
+  kPack = 17,
+  kDisowned = 18,
+  // 19 pins, 20 relocation, 21 catalog, 22 key bundle, 23 audit, 24 epoch, 25 chunk index: later issues
+};
+constexpr uint8_t kFormatVersion = 1;
+
+// "Kept until the end of time."
+constexpr int64_t kKeepForever = INT64_MAX;
+
+// A structure object that another record binds.
+struct ObjectRef {
+  std::string name;
+  uint64_t size = 0;
+  Digest digest;  // of the object's bytes
+  bool operator==(const ObjectRef&) const = default;
+};
+
+struct ResourceRecord {
+  ResourceId id;
+  std::string name;    // "orders-db"; may hold '/'
+  std::string kind;    // "postgres"
+  std::string system;  // what the thing calls itself: PostgreSQL's system identifier, in decimal
+};
+
+enum class SessionKind : uint8_t { kWrite = 1, kRead = 2, kCopy = 3 };
+
+// A writer (or reader) is at work.
+struct SessionRecord {
+  SessionKind kind = SessionKind::kWrite;
+  // Closed: everything foreign it may refer to is in `parents`' snapshots; a collector need not wait for it.
+  bool closed = false;
+  std::string commit_key;            // where its COMMIT or FENCED will stand; empty for a reader
+  std::vector<std::string> parents;  // commit names it builds on, or (reader) reads
+  std::vector<std::string> foreign;  // closed mode: every object of other sessions it may refer to
+  ResourceId resource;
+  uint32_t wal_timeline =
+      0;  // no WAL from here on may be collected while this session is open; 0: it needs none
+  uint64_t wal_floor = 0;
+  int64_t started_ns = 0;
+  std::string host;
+};
+
+// Frames first … first+count-1 of a pack.
+struct FrameRange {
+  uint32_t first = 0, count = 0;
+  bool operator==(const FrameRange&) const = default;
+};
+
+// A pack that a snapshot needs, and exactly which of its frames. The trailer (directory and checksums, hence
+// every byte of the pack) is bound by its digest.
+struct LivePack {
+  std::string name;
+  uint64_t size = 0;           // of the object
+  uint32_t trailer_bytes = 0;  // of one copy
+  Digest trailer_digest;
+  std::vector<FrameRange> frames;
+};
+
+// Everything a snapshot needs besides its commit. Its own object, so that a listing reads commits alone.
+struct LiveRecord {
+  std::vector<LivePack> packs;
+  std::vector<ObjectRef> maps;
+};
+
+// Consecutive frames of one pack that hold a stream of bytes for the reader alone.
+struct FrameSpan {
+  std::string pack;
+  uint32_t first = 0, count = 0;
+};
+
+// The WAL a snapshot cannot be restored without.
+struct WalSpan {
+  uint32_t timeline = 0;
+  uint64_t from = 0, to = 0;  // LSNs
+};
+
+// A snapshot exists.
+struct CommitRecord {
+  SnapshotId snapshot;
+  SessionId session;
+  ResourceId resource;
+  std::string kind;
+  int64_t started_ns = 0, finished_ns = 0;
+  int64_t keep_until_ns = kKeepForever;
+  std::string plan, label;
+  std::map<std::string, std::string> tags;
+  std::vector<std::string> parents;  // commit names it was built on
+  uint64_t newest_gc = 0;            // the highest collection its writer saw
+  ObjectRef live;
+  std::vector<ObjectRef> maps;  // page maps, newest first; at most 8
+  std::vector<FrameSpan> tree;  // names and attributes: for the reader
+  std::optional<WalSpan> wal;
+  std::string previous;  // this writer's commit of this resource before this one, "" for the first
+  Digest previous_digest;
+  uint64_t size_bytes = 0;                   // of what it restores to
+  uint64_t added_bytes = 0;                  // what it put into the vault
+  std::map<std::string, std::string> facts;  // of the kind: LSNs, versions, counts; never content or names
+  std::vector<std::string> defects;          // what was broken at the source (a partial snapshot)
+};
+
+// This attempt never will be a snapshot.
+struct FenceRecord {
+  std::string reason;
+  int64_t at_ns = 0;
+};
+
+// gc/<n>/plan and /sweep: names that are condemned, and names that may be deleted.
+struct GcRecord {
+  uint64_t number = 0;
+  std::vector<std::string> objects;  // sorted
+  std::string reason;                // of an empty sweep: why the plan was given up
+  int64_t at_ns = 0;
+};
+
+// prune/<n>/intent and /final: commits that are no longer visible once the final stands.
+struct PruneRecord {
+  uint64_t number = 0;
+  std::vector<std::string> commits;  // sorted
+  std::vector<std::string> reasons;  // beside them
+  int64_t at_ns = 0;
+};
+
+struct HoldRecord {
+  SnapshotId snapshot;
+  std::string name;  // what a person called it
+  std::string reason;
+  int64_t at_ns = 0;
+};
+
+struct RetainRecord {
+  SnapshotId snapshot;
+  int64_t keep_until_ns = 0;
+  int64_t at_ns = 0;
+};
+
+struct ProofCheck {
+  std::string name;     // "row counts", "amcheck", "select count(*) from orders"
+  std::string verdict;  // "passed", "failed", "bounded", "uncounted"
+  std::string detail;
+};
+
+// A drill's result.
+struct ProofRecord {
+  SnapshotId snapshot;
+  ResourceId resource;
+  std::string vault;   // location it was read from
+  std::string target;  // "2026-11-21T10:00:00Z", "latest", an LSN …
+  bool passed = false;
+  std::vector<ProofCheck> checks;
+  int64_t started_ns = 0;
+  double seconds_to_open = 0, seconds_total = 0;
+  uint64_t bytes_restored = 0;
+  std::map<std::string, std::string> facts;
+};
+
+struct DisownedRecord {
+  std::string commit_name;
+  Digest object_digest;
+  std::string reason;
+  int64_t at_ns = 0;
+};
+
+Bytes encode(const ResourceRecord&);
+Bytes encode(const SessionRecord&);
+Bytes encode(const LiveRecord&);
+Bytes encode(const CommitRecord&);
+Bytes encode(const FenceRecord&);
+Bytes encode(const GcRecord&);
+Bytes encode(const PruneRecord&);
+Bytes encode(const HoldRecord&);
+Bytes encode(const RetainRecord&);
+Bytes encode(const ProofRecord&);
+Bytes encode(const DisownedRecord&);
+
+// decode<CommitRecord>(body); kDamaged when the bytes are not such a record.
+template <class Record>
+Result<Record> decode(ByteView body);
+
+}  // namespace kuramori
