@@ -1,8 +1,9 @@
-# kuramori_module(NAME USES module... LIBS lib...)
+# kuramori_module(NAME USES module... LIBS lib... [PLAIN_TESTS])
 #   One folder is one static library `kuramori_NAME`; files *_test.cc beside it make the test `NAME_test`.
 #   USES is the declaration of what the folder may include; tools/check_layers.py holds the code to it.
+#   PLAIN_TESTS: the tests need nothing of src/testing, and so build without the layers above them.
 function(kuramori_module name)
-  cmake_parse_arguments(M "" "" "USES;LIBS" ${ARGN})
+  cmake_parse_arguments(M "PLAIN_TESTS" "" "USES;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
@@ -23,7 +24,11 @@ function(kuramori_module name)
     target_precompile_headers(kuramori_${name} REUSE_FROM kuramori_base)
   endif()
   if(KURAMORI_TESTS AND tests)
-    kuramori_test(${name}_test SOURCES ${tests} USES ${name} testing)
+    if(M_PLAIN_TESTS)
+      kuramori_test(${name}_test SOURCES ${tests} USES ${name} LIBS ${M_LIBS})
+    else()
+      kuramori_test(${name}_test SOURCES ${tests} USES ${name} testing)
+    endif()
   endif()
 endfunction()
 
@@ -38,6 +43,8 @@ function(kuramori_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE ${T_LIBS} GTest::gtest GTest::gtest_main Threads::Threads)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  # The precompiled header is -fPIC like the libraries; an executable's own -fPIE would reject it.
+  target_compile_options(${name} PRIVATE -fPIC)
   target_precompile_headers(${name} REUSE_FROM kuramori_base)
   add_test(NAME ${name} COMMAND ${name})
   if(NOT T_LABEL)
