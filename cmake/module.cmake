@@ -43,8 +43,6 @@ function(kuramori_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE ${T_LIBS} GTest::gtest GTest::gtest_main Threads::Threads)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
-  # The precompiled header is -fPIC like the libraries; an executable's own -fPIE would reject it.
-  target_compile_options(${name} PRIVATE -fPIC)
   target_precompile_headers(${name} REUSE_FROM kuramori_base)
   add_test(NAME ${name} COMMAND ${name})
   if(NOT T_LABEL)
