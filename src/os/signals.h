@@ -1,0 +1,14 @@
+// SIGINT and SIGTERM as a stop token, which long operations poll.
+#pragma once
+#include <stop_token>
+
+namespace kuramori {
+
+// Called once, first in `main`. From then on the first SIGINT, SIGTERM or SIGHUP asks the token to stop; the
+// second ends the program at once with status 130: everything it does survives that. SIGPIPE is ignored.
+std::stop_token stop_on_signals();
+
+// The signal that asked to stop; 0 if none did.
+int stop_signal();
+
+}  // namespace kuramori
