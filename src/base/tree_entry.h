@@ -1,0 +1,25 @@
+// One thing of a captured tree: the words that sources and the vault share.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace kuramori {
+
+enum class EntryType : uint8_t { kDirectory = 1, kFile = 2, kSymlink = 3 };
+// Bytes: a stream, kept whole. Pages: a file of native pages (PostgreSQL: 8 KiB), kept page by page.
+enum class ContentKind : uint8_t { kNone = 0, kBytes = 1, kPages = 2 };
+
+// One thing of a tree as it was captured. Paths are relative, '/' between parts, any bytes but NUL; no empty,
+// "." or ".." part (the reader of a vault checks that again).
+struct TreeEntry {
+  std::string path;
+  EntryType type = EntryType::kFile;
+  ContentKind content = ContentKind::kNone;
+  uint32_t mode = 0;  // permission bits
+  uint32_t uid = 0, gid = 0;
+  int64_t mtime_ns = 0;
+  uint64_t size = 0;  // bytes as captured (a page file: pages × page size)
+  std::string link;   // symlink: where it points
+};
+
+}  // namespace kuramori

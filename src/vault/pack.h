@@ -1,0 +1,117 @@
+// Packs: large immutable objects of sealed frames, and their directory.
+//
+// A pack is: an envelope head with the pack's key sealed to the reader; the frames, each compressed and
+// sealed under the pack's own key with its ordinal as nonce; then the trailer, twice: the directory (sealed
+// under the structure key) and a SHA-256 of every stripe of what precedes, so that a scrub needs no key; then
+// a footer. Layout and reasons: docs/vault-format.md, "Packs".
+//
+// A pack key lives in one PackWriter and one pack. After a failed open-and-compare the pack is abandoned: a
+// frame is never sealed a second time under the same ordinal (V19).
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "codec/zstd.h"
+#include "crypto/aead.h"
+#include "store/store.h"
+#include "vault/envelope.h"
+#include "vault/records.h"
+
+namespace kuramori {
+
+enum class FrameType : uint8_t { kPages = 1, kBytes = 2, kTree = 3, kWal = 4 };
+// Low half: compression; high half: what was done to the plain bytes before it.
+enum class FrameCodec : uint8_t { kStored = 0x00, kZstd = 0x01, kPagesZstd = 0x11 };
+
+constexpr uint64_t kPackBytesTarget = 64ull << 20;  // a pack is closed when it has grown past this
+constexpr uint32_t kPackFramesMax = 1u << 20;
+constexpr uint32_t kFramePlainBytesMax = 4u << 20;
+constexpr uint32_t kStripeBytes = 1u << 20;
+
+// A pack's directory entry, with the offset of the sealed frame computed.
+struct FrameEntry {
+  uint64_t offset = 0;
+  uint32_t stored_bytes = 0;  // sealed, tag included
+  uint32_t plain_bytes = 0;
+  FrameType type = FrameType::kBytes;
+  FrameCodec codec = FrameCodec::kStored;
+};
+
+// What a WAL object says of itself besides its frames.
+struct WalHeader {
+  uint64_t system_id = 0;
+  uint32_t timeline = 0;
+  uint64_t from = 0, to = 0;
+  uint32_t segment_bytes = 0;
+  std::string file;  // "000000010000000000000003"
+  uint64_t plain_bytes = 0;
+  Digest digest;  // HMAC-SHA-256 of the plain bytes under wal_digest_key()
+  int64_t stored_ns = 0;
+};
+
+// Faults that tests provoke at marked points of the pipeline (V9, V10); never set outside tests.
+struct PipelineFaults {
+  std::function<void(MutableByteView)> after_filter, after_compress, after_seal;
+};
+
+// The working memory of one thread, reused over packs: contexts and buffers are costly to make.
+struct FrameWorkshop {
+  explicit FrameWorkshop(int level) : compressor(level) {}
+  Compressor compressor;
+  Decompressor decompressor;
+  Bytes filtered, compressed, opened, sealed;
+  PipelineFaults* faults = nullptr;
+};
+
+constexpr int kZstdLevel = 1;  // performance.md's choice: the best speed a byte, with the page filter
+
+class PackWriter {
+ public:
+  // `scope`: whose structure key seals the directory. Nothing exists in the store until finish().
+  static Result<std::unique_ptr<PackWriter>> create(Store& store, const KeyBundle& keys, Random& random,
+                                                    Clock& clock, const std::string& name,
+                                                    const ResourceId& scope);
+  ~PackWriter();
+
+  // Compresses, seals, opens again and compares, appends. Returns the ordinal. After an error the pack is
+  // dead.
+  Result<uint32_t> add(FrameType type, ByteView plain, FrameWorkshop& workshop);
+  uint64_t bytes() const;
+  uint32_t frames() const;
+  // Writes the trailers and makes the pack exist. With `wal`, the trailer is signed: no commit binds it.
+  Result<LivePack> finish(const WalHeader* wal = nullptr);
+
+ private:
+  struct State;
+  explicit PackWriter(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Reads frames of one pack. read() may be called by several threads, each with a workshop of its own.
+class PackReader {
+ public:
+  // `expected`: what a commit binds it to; nothing — the pack speaks for itself (WAL: its signature is
+  // checked).
+  static Result<std::shared_ptr<PackReader>> open(Store& store, const KeyBundle& keys,
+                                                  const std::string& name, const LivePack* expected);
+  ~PackReader();
+  const std::vector<FrameEntry>& frames() const;
+  const std::optional<WalHeader>& wal() const;
+
+  // Appends the plain bytes of frames first … first+count-1 to `out`.
+  Result<void> read(uint32_t first, uint32_t count, FrameWorkshop& workshop, Bytes& out);
+
+ private:
+  struct State;
+  explicit PackReader(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Checks every byte of a pack by the stripe checksums of its trailer, without any key. With `expected`, also
+// that it is the pack that a commit binds. Both trailer copies must be whole.
+Result<void> verify_pack_bytes(Store& store, const std::string& name, const LivePack* expected);
+// Reads a WAL object's header without opening its content (structure key only).
+Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name);
+
+}  // namespace kuramori

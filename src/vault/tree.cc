@@ -1,0 +1,144 @@
+#include "vault/tree.h"
+
+#include <fmt/core.h>
+
+#include <protozero/pbf_reader.hpp>
+#include <protozero/pbf_writer.hpp>
+
+namespace kuramori {
+namespace {
+
+Result<void> check_path(std::string_view path) {
+  auto refuse = [&] {
+    return fail(ErrorKind::kDamaged,
+                fmt::format("the snapshot's tree holds the impossible path \"{}\"", path));
+  };
+  if (path.empty() || path.find('\0') != std::string_view::npos) return refuse();
+  while (true) {
+    size_t slash = path.find('/');
+    std::string_view part = path.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") return refuse();
+    if (slash == std::string_view::npos) return {};
+    path.remove_prefix(slash + 1);
+  }
+}
+
+}  // namespace
+
+// message Tree { repeated bytes pack = 1; repeated Node node = 2; }
+// message Node { path 1, type 2, content 3, mode 4, uid 5, gid 6, mtime_ns 7 (sint), size 8, link 9,
+//                extents 10 (packed: pack, frame, offset, bytes) }
+Bytes encode_tree(const Tree& tree) {
+  std::string text;
+  protozero::pbf_writer w(text);
+  for (const std::string& pack : tree.packs) w.add_bytes(1, pack.data(), pack.size());
+  std::string buffer;
+  std::vector<uint32_t> numbers;
+  for (const TreeNode& node : tree.nodes) {
+    buffer.clear();
+    protozero::pbf_writer n(buffer);
+    const TreeEntry& e = node.entry;
+    n.add_bytes(1, e.path.data(), e.path.size());
+    n.add_uint64(2, static_cast<uint64_t>(e.type));
+    n.add_uint64(3, static_cast<uint64_t>(e.content));
+    n.add_uint64(4, e.mode);
+    n.add_uint64(5, e.uid);
+    n.add_uint64(6, e.gid);
+    n.add_sint64(7, e.mtime_ns);
+    n.add_uint64(8, e.size);
+    if (!e.link.empty()) n.add_bytes(9, e.link.data(), e.link.size());
+    numbers.clear();
+    for (const Extent& extent : node.extents) {
+      numbers.insert(numbers.end(), {extent.pack, extent.frame, extent.offset, extent.bytes});
+    }
+    if (!numbers.empty()) n.add_packed_uint32(10, numbers.begin(), numbers.end());
+    w.add_bytes(2, buffer.data(), buffer.size());
+  }
+  return to_bytes(as_bytes(text));
+}
+
+Result<Tree> decode_tree(ByteView bytes) {
+  Tree tree;
+  try {
+    protozero::pbf_reader r(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    while (r.next()) {
+      switch (r.tag()) {
+        case 1:
+          tree.packs.push_back(r.get_string());
+          break;
+        case 2: {
+          TreeNode& node = tree.nodes.emplace_back();
+          TreeEntry& e = node.entry;
+          protozero::pbf_reader n = r.get_message();
+          while (n.next()) {
+            switch (n.tag()) {
+              case 1:
+                e.path = n.get_string();
+                break;
+              case 2:
+                e.type = static_cast<EntryType>(n.get_uint64());
+                break;
+              case 3:
+                e.content = static_cast<ContentKind>(n.get_uint64());
+                break;
+              case 4:
+                e.mode = static_cast<uint32_t>(n.get_uint64());
+                break;
+              case 5:
+                e.uid = static_cast<uint32_t>(n.get_uint64());
+                break;
+              case 6:
+                e.gid = static_cast<uint32_t>(n.get_uint64());
+                break;
+              case 7:
+                e.mtime_ns = n.get_sint64();
+                break;
+              case 8:
+                e.size = n.get_uint64();
+                break;
+              case 9:
+                e.link = n.get_string();
+                break;
+              case 10: {
+                auto numbers = n.get_packed_uint32();
+                for (auto it = numbers.begin(); it != numbers.end();) {
+                  uint32_t four[4];
+                  for (uint32_t& number : four) {
+                    if (it == numbers.end()) throw protozero::end_of_buffer_exception();
+                    number = *it++;
+                  }
+                  node.extents.push_back({four[0], four[1], four[2], four[3]});
+                }
+                break;
+              }
+              default:
+                n.skip();
+            }
+          }
+          break;
+        }
+        default:
+          r.skip();
+      }
+    }
+  } catch (const std::exception& error) {
+    return fail(ErrorKind::kDamaged, fmt::format("the snapshot's tree cannot be read: {}", error.what()));
+  }
+  for (const TreeNode& node : tree.nodes) {
+    TRY(check_path(node.entry.path));
+    uint64_t bytes_sum = 0;
+    for (const Extent& extent : node.extents) {
+      bytes_sum += extent.bytes;
+      if (extent.pack >= tree.packs.size())
+        return fail(ErrorKind::kDamaged, "the snapshot's tree names a pack it does not list");
+    }
+    bool fits =
+        node.entry.content == ContentKind::kBytes ? bytes_sum == node.entry.size : node.extents.empty();
+    if (!fits)
+      return fail(ErrorKind::kDamaged,
+                  fmt::format("the snapshot's tree contradicts itself about {}", node.entry.path));
+  }
+  return tree;
+}
+
+}  // namespace kuramori
