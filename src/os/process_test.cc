@@ -63,7 +63,7 @@ TEST(Run, does_not_wait_for_a_server_that_outlives_the_starter_and_keeps_its_str
 }
 
 TEST(Run, inherits_no_descriptor_and_only_the_environment_it_is_given) {
-  Fd leaked(::open("/dev/null", O_RDONLY));  // deliberately without O_CLOEXEC
+  Fd leaked(::fcntl(0, F_DUPFD, 100));  // deliberately without close-on-exec
   Result<std::string> listed =
       run_checked({.argv = {"sh", "-c", "echo /proc/self/fd/*; env"},
                    .environment = std::vector<std::string>{"PATH=/usr/bin:/bin", "A=1"},
