@@ -191,7 +191,7 @@ uint64_t ContentWriter::bytes_stored() const {
   return shared_->stored;
 }
 
-Result<void> ContentWriter::finish(std::vector<CapturedFile> files, const BaseSnapshot* base,
+Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, const BaseSnapshot* base,
                                    CommitRecord& commit) {
   Shared& s = *shared_;
   uint64_t size_bytes = 0;
@@ -329,7 +329,7 @@ Result<void> ContentWriter::finish(std::vector<CapturedFile> files, const BaseSn
     }
   }
 
-  // 4. The live record: every pack and frame, own and foreign, that this snapshot needs.
+  // 4. What keeps it alive: every pack and frame, own and foreign, that this snapshot needs.
   LiveRecord live;
   for (auto& [number, pack] : s.packs) live.packs.push_back(pack);
   LiveFrames frames;
@@ -352,15 +352,9 @@ Result<void> ContentWriter::finish(std::vector<CapturedFile> files, const BaseSn
   }
   live.maps = commit.maps;
   std::sort(live.packs.begin(), live.packs.end(), [](auto& a, auto& b) { return a.name < b.name; });
-  std::string live_name = names::live(s.session);
-  SealedRecordCodec codec(s.keys, s.random);
-  Bytes object = codec.encode(RecordType::kLive, live_name, s.resource, encode(live));
-  commit.live = {.name = live_name, .size = object.size(), .digest = sha256(object)};
-  TRY(s.store.put_if_absent(live_name, object));
-  s.stored += object.size();
   commit.size_bytes = size_bytes;
   commit.added_bytes = s.stored;
-  return {};
+  return live;
 }
 
 }  // namespace kuramori

@@ -60,9 +60,9 @@ class ContentWriter {
   std::unique_ptr<Lane> lane();
   void provoke(PipelineFaults* faults);  // tests only
 
-  // After every lane is finished. Fills the commit's content fields: tree, maps, live, sizes. `base` may be
-  // null. Small kBytes files come with their content in `inline_files`.
-  Result<void> finish(std::vector<CapturedFile> files, const BaseSnapshot* base, CommitRecord& commit);
+  // After every lane is finished: writes tree and page map, fills the commit's content fields (tree, maps, sizes) and
+  // returns what the commit must keep alive. `base` may be null.
+  Result<LiveRecord> finish(std::vector<CapturedFile> files, const BaseSnapshot* base, CommitRecord& commit);
 
   uint64_t bytes_stored() const;
 

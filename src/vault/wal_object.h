@@ -1,0 +1,39 @@
+// WAL objects: one archived file — a segment, a timeline's history, a label — as one small pack that says in its
+// signed trailer what it is, so that a writer who cannot read content still knows "same name, same content".
+#pragma once
+#include <vector>
+
+#include "vault/names.h"
+#include "vault/pack.h"
+#include "vault/vault.h"
+
+namespace kuramori {
+
+constexpr uint32_t kWalFrameBytes = 1u << 20;       // plain bytes a frame
+constexpr uint64_t kWalFileBytesMax = 1ull << 30;   // PostgreSQL's largest segment
+
+struct WalObject {
+  names::WalName name;
+  std::string object;   // its full name
+  uint64_t stored_bytes = 0;
+};
+
+// All WAL objects of a resource, in the order of timeline and LSN. Names that are none are `unknown`.
+struct WalListing {
+  std::vector<WalObject> objects;
+  std::vector<std::string> unknown;
+};
+Result<WalListing> list_wal(Store& store, const ResourceId& resource);
+Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t timeline);
+
+enum class WalPut { kStored, kAlreadyThere };
+
+// Stores `content` durably before it returns. The same content again is kAlreadyThere (P31); other content in the same
+// range is kRefused: two histories claim one name (split brain), and neither is overwritten.
+Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
+                       ByteView content);
+
+// The whole file; checked frame by frame and against the keyed digest of its name.
+Result<Bytes> get_wal(Vault& vault, const WalObject& object);
+
+}  // namespace kuramori
