@@ -73,7 +73,7 @@ Bytes signature_binding(const FamilyId& family, std::string_view name, ByteView 
   return bytes;
 }
 
-Bytes encode_directory(const std::vector<FrameEntry>& frames, const WalHeader* wal) {
+Bytes encode_directory(const std::vector<FrameEntry>& frames, const WalHeader* wal, const Digest& head) {
   std::vector<uint32_t> stored, plain, kinds;
   for (const FrameEntry& frame : frames) {
     stored.push_back(frame.stored_bytes);
@@ -97,12 +97,16 @@ Bytes encode_directory(const std::vector<FrameEntry>& frames, const WalHeader* w
     h.add_bytes(8, as_text(wal->digest.view()).data(), Digest::kBytes);
     h.add_sint64(9, wal->stored_ns);
   }
+  w.add_bytes(5, as_text(head.view()).data(), Digest::kBytes);
   return to_bytes(as_bytes(text));
 }
 
 struct Directory {
   std::vector<FrameEntry> frames;
   std::optional<WalHeader> wal;
+  // Of the head, and so of the pack's key: without it, whoever can write to the store could put a head and
+  // frames of his own — sealed to the same reader, as anybody can — under a trailer that a commit binds.
+  Digest head;
 };
 
 Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_t frames_end) {
@@ -164,6 +168,12 @@ Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_
                 h.skip();
             }
           }
+          break;
+        }
+        case 5: {
+          auto view = r.get_view();
+          if (view.size() != Digest::kBytes) throw protozero::invalid_length_exception();
+          std::memcpy(directory.head.raw.data(), view.data(), view.size());
           break;
         }
         default:
@@ -319,6 +329,7 @@ struct PackWriter::State {
   ResourceId scope;
   std::array<uint8_t, 16> origin;
   std::unique_ptr<ObjectWriter> object;
+  Digest head;
   std::optional<FrameCipher> cipher;
   std::vector<FrameEntry> frames;
   uint64_t offset = 0;
@@ -378,6 +389,7 @@ Result<std::unique_ptr<PackWriter>> PackWriter::create(Store& store, const KeyBu
   append_le<uint32_t>(head, static_cast<uint32_t>(body.size()));
   append(head, body);
   append(head, sha256(head).view());
+  state->head = sha256(head);
   state->cipher.emplace(key);
   TRY(state->append_checked(head));
   return std::unique_ptr<PackWriter>(new PackWriter(std::move(state)));
@@ -444,7 +456,7 @@ Result<LivePack> PackWriter::finish(const WalHeader* wal) {
   CHECK(!s.dead);
   s.dead = true;
   s.close_stripe();
-  Bytes directory = zstd_compress(encode_directory(s.frames, wal), 3);
+  Bytes directory = zstd_compress(encode_directory(s.frames, wal, s.head), 3);
   Bytes sealed =
       xseal(structure_key(s.keys, s.scope), directory_binding(s.keys.family, s.name), directory, s.random);
   Bytes trailer = to_bytes(as_bytes(kTrailerMagic));
@@ -496,7 +508,7 @@ Result<Envelope> read_head(ObjectReader& object, std::string_view name, uint64_t
 }
 
 Result<Directory> open_directory(const KeyBundle& keys, const std::string& name, const Envelope& head,
-                                 const FoundTrailer& found) {
+                                 ByteView head_bytes, const FoundTrailer& found) {
   const Trailer& trailer = found.parsed;
   auto plain =
       xopen(structure_key(keys, head.scope), directory_binding(keys.family, name), trailer.directory);
@@ -508,6 +520,10 @@ Result<Directory> open_directory(const KeyBundle& keys, const std::string& name,
   TRY_ASSIGN(Bytes body, zstd_decompress(*plain, kTrailerBytesMax));
   auto directory = decode_directory(body, head.size, trailer.frames_end);
   if (!directory) return std::move(directory.error()).within(fmt::format("{} is damaged", name));
+  if (directory->head != sha256(head_bytes.first(head.size))) {
+    return fail(ErrorKind::kDamaged,
+                fmt::format("{} is not authentic: its head is not the one its directory binds", name));
+  }
   if (directory->wal) {
     bool known = trailer.is_signed && trailer.signer == signer_id(keys.owner_verify) &&
                  verify(keys.owner_verify, signature_binding(keys.family, name, trailer.signed_part),
@@ -544,7 +560,7 @@ Result<std::shared_ptr<PackReader>> PackReader::open(Store& store, const KeyBund
   TRY_ASSIGN(FoundTrailer found, find_trailer(*state->object, name, expected));
   Bytes head_bytes;
   TRY_ASSIGN(Envelope head, read_head(*state->object, name, found.parsed.frames_end, head_bytes));
-  TRY_ASSIGN(state->directory, open_directory(keys, name, head, found));
+  TRY_ASSIGN(state->directory, open_directory(keys, name, head, head_bytes, found));
   if (expected == nullptr && !state->directory.wal) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is bound by no snapshot and signed by nobody", name));
   }
@@ -648,7 +664,7 @@ Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std
   TRY_ASSIGN(FoundTrailer found, find_trailer(*object, name, nullptr));
   Bytes head_bytes;
   TRY_ASSIGN(Envelope head, read_head(*object, name, found.parsed.frames_end, head_bytes));
-  TRY_ASSIGN(Directory directory, open_directory(keys, name, head, found));
+  TRY_ASSIGN(Directory directory, open_directory(keys, name, head, head_bytes, found));
   if (!directory.wal) return fail(ErrorKind::kDamaged, fmt::format("{} is not WAL", name));
   return *directory.wal;
 }

@@ -6,6 +6,7 @@
 #include "codec/zstd.h"
 #include "crypto/aead.h"
 #include "crypto/digest.h"
+#include "vault/pack.h"
 
 namespace kuramori {
 namespace {
@@ -88,6 +89,8 @@ Result<FilePages> take_file(ByteReader& from, size_t packs) {
       TRY_ASSIGN(run.slot, take_u32(from));
       if (run.slot >= kPagesPerFrame)
         return fail(ErrorKind::kDamaged, "a run in a page map has an impossible slot");
+      if (run.frame >= kPackFramesMax || run.count > uint64_t{kPackFramesMax} * kPagesPerFrame)
+        return fail(ErrorKind::kDamaged, "a run in a page map leaves its pack");
     }
     at += gap;
     run.page = static_cast<uint32_t>(at);
@@ -187,6 +190,7 @@ Result<PageMap> decode_map(ByteView object, const KeyBundle& keys, const std::st
 
   uint64_t index_offset = load_le<uint64_t>(checked.last(sizeof(uint64_t)).data());
   size_t at = object.size() - head.left();
+  if (head.left() < kTailBytes) return damaged("truncated");
   PageMap map;
   uint32_t block = 0;
   while (at < index_offset) {
