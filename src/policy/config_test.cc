@@ -1,0 +1,211 @@
+#include "policy/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+namespace kuramori {
+namespace {
+
+ConfigWorld fake_world() {
+  return {
+      .environment = [](const std::string& name) -> std::optional<std::string> {
+        if (name == "HOST") return "db1";
+        return std::nullopt;
+      },
+      .read_file = [](const std::string& path) -> Result<std::string> {
+        if (path == "/etc/kuramori/connect") return std::string("host=secret\n");
+        return fail(ErrorKind::kNotFound, "cannot open " + path);
+      },
+      .run_command = [](const std::string& command) -> Result<std::string> {
+        return "ran " + command + "\n";
+      },
+  };
+}
+
+Result<Config> read(std::string_view text) {
+  return parse_config(text, "/etc/kuramori/kuramori.yaml", fake_world());
+}
+
+std::string refusal(std::string_view text) {
+  auto config = read(text);
+  if (config) return "accepted";
+  EXPECT_EQ(config.error().kind, ErrorKind::kUsage);
+  return config.error().what + " | " + config.error().next;
+}
+
+constexpr std::string_view kSmall = R"(vaults:
+  tokyo:
+    at: file:///srv/kuramori
+resources:
+  orders-db:
+    kind: postgres
+plans:
+  orders:
+    resources: [orders-db]
+    vault: tokyo
+)";
+
+// The contract's own sample, word for word.
+TEST(Config, ReadsTheWholeSample) {
+  std::ifstream in(KURAMORI_SAMPLE_YAML);
+  std::stringstream text;
+  text << in.rdbuf();
+  ASSERT_FALSE(text.str().empty());
+  auto config = read(text.str());
+  ASSERT_TRUE(config) << config.error().what << " " << config.error().why;
+  ASSERT_EQ(config->vaults.size(), 2u);
+  EXPECT_EQ(config->vaults[0].at, "/srv/kuramori");
+  EXPECT_EQ(config->vaults[0].key_file, "/etc/kuramori/tokyo.owner.key");
+  EXPECT_EQ(config->vaults[1].at, "s3://kuramori-osaka/prod");
+  EXPECT_EQ(config->vaults[1].lock, *parse_period("14d"));
+  EXPECT_EQ(config->vaults[1].credentials_profile, "kuramori");
+  ASSERT_EQ(config->resources.size(), 6u);
+  EXPECT_EQ(config->resources[0].read_bytes_per_second, 200u << 20);
+  EXPECT_EQ(config->resources[0].processes, 2);
+  EXPECT_EQ(config->resources[4].run, (std::vector<std::string>{"terraform", "show", "-json"}));
+  ASSERT_EQ(config->plans.size(), 1u);
+  const PlanConfig& plan = config->plans[0];
+  EXPECT_EQ(plan.timezone, "Asia/Tokyo");
+  EXPECT_EQ(plan.wal, WalMode::kStream);
+  EXPECT_EQ(plan.window, *parse_period("14d"));
+  EXPECT_EQ(plan.keep.monthly, *parse_period("7y"));
+  ASSERT_EQ(plan.copies.size(), 1u);
+  EXPECT_EQ(plan.copies[0].to, "osaka");
+  EXPECT_EQ(plan.copies[0].keep.all, *parse_period("14d"));
+  ASSERT_TRUE(plan.drill);
+  EXPECT_EQ(plan.drill->vault, "alternate");
+  EXPECT_EQ(plan.drill->counts, DrillConfig::Counts::kBudget);
+  EXPECT_EQ(plan.drill->budget, std::chrono::seconds(30));
+  ASSERT_EQ(plan.drill->sql.size(), 2u);
+  EXPECT_EQ(plan.drill->sql[1].expect, "t");
+  EXPECT_EQ(config->notify.size(), 3u);
+  EXPECT_EQ(config->plans_of("orders-db").size(), 1u);
+}
+
+TEST(Config, UnknownKeysNameLineKeyAndTheNearestKnownOne) {
+  std::string text(kSmall);
+  EXPECT_EQ(refusal(text + "    retension: 14d\n"),
+            "/etc/kuramori/kuramori.yaml:11: unknown key \"retension\" in plan \"orders\" | correct line 11 "
+            "of /etc/kuramori/kuramori.yaml");
+  EXPECT_EQ(refusal(text + "    schedul: \"0 3 * * *\"\n"),
+            "/etc/kuramori/kuramori.yaml:11: unknown key \"schedul\" in plan \"orders\" | did you mean "
+            "\"schedule\"?");
+  EXPECT_EQ(refusal(text + "    keep: { mothly: 7y }\n"),
+            "/etc/kuramori/kuramori.yaml:11: unknown key \"mothly\" in keep of plan \"orders\" | did you "
+            "mean \"monthly\"?");
+  EXPECT_EQ(
+      refusal("vault: {}\n"),
+      "/etc/kuramori/kuramori.yaml:1: unknown key \"vault\" in the configuration | did you mean \"vaults\"?");
+}
+
+TEST(Config, DuplicateKeysAreRefused) {
+  EXPECT_NE(
+      refusal("vaults:\n  a:\n    at: /a\n    at: /b\n").find("kuramori.yaml:4: cannot be read as YAML"),
+      std::string::npos);
+  EXPECT_NE(read("vaults: {}\nvaults: {}\n").error().why.find("line 1"), std::string::npos);
+}
+
+TEST(Config, WrongValuesSayWhatWouldBeRight) {
+  std::string text(kSmall);
+  EXPECT_NE(refusal(text + "    window: 14\n").find("| write it as 90s"), std::string::npos);
+  EXPECT_NE(refusal(text + "    schedule: \"0 25 * * *\"\n").find("schedule of plan \"orders\""),
+            std::string::npos);
+  EXPECT_NE(refusal(text + "    timezone: Asia/Tokio\n").find("timezone of plan \"orders\""),
+            std::string::npos);
+  EXPECT_NE(refusal(text + "    wal: steam\n").find("did you mean wal: stream"), std::string::npos);
+  EXPECT_NE(refusal(text + "    keep: { last: 0 }\n").find("whole number"), std::string::npos);
+  EXPECT_NE(refusal(text + "    schedule: \"0 3 * * *\"\n    every: 3h\n").find("keep one of the two"),
+            std::string::npos);
+  EXPECT_NE(refusal("resources:\n  a: { kind: postgress }\n").find("did you mean kind: postgres"),
+            std::string::npos);
+  EXPECT_NE(refusal("resources:\n  \"a b\": { kind: postgres }\n").find("cannot name a resource"),
+            std::string::npos);
+  EXPECT_NE(refusal("vaults:\n  a: { at: ftp://x }\n").find("no place for a vault"), std::string::npos);
+  EXPECT_NE(refusal("- a\n- b\n").find("must be a map"), std::string::npos);
+}
+
+TEST(Config, NamesThatReferToNothingAreRefused) {
+  EXPECT_NE(refusal("plans:\n  p: { resources: [x], vault: v }\n").find("there is no resource \"x\""),
+            std::string::npos);
+  std::string text(kSmall);
+  EXPECT_NE(refusal(text + "    drill: { vault: tokio }\n").find("did you mean \"tokyo\"?"),
+            std::string::npos);
+  EXPECT_NE(refusal(text + "    copies: [ { to: osaka } ]\n").find("there is no vault \"osaka\""),
+            std::string::npos);
+}
+
+TEST(Config, StringsComeFromFilesAndCommandsWhenAskedFor) {
+  auto config = read(
+      "resources:\n  a: { kind: postgres, connect_file: connect }\n  b: { kind: postgres, connect_command: "
+      "pass show b }\n");
+  ASSERT_TRUE(config) << config.error().what;
+  ConfigWorld world = fake_world();
+  EXPECT_EQ(*config->resources[0].connect.fetch(world), "host=secret");
+  EXPECT_EQ(config->resources[0].connect.origin(), "the file /etc/kuramori/connect");
+  EXPECT_EQ(*config->resources[1].connect.fetch(world), "ran pass show b");
+  EXPECT_NE(
+      refusal("resources:\n  a: { kind: postgres, connect: x, connect_file: y }\n").find("is given twice"),
+      std::string::npos);
+}
+
+TEST(Config, ExpandsTheEnvironmentAndRefusesWhatIsNotThere) {
+  auto config = read("resources:\n  a: { kind: postgres, connect: \"host=${HOST} password=$${HOST}\" }\n");
+  ASSERT_TRUE(config);
+  EXPECT_EQ(*config->resources[0].connect.fetch(fake_world()), "host=db1 password=${HOST}");
+  EXPECT_NE(refusal("resources:\n  a: { kind: postgres, connect: \"${NOPE}\" }\n").find("no variable NOPE"),
+            std::string::npos);
+  EXPECT_NE(refusal("resources:\n  a: { kind: postgres, connect: \"${NOPE\" }\n").find("${ must be followed"),
+            std::string::npos);
+}
+
+TEST(Config, PathsAreRelativeToTheFile) {
+  auto config = read("vaults:\n  a: { at: ../vault, key_file: a.key }\n");
+  ASSERT_TRUE(config) << config.error().what;
+  EXPECT_EQ(config->vaults[0].at, "/etc/vault");
+  EXPECT_EQ(config->vaults[0].key_file, "/etc/kuramori/a.key");
+}
+
+TEST(Config, KindsToComeAreReadAndRefusedWhereUsed) {
+  auto config = read("resources:\n  s: { kind: redis, connect: \"redis://127.0.0.1\" }\n");
+  ASSERT_TRUE(config);
+  auto refused = check_supported(config->resources[0]);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().what, "resource \"s\": kind redis is not supported yet");
+}
+
+TEST(Config, HostileYamlEndsInAnError) {
+  std::string bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n";
+  for (int i = 1; i < 10; ++i) {
+    std::string before = "*a" + std::to_string(i - 1);
+    bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [";
+    for (int k = 0; k < 10; ++k) bomb += (k ? "," : "") + before;
+    bomb += "]\n";
+  }
+  EXPECT_NE(refusal(bomb), "accepted");
+  EXPECT_NE(refusal(std::string(10'000, '[')), "accepted");
+  EXPECT_NE(refusal("vaults: !!python/object:x {}\n"), "accepted");
+  EXPECT_NE(refusal("vaults: {}\n---\nplans: {}\n"), "accepted");
+  EXPECT_NE(refusal("? [a]\n: b\n"), "accepted");
+  EXPECT_NE(refusal("a: *a\n"), "accepted");
+  EXPECT_NE(refusal("a: &a [*a]\n"), "accepted");
+  EXPECT_EQ(refusal(""), "accepted");
+  EXPECT_EQ(refusal("# nothing\n"), "accepted");
+}
+
+TEST(Schedule, FiveFieldsOrAws) {
+  for (const char* good :
+       {"0 */3 * * *", "0 5 1 * *", "*/15 8-18 * * MON-FRI", "0,30 0 1,15 jan,jul 0", "cron(0 */3 * * ? *)",
+        "cron(0 5 L * ? *)", "cron(0 5 ? * 6#3 2026-2030)", "cron(0 5 15W * ? *)"})
+    EXPECT_TRUE(parse_schedule(good)) << good;
+  for (const char* bad :
+       {"", "0", "* * * *", "* * * * * *", "60 * * * *", "0 24 * * *", "0 0 0 * *", "0 0 * 13 *", "0 0 * * 8",
+        "*/0 * * * *", "5-1 * * * *", "a * * * *", "cron(0 3 * * * *)", "cron(0 3 ? * ? *)",
+        "cron(0 3 * * ?)", "0 3 ? * *", "-1 * * * *", "1,,2 * * * *", "0 3 * * L"})
+    EXPECT_FALSE(parse_schedule(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace kuramori

@@ -1,0 +1,197 @@
+#include "policy/retention.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/time_text.h"
+
+namespace kuramori {
+namespace {
+
+// A calendar rule cuts time into buckets and keeps the first snapshot of each.
+struct CalendarRule {
+  std::string_view name;
+  std::optional<Period> KeepRules::* period;
+  int64_t (*bucket)(const LocalDate&);
+  std::string (*label)(const LocalDate&);
+};
+
+int64_t week_of(const LocalDate& date) {
+  // Day 0 is a Thursday: three days later a week begins, on Monday. Division rounds down below zero as well.
+  int64_t shifted = date.day_number + 3;
+  return shifted >= 0 ? shifted / 7 : -((6 - shifted) / 7);
+}
+
+std::string day_label(const LocalDate& d) {
+  return fmt::format("{:04}-{:02}-{:02}", d.year, d.month, d.day);
+}
+
+const CalendarRule kCalendarRules[] = {
+    {"hourly", &KeepRules::hourly, [](const LocalDate& d) { return d.day_number * 24 + d.hour; },
+     [](const LocalDate& d) { return fmt::format("{} {:02}h", day_label(d), d.hour); }},
+    {"daily", &KeepRules::daily, [](const LocalDate& d) { return d.day_number; }, day_label},
+    {"weekly", &KeepRules::weekly, week_of, [](const LocalDate& d) { return "the week of " + day_label(d); }},
+    {"monthly", &KeepRules::monthly, [](const LocalDate& d) { return int64_t{d.year} * 12 + d.month; },
+     [](const LocalDate& d) { return fmt::format("{:04}-{:02}", d.year, d.month); }},
+    {"yearly", &KeepRules::yearly, [](const LocalDate& d) { return int64_t{d.year}; },
+     [](const LocalDate& d) { return fmt::format("{:04}", d.year); }},
+};
+
+// The age of a snapshot is what the store observed: a writer's own date could be anything.
+Time observed(const SnapshotFacts& snapshot) {
+  return snapshot.stored_at.value_or(snapshot.time);
+}
+
+std::string when(Time time) {
+  return format_local(time, "UTC");
+}
+
+Result<void> check_clocks(const PruneQuestion& question, Time now) {
+  auto refuse = [&](std::string why) {
+    return fail(ErrorKind::kRefused,
+                fmt::format("nothing of {} is pruned: the clocks cannot be believed", question.resource),
+                std::move(why), "set this machine's clock (timedatectl), then prune again");
+  };
+  if (question.store_now) {
+    Duration apart = question.now > *question.store_now ? question.now - *question.store_now
+                                                        : *question.store_now - question.now;
+    if (apart > kClockSkewMax)
+      return refuse(
+          fmt::format("this machine says {}, the store {}", when(question.now), when(*question.store_now)));
+  }
+  for (const SnapshotFacts& snapshot : question.snapshots) {
+    if (!snapshot.readable) continue;
+    Time newest = std::max(snapshot.time, observed(snapshot));
+    if (newest - now > kClockSkewMax)
+      return refuse(
+          fmt::format("snapshot {} is dated {}, but it is {}", snapshot.id.hex(), when(newest), when(now)));
+  }
+  return {};
+}
+
+// Why snapshots stay, by their place in the ordered list; the first reason found is the one that is told.
+using Reasons = std::map<size_t, std::string>;
+
+const Lineage* find_lineage(const PruneQuestion& question, const std::string& id) {
+  for (const Lineage& lineage : question.lineages)
+    if (lineage.id == id) return &lineage;
+  return nullptr;
+}
+
+// A window that starts at `start` is served by the newest snapshot that was consistent by then, on the
+// timeline itself or, where it has none so old, on the one it forked from (up to the fork).
+void keep_window_bases(const PruneQuestion& question, const std::vector<const SnapshotFacts*>& ordered,
+                       Time start, Reasons& reasons) {
+  std::set<std::string> lineages;
+  for (const SnapshotFacts* snapshot : ordered) lineages.insert(snapshot->lineage);
+  for (const Lineage& lineage : question.lineages) lineages.insert(lineage.id);
+
+  std::string text =
+      fmt::format("base of the window of {} that begins {}", format_period(*question.window), when(start));
+  for (const std::string& id : lineages) {
+    const Lineage* lineage = find_lineage(question, id);
+    if (lineage && lineage->covered_until && *lineage->covered_until < start)
+      continue;  // ended before the window
+    Time by = start;
+    std::string branch = id;
+    std::set<std::string> seen;  // a parent that is its own ancestor must not keep us here
+    while (seen.insert(branch).second) {
+      std::optional<size_t> base;
+      for (size_t i = 0; i < ordered.size(); ++i) {
+        if (!ordered[i]->readable || ordered[i]->lineage != branch || ordered[i]->stop > by) continue;
+        if (!base || ordered[i]->stop >= ordered[*base]->stop) base = i;
+      }
+      if (base) {
+        reasons.try_emplace(*base, text);
+        break;
+      }
+      const Lineage* here = find_lineage(question, branch);
+      if (!here || !here->parent) break;
+      if (here->forked_at) by = std::min(by, *here->forked_at);
+      branch = *here->parent;
+    }
+  }
+}
+
+std::string list_of(const std::vector<std::string>& names) {
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
+  return out;
+}
+
+}  // namespace
+
+KeepDecision decide_keep_until(const KeepRules& rules, std::string_view zone,
+                               std::span<const KeptSnapshot> existing, Time now) {
+  if (rules.empty()) return {kForever, "no keep rule: for ever"};
+  KeepDecision best{now, fmt::format("among the last {}", rules.last)};
+  if (rules.all) best = {later(now, *rules.all), "all " + format_period(*rules.all)};
+  LocalDate today = local_date(now, zone);
+  for (const CalendarRule& rule : kCalendarRules) {
+    const std::optional<Period>& period = rules.*rule.period;
+    if (!period) continue;
+    Time until = later(now, *period);
+    if (until <= best.until) continue;
+    bool taken = std::ranges::any_of(existing, [&](const KeptSnapshot& other) {
+      return other.time <= now && other.keep_until >= later(other.time, *period) &&
+             rule.bucket(local_date(other.time, zone)) == rule.bucket(today);
+    });
+    if (!taken)
+      best = {until, fmt::format("first of {}: {} {}", rule.label(today), rule.name, format_period(*period))};
+  }
+  return best;
+}
+
+Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question) {
+  // The earlier of the two clocks: what is due by it is due by both.
+  Time now = question.store_now ? std::min(question.now, *question.store_now) : question.now;
+  TRY(check_clocks(question, now));
+
+  std::vector<const SnapshotFacts*> ordered;
+  for (const SnapshotFacts& snapshot : question.snapshots) ordered.push_back(&snapshot);
+  std::ranges::sort(ordered, [](const SnapshotFacts* a, const SnapshotFacts* b) {
+    return std::pair(observed(*a), a->id) < std::pair(observed(*b), b->id);
+  });
+
+  Reasons reasons;
+  std::vector<size_t> readable;
+  std::optional<size_t> last_proven;
+  for (size_t i = 0; i < ordered.size(); ++i) {
+    const SnapshotFacts& snapshot = *ordered[i];
+    if (!snapshot.readable) {
+      reasons.emplace(i, "its records cannot be read: nothing is decided against it");
+      continue;
+    }
+    readable.push_back(i);
+    if (snapshot.proven) last_proven = i;
+    if (!snapshot.holds.empty()) reasons.emplace(i, "held by " + list_of(snapshot.holds));
+    if (snapshot.keep_until == kForever)
+      reasons.try_emplace(i, "kept for ever");
+    else if (snapshot.keep_until > now)
+      reasons.try_emplace(i, "kept until " + when(snapshot.keep_until));
+  }
+  if (last_proven)
+    reasons.try_emplace(*last_proven, fmt::format("the last proven snapshot of {}", question.resource));
+  if (!readable.empty())
+    reasons.try_emplace(
+        readable.back(),
+        fmt::format("the {} snapshot of {}", readable.size() == 1 ? "only" : "newest", question.resource));
+  if (question.window) keep_window_bases(question, ordered, earlier(now, *question.window), reasons);
+  for (size_t k = 0; k < readable.size() && k < static_cast<size_t>(std::max(0, question.keep_last)); ++k)
+    reasons.try_emplace(readable[readable.size() - 1 - k],
+                        fmt::format("among the last {}", question.keep_last));
+
+  std::vector<PruneLine> lines;
+  for (size_t i = 0; i < ordered.size(); ++i) {
+    const SnapshotFacts& snapshot = *ordered[i];
+    PruneLine line{snapshot.id, snapshot.time, snapshot.keep_until, !reasons.contains(i), {}};
+    line.reason = line.drop ? "was kept until " + when(snapshot.keep_until) : reasons[i];
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+}  // namespace kuramori

@@ -1,0 +1,43 @@
+// One string of kuramori.yaml. It may stand there (`connect: "host=…"`), in a file (`connect_file: path`) or
+// be what a command prints (`connect_command: "pass show orders"`); it is fetched when it is needed, not when
+// the configuration is read. Any of them may be a secret, so a Setting cannot be printed.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace kuramori {
+
+// What reading a configuration asks of the machine: objects, so that tests and fuzzing touch nothing.
+struct ConfigWorld {
+  std::function<std::optional<std::string>(const std::string& name)> environment;
+  std::function<Result<std::string>(const std::string& path)> read_file;       // at most kConfigBytesMax
+  std::function<Result<std::string>(const std::string& command)> run_command;  // its standard output
+};
+ConfigWorld machine_world();
+
+constexpr size_t kConfigBytesMax = 1 << 20;  // of a configuration, and of what a _file or _command yields
+
+class Setting {
+ public:
+  enum class From { kNowhere, kText, kFile, kCommand };
+
+  Setting() = default;
+  Setting(From from, std::string text) : from_(from), text_(std::move(text)) {}
+
+  bool is_set() const { return from_ != From::kNowhere; }
+  From from() const { return from_; }
+  // The value; one trailing line break of a file or a command is not part of it. "" when not set.
+  Result<std::string> fetch(const ConfigWorld& world) const;
+  // Where it comes from, for messages: "the file /etc/…", "a command", never the value.
+  std::string origin() const;
+
+ private:
+  From from_ = From::kNowhere;
+  std::string text_;  // the value, the path or the command
+};
+
+}  // namespace kuramori
