@@ -47,38 +47,61 @@ Result<Fd> open_raw(int folder, const std::string& path, int flags, mode_t mode)
   }
 }
 
-Error link_on_the_way(const std::string& path) {
-  return fail(ErrorKind::kRefused, fmt::format("open \"{}\"", path),
-              "a symbolic link is on the way, or the path leads outside");
-}
-
-// For kernels and sandboxes without openat2: one part after the other, none of them followed.
-Result<Fd> open_beneath_by_parts(const Fd& folder, const std::string& path, int flags, mode_t mode) {
+// For kernels and sandboxes without openat2: one part after the other, none of them followed. Returns errno;
+// ELOOP for a link on the way, EXDEV for a way out.
+int open_beneath_by_parts(const Fd& folder, const std::string& path, int flags, mode_t mode, Fd& out) {
   Fd current;
-  const Fd* at = &folder;
+  int at = folder.get();
   size_t begin = 0;
   for (;;) {
     size_t end = path.find('/', begin);
     bool last = end == std::string::npos;
     std::string part = path.substr(begin, last ? std::string::npos : end - begin);
-    if (part == ".." || (part.empty() && begin == 0)) return link_on_the_way(path);
+    if (part == ".." || (part.empty() && begin == 0)) return EXDEV;
     if (part.empty()) part = ".";
     int part_flags = last ? flags | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW;
-    int raw = ::openat(at->get(), part.c_str(), part_flags | O_CLOEXEC, mode);
+    int raw = ::openat(at, part.c_str(), part_flags | O_CLOEXEC, mode);
     if (raw < 0) {
       int code = errno;
-      struct stat info;
-      bool is_link =
-          ::fstatat(at->get(), part.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode);
       if (code == EINTR) continue;
-      if (code == ELOOP || is_link) return link_on_the_way(path);
-      return system_error(fmt::format("open \"{}\"", path), code);
+      struct stat info;
+      // A link opened as a folder says ENOTDIR, not ELOOP.
+      bool is_link = ::fstatat(at, part.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode);
+      return is_link ? ELOOP : code;
     }
     current = Fd(raw);
-    if (last) return current;
-    at = &current;
+    if (last) {
+      out = std::move(current);
+      return 0;
+    }
+    at = raw;
     begin = end + 1;
   }
+}
+
+// Returns errno, 0 when `out` is open.
+int open_beneath_code(const Fd& folder, const std::string& path, int flags, mode_t mode, Fd& out) {
+  open_how how{};
+  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
+  how.mode = (flags & O_CREAT) != 0 ? mode : 0;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  for (;;) {
+    long raw = ::syscall(SYS_openat2, folder.get(), path.c_str(), &how, sizeof how);
+    if (raw >= 0) {
+      out = Fd(static_cast<int>(raw));
+      return 0;
+    }
+    if (errno == EINTR || errno == EAGAIN) continue;  // EAGAIN: a rename raced with the walk
+    // EPERM: a sandbox's filter; if it was the file's own doing, the other way says so again.
+    if (errno != ENOSYS && errno != EPERM) return errno;
+    return open_beneath_by_parts(folder, path, flags, mode, out);
+  }
+}
+
+Error beneath_error(const std::string& path, int code) {
+  if (code != ELOOP && code != EXDEV) return system_error(fmt::format("open \"{}\"", path), code);
+  return fail(ErrorKind::kRefused, fmt::format("open \"{}\"", path),
+              "a symbolic link is on the way, or the path leads outside");
 }
 
 }  // namespace
@@ -96,27 +119,18 @@ Result<Fd> open_folder(const std::string& path) {
 }
 
 Result<Fd> open_beneath(const Fd& folder, const std::string& path, int flags, mode_t mode) {
-  open_how how{};
-  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
-  how.mode = (flags & O_CREAT) != 0 ? mode : 0;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  for (;;) {
-    long raw = ::syscall(SYS_openat2, folder.get(), path.c_str(), &how, sizeof how);
-    if (raw >= 0) return Fd(static_cast<int>(raw));
-    switch (errno) {
-      case EINTR:
-      case EAGAIN:
-        continue;  // EAGAIN: a rename raced with the walk
-      case ENOSYS:
-      case EPERM:
-        return open_beneath_by_parts(folder, path, flags, mode);  // EPERM: a sandbox's filter
-      case ELOOP:
-      case EXDEV:
-        return link_on_the_way(path);
-      default:
-        return system_error(fmt::format("open \"{}\"", path), errno);
-    }
-  }
+  Fd fd;
+  int code = open_beneath_code(folder, path, flags, mode, fd);
+  if (code != 0) return beneath_error(path, code);
+  return fd;
+}
+
+Result<std::optional<Fd>> open_beneath_if_there(const Fd& folder, const std::string& path, int flags) {
+  Fd fd;
+  int code = open_beneath_code(folder, path, flags, 0, fd);
+  if (code == ENOENT || code == ENOTDIR) return std::optional<Fd>();
+  if (code != 0) return beneath_error(path, code);
+  return std::optional<Fd>(std::move(fd));
 }
 
 Result<size_t> pread_some(const Fd& fd, uint64_t offset, MutableByteView out, std::string_view name) {

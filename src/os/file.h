@@ -42,6 +42,8 @@ Result<Fd> open_at(const Fd& folder, const std::string& name, int flags, mode_t 
 Result<Fd> open_folder(const std::string& path);
 // Opens `path` inside `folder`; refuses (kRefused) every symbolic link on the way and anything outside.
 Result<Fd> open_beneath(const Fd& folder, const std::string& path, int flags, mode_t mode = 0600);
+// The same; nullopt if nothing has that path, also because a part of it is a file.
+Result<std::optional<Fd>> open_beneath_if_there(const Fd& folder, const std::string& path, int flags);
 
 // --- reading and writing -----------------------------------------------------------------------------
 // `name` is for messages. All of `out` is filled, or it is an error: a file that ends before is kDamaged.

@@ -5,6 +5,7 @@
 namespace kuramori {
 
 constexpr size_t kObjectNameBytesMax = 512;
+constexpr size_t kObjectNamePartBytesMax = 255;  // what common filesystems take
 
 Result<void> check_object_name(std::string_view name) {
   auto refuse = [&](const char* why) -> Result<void> {
@@ -12,7 +13,10 @@ Result<void> check_object_name(std::string_view name) {
   };
   if (name.empty() || name.size() > kObjectNameBytesMax) return refuse("it must have 1 to 512 bytes");
   bool part_begins = true;
+  size_t part_bytes = 0;
   for (char c : name) {
+    part_bytes = c == '/' ? 0 : part_bytes + 1;
+    if (part_bytes > kObjectNamePartBytesMax) return refuse("a part is longer than 255 bytes");
     bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
                    c == '_' || c == '=' || c == '@' || c == '-' || c == '/';
     if (!allowed) return refuse("only letters, digits and ._=@-/ are allowed");
@@ -21,6 +25,18 @@ Result<void> check_object_name(std::string_view name) {
   }
   if (part_begins) return refuse("it ends in a slash");
   return {};
+}
+
+Result<void> check_list_request(std::string_view prefix, size_t limit) {
+  if (limit < 1 || limit > kListPageMax) {
+    return fail(ErrorKind::kUsage,
+                fmt::format("a page of {} names: 1 to {} are possible", limit, kListPageMax));
+  }
+  // "packs/" or "" are no names; with a letter behind they are, if anything can start with them.
+  if (prefix.empty()) return {};
+  std::string completed = std::string(prefix);
+  if (prefix.size() < kObjectNameBytesMax && prefix.back() == '/') completed += 'x';
+  return check_object_name(completed);
 }
 
 }  // namespace kuramori

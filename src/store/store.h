@@ -1,6 +1,6 @@
 // The store's contract: where bytes live. Objects are written once, whole or not at all, and never changed.
 //
-// Every implementation passes the contract suite (store/contract.h). What a caller may rely on:
+// Every implementation passes the contract suite (testing/store_contract.h). What a caller may rely on:
 //   - put_if_absent and ObjectWriter::commit are atomic: of several at one name exactly one wins (kExists for
 //     the others), and a reader sees all the bytes or kNotFound.
 //   - what a call confirmed is durable, and seen by every later get, head and list.
@@ -74,13 +74,18 @@ Result<void> for_each_object(Store& store, std::string_view prefix, Visit&& visi
     TRY_ASSIGN(ListPage page, store.list(prefix, after, kListPageMax));
     for (const ObjectInfo& object : page.objects) TRY(visit(object));
     if (!page.more) return {};
-    if (page.objects.empty()) return fail(ErrorKind::kFailed, "the store announced more names and listed none");
+    if (page.objects.empty())
+      return fail(ErrorKind::kFailed, "the store announced more names and listed none");
     after = page.objects.back().name;
   }
 }
 
 // Rules for names: 1–512 bytes of [A-Za-z0-9._=@-] and '/', no empty, "." or ".." part, no part that starts
-// with '.'; kept by every store, so that a vault can move between them.
+// with '.', none longer than 255 bytes; kept by every store, so that a vault can move between them. Nobody
+// uses a name that is also a folder of another ("a" beside "a/b"): a local store refuses the second.
 Result<void> check_object_name(std::string_view name);
+// What list() accepts: a prefix of some object's name ("", "packs/", "packs/3f"), a limit of 1 to
+// kListPageMax.
+Result<void> check_list_request(std::string_view prefix, size_t limit);
 
 }  // namespace kuramori

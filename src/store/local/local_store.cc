@@ -1,0 +1,156 @@
+#include "store/local/local_store.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+
+#include "store/local/listing.h"
+#include "store/local/vault_folder.h"
+
+namespace kuramori {
+namespace {
+
+constexpr size_t kWriterBufferBytes = size_t{4} << 20;
+constexpr uint64_t kGetBytesMax = uint64_t{1} << 30;  // what get() reads whole at most
+
+class LocalWriter final : public ObjectWriter {
+ public:
+  LocalWriter(VaultFolder& folder, PendingFile pending, std::string name)
+      : folder_(folder), pending_(std::move(pending)), name_(std::move(name)) {
+    buffer_.reserve(kWriterBufferBytes);
+  }
+
+  Result<void> append(ByteView bytes) override {
+    if (ended_) return fail(ErrorKind::kUsage, fmt::format("\"{}\" was committed or has failed", name_));
+    while (!bytes.empty()) {
+      size_t take = std::min(bytes.size(), kWriterBufferBytes - buffer_.size());
+      kuramori::append(buffer_, bytes.first(take));
+      bytes = bytes.subspan(take);
+      if (buffer_.size() == kWriterBufferBytes) TRY(flush());
+    }
+    return {};
+  }
+
+  Result<void> commit() override {
+    if (ended_) return fail(ErrorKind::kUsage, fmt::format("\"{}\" was committed or has failed", name_));
+    TRY(flush());
+    ended_ = true;
+    return folder_.publish(pending_, name_);
+  }
+
+ private:
+  Result<void> flush() {
+    Result<void> written = pwrite_full(pending_.fd(), written_, buffer_, name_);
+    if (!written) {
+      ended_ = true;  // what a failed write left is not known: the object is given up, not patched
+      return written;
+    }
+    // Begin to write back now, and wait for the piece before: the fsync at the end then has little to do, and
+    // dirty memory stays bounded. Only a hint: its errors come back from fsync.
+    (void)::sync_file_range(pending_.fd().get(), static_cast<off64_t>(written_),
+                            static_cast<off64_t>(buffer_.size()), SYNC_FILE_RANGE_WRITE);
+    if (written_ >= kWriterBufferBytes) {
+      (void)::sync_file_range(pending_.fd().get(), static_cast<off64_t>(written_ - kWriterBufferBytes),
+                              static_cast<off64_t>(kWriterBufferBytes), SYNC_FILE_RANGE_WAIT_BEFORE);
+    }
+    written_ += buffer_.size();
+    buffer_.clear();
+    return {};
+  }
+
+  VaultFolder& folder_;
+  PendingFile pending_;
+  std::string name_;
+  Bytes buffer_;
+  uint64_t written_ = 0;
+  bool ended_ = false;
+};
+
+class LocalReader final : public ObjectReader {
+ public:
+  LocalReader(Fd fd, uint64_t size, std::string name)
+      : fd_(std::move(fd)), size_(size), name_(std::move(name)) {}
+  uint64_t size() const override { return size_; }
+  Result<void> read(uint64_t offset, MutableByteView out) override {
+    return pread_full(fd_, offset, out, name_);
+  }
+
+ private:
+  Fd fd_;
+  uint64_t size_;
+  std::string name_;
+};
+
+class LocalStore final : public Store {
+ public:
+  explicit LocalStore(VaultFolder folder) : folder_(std::move(folder)) {}
+
+  std::string location() const override { return folder_.path(); }
+
+  Result<void> put_if_absent(std::string_view name, ByteView bytes) override {
+    TRY(check_object_name(name));
+    TRY_ASSIGN(PendingFile pending, folder_.make_pending());
+    TRY(pwrite_full(pending.fd(), 0, bytes, name));
+    return folder_.publish(pending, name);
+  }
+
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view name) override {
+    TRY(check_object_name(name));
+    TRY_ASSIGN(PendingFile pending, folder_.make_pending());
+    return std::unique_ptr<ObjectWriter>(new LocalWriter(folder_, std::move(pending), std::string(name)));
+  }
+
+  Result<std::unique_ptr<ObjectReader>> open(std::string_view name) override {
+    TRY(check_object_name(name));
+    TRY_ASSIGN(Fd fd, folder_.open_object(name));
+    TRY_ASSIGN(FileStatus status, status_of(fd, name));
+    return std::unique_ptr<ObjectReader>(new LocalReader(std::move(fd), status.size, std::string(name)));
+  }
+
+  Result<Bytes> get(std::string_view name) override {
+    TRY(check_object_name(name));
+    TRY_ASSIGN(Fd fd, folder_.open_object(name));
+    TRY_ASSIGN(FileStatus status, status_of(fd, name));
+    if (status.size > kGetBytesMax) {
+      return fail(ErrorKind::kRefused,
+                  fmt::format("\"{}\" has {} bytes: too large to read whole", name, status.size));
+    }
+    Bytes bytes(status.size);
+    TRY(pread_full(fd, 0, bytes, name));
+    return bytes;
+  }
+
+  Result<ObjectInfo> head(std::string_view name) override {
+    TRY(check_object_name(name));
+    TRY_ASSIGN(FileStatus status, folder_.object_status(name));
+    return ObjectInfo{.name = std::string(name), .size = status.size, .stored_at = status.changed};
+  }
+
+  Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) override {
+    TRY(check_list_request(prefix, limit));
+    return list_objects(folder_, prefix, after, limit);
+  }
+
+  Result<void> remove(std::string_view name) override {
+    TRY(check_object_name(name));
+    return folder_.remove(name);
+  }
+
+ private:
+  VaultFolder folder_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_local_store(const std::string& root, LocalStoreOptions options) {
+  TRY_ASSIGN(VaultFolder folder, VaultFolder::open(root, options));
+  // Left-overs cost space, not safety: that they cannot be removed (a read-only vault) is no reason to fail.
+  (void)clean_unfinished_uploads(root);
+  return std::unique_ptr<Store>(new LocalStore(std::move(folder)));
+}
+
+Result<std::unique_ptr<Store>> create_local_store(const std::string& root, LocalStoreOptions options) {
+  TRY(make_folders(root, options.folder_mode));
+  return open_local_store(root, options);
+}
+
+}  // namespace kuramori
