@@ -84,7 +84,7 @@ test_postgres_from_debian() (
   apt -qq update >&2
   apt -qq -y --no-install-recommends --download-only install "postgresql-$major" libc6 >/dev/null
   for package in "$state"/cache/archives/*.deb; do dpkg-deb -x "$package" "$folder"; done
-  rm -rf "$state" "$folder"/usr/share/{doc,man,locale} "$folder"/var
+  rm -rf "$state" "${folder:?}"/usr/share/{doc,man,locale} "${folder:?}"/var
   # Compiled queries are not what these servers are for, and LLVM is most of the size.
   find "$folder" \( -name 'libLLVM*' -o -name 'llvmjit*' -o -name bitcode \) -prune -exec rm -rf {} +
   loader=$(find "$folder"/usr/lib64 "$folder"/lib64 -name ld-linux-x86-64.so.2 2>/dev/null | head -1)
@@ -149,6 +149,7 @@ test_postgres() {
     client) test_postgres_bin 18; return ;;
     fetch)
       shift
+      # shellcheck disable=SC2048  # words, on purpose
       for major in ${*:-$TEST_POSTGRES_MAJORS}; do test_postgres_bin "$major" >/dev/null || return 1; done
       return 0
       ;;
