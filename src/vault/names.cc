@@ -13,6 +13,8 @@ std::string numbered(std::string_view prefix, uint64_t n, std::string_view leaf)
 
 constexpr std::string_view kWalKinds[] = {"seg", "part", "history", "partial", "label"};
 
+constexpr std::string_view kSessionEnd = ".end";
+
 std::optional<uint64_t> parse_hex(std::string_view text, size_t digits) {
   if (text.size() != digits) return {};
   uint64_t value = 0;
@@ -42,6 +44,9 @@ std::optional<IdType> id_of(std::string_view hex) {
 std::string session(const SessionId& sid) {
   return fmt::format("{}{}", kSessions, sid.hex());
 }
+std::string session_end(const SessionId& sid) {
+  return session(sid) + std::string(kSessionEnd);
+}
 std::string commit(const ResourceId& resource, const SnapshotId& snapshot, const SessionId& sid) {
   return fmt::format("{}{}/{}.{}", kCommits, resource.hex(), snapshot.hex(), sid.hex());
 }
@@ -56,6 +61,9 @@ std::string live(const SessionId& sid) {
 }
 std::string gc_plan(uint64_t n) {
   return numbered(kGc, n, "plan");
+}
+std::string gc_waits(uint64_t n) {
+  return numbered(kGc, n, "waits");
 }
 std::string gc_sweep(uint64_t n) {
   return numbered(kGc, n, "sweep");
@@ -102,6 +110,11 @@ std::optional<CommitName> parse_commit(std::string_view name) {
 std::optional<SessionId> parse_session(std::string_view name) {
   if (!name.starts_with(kSessions)) return {};
   return id_of<SessionId>(name.substr(kSessions.size()));
+}
+
+std::optional<SessionId> parse_session_end(std::string_view name) {
+  if (!name.ends_with(kSessionEnd)) return {};
+  return parse_session(name.substr(0, name.size() - kSessionEnd.size()));
 }
 
 std::optional<SessionId> owner_of(std::string_view name) {

@@ -26,6 +26,8 @@ constexpr std::string_view kDisowned = "disowned/";
 
 // sessions/<sid>
 std::string session(const SessionId& sid);
+// sessions/<sid>.end: a reader's session is over (its own word, or a keeper's)
+std::string session_end(const SessionId& sid);
 // commits/<resource>/<snapshot>.<sid>: COMMIT or FENCED, decided once, occupied for ever
 std::string commit(const ResourceId& resource, const SnapshotId& snapshot, const SessionId& sid);
 // packs/<xx>/<sid>-<n>: <xx> spreads a session's packs over 256 folders, so that none grows past 4,096 names
@@ -35,6 +37,8 @@ std::string live(const SessionId& sid);
 // gc/<n>/plan, gc/<n>/sweep, prune/<n>/intent, prune/<n>/final; <n> has ten digits, so that names sort by
 // number
 std::string gc_plan(uint64_t n);
+// gc/<n>/waits: the sessions that plan n waits for
+std::string gc_waits(uint64_t n);
 std::string gc_sweep(uint64_t n);
 std::string prune_intent(uint64_t n);
 std::string prune_final(uint64_t n);
@@ -52,6 +56,7 @@ struct CommitName {
 };
 std::optional<CommitName> parse_commit(std::string_view name);
 std::optional<SessionId> parse_session(std::string_view name);
+std::optional<SessionId> parse_session_end(std::string_view name);
 // The session that put a pack, map or live object ("packs/3f/<sid>-17" → sid); nothing for other names.
 std::optional<SessionId> owner_of(std::string_view name);
 // "gc/0000000007/plan" → 7

@@ -1,0 +1,440 @@
+#include "vault/ledger.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "crypto/digest.h"
+
+namespace kuramori {
+namespace {
+
+constexpr size_t kSignerPrefixBytes = 4;  // of a session id: whose it is
+
+bool begins_with_signer(const SessionId& sid, const SignerId& signer) {
+  return std::equal(signer.raw.begin(), signer.raw.begin() + kSignerPrefixBytes, sid.raw.begin());
+}
+
+bool contains(const std::vector<std::string>& sorted, std::string_view name) {
+  return std::binary_search(sorted.begin(), sorted.end(), name);
+}
+
+Error unreadable(Error error) {
+  if (error.kind == ErrorKind::kNotFound) error.kind = ErrorKind::kUnknown;  // it was listed a moment ago
+  if (error.next.empty()) error.next = "nothing was deleted; kuramori scrub tells what is damaged";
+  return error;
+}
+
+}  // namespace
+
+std::vector<std::string> condemned_by(const std::vector<GcRound>& rounds) {
+  std::vector<std::string> all;
+  for (const GcRound& round : rounds) all.insert(all.end(), round.objects.begin(), round.objects.end());
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
+Result<void> CommitListing::must_be_whole() const {
+  if (!unverifiable.empty()) {
+    const Unverifiable& first = unverifiable.front();
+    return fail(ErrorKind::kDamaged, fmt::format("{} cannot be verified: {}", first.name, first.error.what),
+                "what it refers to is not known, so nothing may be deleted",
+                fmt::format("if it is worthless: kuramori vault disown {}", first.digest.hex()));
+  }
+  if (!missing.empty()) {
+    return fail(ErrorKind::kDamaged,
+                fmt::format("the store did not list {}, which other records name", missing.front()),
+                "a commit key is never removed: the listing is not whole, so nothing may be deleted",
+                "kuramori vault probe");
+  }
+  return {};
+}
+
+Result<void> Ledger::must_be_keeper(const SignerId& signer, std::string_view name) const {
+  if (protocol().may_delete(signer)) return {};
+  return fail(ErrorKind::kDamaged, fmt::format("{} is signed by {}, who is no keeper", name, signer.hex()),
+              "only keepers and owners may say what is deleted", "kuramori scrub");
+}
+
+Result<bool> Ledger::is_disowned(std::string_view name, Digest& digest) {
+  Result<Bytes> bytes = log_.read_bytes(name);
+  if (!bytes) return unreadable(std::move(bytes).error());
+  digest = sha256(*bytes);
+  std::string word = names::disowned(digest.hex());
+  Result<OpenedRecord> opened = log_.read(word, RecordType::kDisowned);
+  if (!opened) {
+    if (opened.error().kind == ErrorKind::kNotFound) return false;
+    return std::move(opened).error();
+  }
+  TRY(must_be_keeper(opened->signer, word));
+  TRY_ASSIGN(DisownedRecord record, decode<DisownedRecord>(opened->body));
+  return record.object_digest == digest && record.commit_name == name;
+}
+
+Result<std::vector<std::string>> Ledger::read_gc_record(const std::string& name, RecordType type,
+                                                        uint64_t n) {
+  Result<OpenedRecord> opened = log_.read(name, type);
+  Result<void> believed;
+  if (opened) believed = must_be_keeper(opened->signer, name);
+  if (!opened || !believed) {
+    Error error = !opened ? std::move(opened).error() : std::move(believed).error();
+    if (error.kind != ErrorKind::kDamaged) return error;
+    Digest digest;
+    TRY_ASSIGN(bool disowned, is_disowned(name, digest));
+    if (disowned) return std::vector<std::string>{};  // its number stays used; it condemns nothing
+    return error;
+  }
+  TRY_ASSIGN(GcRecord record, decode<GcRecord>(opened->body));
+  if (record.number != n || !std::is_sorted(record.objects.begin(), record.objects.end())) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
+  }
+  return std::move(record.objects);
+}
+
+Result<std::vector<std::string>> Ledger::read_plan(uint64_t n) {
+  return read_gc_record(names::gc_plan(n), RecordType::kGcPlan, n);
+}
+Result<std::vector<std::string>> Ledger::read_sweep(uint64_t n) {
+  return read_gc_record(names::gc_sweep(n), RecordType::kGcSweep, n);
+}
+Result<std::optional<std::vector<std::string>>> Ledger::read_waits(uint64_t n) {
+  auto waits = read_gc_record(names::gc_waits(n), RecordType::kGcPlan, n);
+  if (waits) return std::optional(std::move(*waits));
+  if (waits.error().kind == ErrorKind::kNotFound) return std::optional<std::vector<std::string>>{};
+  return std::move(waits).error();
+}
+
+Result<std::vector<GcRound>> Ledger::read_gc() {
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kGc));
+  std::vector<GcRound> rounds;
+  for (const ObjectInfo& object : listed) {
+    auto n = names::parse_number(object.name, names::kGc);
+    if (!n || (object.name != names::gc_plan(*n) && object.name != names::gc_sweep(*n) &&
+               object.name != names::gc_waits(*n))) {
+      return fail(ErrorKind::kDamaged, fmt::format("{} is no name of a collection", object.name),
+                  "a newer program may have put it", "update kuramori, or look who may put under gc/");
+    }
+    if (rounds.empty() || rounds.back().number != *n) rounds.push_back({*n, false, {}});
+    if (object.name == names::gc_sweep(*n)) rounds.back().swept = true;
+  }
+  bool removed_on_purpose = protocol().bugs.has(PlantedBug::kGcRemoved) ||
+                            protocol().bugs.has(PlantedBug::kGcRemovedCarefully) ||
+                            protocol().bugs.has(PlantedBug::kParentsNotRead) ||
+                            protocol().bugs.has(PlantedBug::kAbandonRemovesPlan);
+  for (size_t i = 0; i < rounds.size(); ++i) {
+    // Numbers count up from 1 and a plan stands only after the sweep before it: a hole is a listing not
+    // whole.
+    if (!removed_on_purpose && (rounds[i].number != i + 1 || (i + 1 < rounds.size() && !rounds[i].swept))) {
+      return fail(ErrorKind::kDamaged, fmt::format("the store did not list all of collection {}", i + 1),
+                  "collections are never removed: the listing is not whole", "kuramori vault probe");
+    }
+    uint64_t n = rounds[i].number;
+    auto objects = rounds[i].swept ? read_sweep(n) : read_plan(n);
+    if (!objects && removed_on_purpose && objects.error().kind == ErrorKind::kNotFound) continue;
+    if (!objects) return unreadable(std::move(objects).error());
+    rounds[i].objects = std::move(*objects);
+  }
+  return rounds;
+}
+
+Result<std::vector<std::string>> Ledger::read_prune_record(const std::string& name, RecordType type,
+                                                           uint64_t n) {
+  Result<OpenedRecord> opened = log_.read(name, type);
+  if (!opened) return unreadable(std::move(opened).error());
+  TRY(must_be_keeper(opened->signer, name));
+  TRY_ASSIGN(PruneRecord record, decode<PruneRecord>(opened->body));
+  if (record.number != n || !std::is_sorted(record.commits.begin(), record.commits.end())) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
+  }
+  return std::move(record.commits);
+}
+
+Result<std::vector<PruneRound>> Ledger::read_prunes() {
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kPrune));
+  std::vector<PruneRound> rounds;
+  for (const ObjectInfo& object : listed) {
+    auto n = names::parse_number(object.name, names::kPrune);
+    if (!n || (object.name != names::prune_intent(*n) && object.name != names::prune_final(*n))) {
+      return fail(ErrorKind::kDamaged, fmt::format("{} is no name of a prune", object.name),
+                  "a newer program may have put it", "update kuramori, or look who may put under prune/");
+    }
+    if (rounds.empty() || rounds.back().number != *n) rounds.push_back({*n, false, {}});
+    if (object.name == names::prune_final(*n)) rounds.back().finished = true;
+  }
+  bool unnumbered = protocol().bugs.has(PlantedBug::kPruneUnnumbered);
+  for (size_t i = 0; i < rounds.size(); ++i) {
+    PruneRound& round = rounds[i];
+    if (!unnumbered && (round.number != i + 1 || (i + 1 < rounds.size() && !round.finished))) {
+      return fail(ErrorKind::kDamaged, fmt::format("the store did not list all of prune {}", i + 1),
+                  "prunes are never removed: the listing is not whole", "kuramori vault probe");
+    }
+    auto commits =
+        round.finished
+            ? read_prune_record(names::prune_final(round.number), RecordType::kPruneFinal, round.number)
+            : read_prune_record(names::prune_intent(round.number), RecordType::kPruneIntent, round.number);
+    if (!commits) return std::move(commits).error();
+    round.commits = std::move(*commits);
+  }
+  return rounds;
+}
+
+Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
+  if (auto known = commits_.find(name); known != commits_.end()) return &known->second;
+  Error is_fenced =
+      fail(ErrorKind::kRefused, fmt::format("{} is fenced", name), "this attempt never became a snapshot");
+  if (fenced_.contains(name)) return is_fenced;
+  auto key = names::parse_commit(name);
+  if (!key) return fail(ErrorKind::kDamaged, fmt::format("{} is no name of a commit", name));
+  TRY_ASSIGN(OpenedRecord opened, log_.read(name));
+  bool own = begins_with_signer(key->session, opened.signer);
+  if (opened.type == RecordType::kFence) {
+    if (!own) TRY(must_be_keeper(opened.signer, name));
+    fenced_.emplace(name);
+    return is_fenced;
+  }
+  if (opened.type != RecordType::kCommit || !own) {
+    return fail(ErrorKind::kDamaged,
+                fmt::format("{} is not a commit of the writer whose session it names", name));
+  }
+  TRY_ASSIGN(CommitRecord record, decode<CommitRecord>(opened.body));
+  if (record.snapshot != key->snapshot || record.session != key->session ||
+      record.resource != key->resource) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
+  }
+  VisibleCommit commit{std::string(name), *key, std::move(record), opened.signer, opened.digest};
+  return &commits_.emplace(std::string(name), std::move(commit)).first->second;
+}
+
+Result<CommitListing> Ledger::read_commits() {
+  TRY_ASSIGN(std::vector<PruneRound> prunes, read_prunes());
+  return read_commits(prunes);
+}
+
+Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes) {
+  CommitListing listing;
+  for (const PruneRound& round : prunes) {
+    if (round.finished)
+      listing.pruned.insert(listing.pruned.end(), round.commits.begin(), round.commits.end());
+  }
+  std::sort(listing.pruned.begin(), listing.pruned.end());
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kCommits));
+  std::vector<std::string> listed_names;
+  listed_names.reserve(listed.size());
+  for (ObjectInfo& object : listed) listed_names.push_back(std::move(object.name));
+  for (const std::string& name : listed_names) {
+    if (auto key = names::parse_commit(name)) listing.decided.insert(key->session);
+    if (contains(listing.pruned, name)) continue;
+    Result<const VisibleCommit*> commit = read_commit(name);
+    if (commit) {
+      listing.visible.push_back(*commit);
+      continue;
+    }
+    Error error = std::move(commit).error();
+    if (error.kind == ErrorKind::kRefused && fenced_.contains(name)) {
+      listing.fenced.push_back(name);
+      continue;
+    }
+    if (protocol().bugs.has(PlantedBug::kUnreadableIsAbsent)) continue;
+    // kRefused: a format this program does not know. Both stop deletion (V4); a lost connection stops
+    // everything.
+    if (error.kind != ErrorKind::kDamaged && error.kind != ErrorKind::kRefused)
+      return unreadable(std::move(error));
+    Digest digest;
+    TRY_ASSIGN(bool disowned, is_disowned(name, digest));
+    if (disowned) {
+      listing.disowned.push_back(name);
+    } else {
+      listing.unverifiable.push_back({name, digest, std::move(error)});
+    }
+  }
+  auto must_be_listed = [&](const std::string& name) {
+    if (!name.empty() && !contains(listed_names, name)) listing.missing.push_back(name);
+  };
+  for (const VisibleCommit* commit : listing.visible) {
+    must_be_listed(commit->record.previous);
+    for (const std::string& parent : commit->record.parents) must_be_listed(parent);
+  }
+  for (const std::string& name : listing.pruned) must_be_listed(name);
+  return listing;
+}
+
+Result<const LiveRecord*> Ledger::live_of(const VisibleCommit& commit) {
+  if (auto known = references_.find(commit.name); known != references_.end()) return &known->second.live;
+  References found;
+  const ObjectRef& ref = commit.record.live;
+  if (!ref.name.empty()) {
+    Result<OpenedRecord> opened = log_.read(ref.name, RecordType::kLive);
+    if (!opened) {
+      Error error = std::move(opened).error();
+      if (error.kind == ErrorKind::kNotFound) error.kind = ErrorKind::kDamaged;  // a visible commit needs it
+      return std::move(error).within(commit.name);
+    }
+    // The commit binds it: another record in its place, though sealed well, must not decide what is garbage
+    // (V1).
+    if (opened->digest != ref.digest) {
+      return fail(ErrorKind::kDamaged,
+                  fmt::format("{} is not the object that {} is bound to", ref.name, commit.name));
+    }
+    TRY_ASSIGN(found.live, decode<LiveRecord>(opened->body));
+    found.names.push_back(ref.name);
+  }
+  for (const LivePack& pack : found.live.packs) found.names.push_back(pack.name);
+  for (const ObjectRef& map : found.live.maps) found.names.push_back(map.name);
+  for (const ObjectRef& map : commit.record.maps) found.names.push_back(map.name);
+  for (const FrameSpan& span : commit.record.tree) found.names.push_back(span.pack);
+  std::sort(found.names.begin(), found.names.end());
+  found.names.erase(std::unique(found.names.begin(), found.names.end()), found.names.end());
+  return &references_.emplace(commit.name, std::move(found)).first->second.live;
+}
+
+Result<const std::vector<std::string>*> Ledger::references(const VisibleCommit& commit) {
+  TRY(live_of(commit));
+  return &references_.find(commit.name)->second.names;
+}
+
+Result<SessionListing> Ledger::read_sessions() {
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kSessions));
+  SessionListing listing;
+  std::set<SessionId> ends;
+  for (const ObjectInfo& object : listed) {
+    if (auto ended = names::parse_session_end(object.name)) {
+      ends.insert(*ended);
+      continue;
+    }
+    auto sid = names::parse_session(object.name);
+    if (!sid) {
+      listing.unknown.push_back(object.name);
+      continue;
+    }
+    if (auto known = sessions_.find(object.name); known != sessions_.end()) {
+      listing.sessions.push_back(known->second);
+      continue;
+    }
+    Result<OpenedRecord> opened = log_.read(object.name, RecordType::kSession);
+    if (!opened && opened.error().kind == ErrorKind::kNotFound) {
+      listing.vanished.push_back(*sid);
+      continue;
+    }
+    Result<SessionRecord> record = opened ? decode<SessionRecord>(opened->body) : std::move(opened).error();
+    bool sound = record && begins_with_signer(*sid, opened->signer);
+    if (sound && record->kind != SessionKind::kRead) {
+      auto key = names::parse_commit(record->commit_key);
+      sound = key && key->session == *sid;
+    }
+    if (!sound) {
+      Error error =
+          record ? fail(ErrorKind::kDamaged, fmt::format("{} is not a session of its signer", object.name))
+                 : std::move(record).error();
+      if (error.kind != ErrorKind::kDamaged && error.kind != ErrorKind::kRefused)
+        return unreadable(std::move(error));
+      Digest digest;
+      TRY_ASSIGN(bool disowned, is_disowned(object.name, digest));
+      if (!disowned) {
+        if (error.next.empty())
+          error.next = fmt::format("if it is worthless: kuramori vault disown {}", digest.hex());
+        return error;
+      }
+      listing.disowned.push_back(object.name);
+      continue;
+    }
+    ListedSession session{object.name, *sid, std::move(*record), opened->signer, object.stored_at, false};
+    sessions_.emplace(object.name, session);
+    listing.sessions.push_back(std::move(session));
+  }
+  for (ListedSession& session : listing.sessions) {
+    if (session.decided) continue;
+    if (session.record.kind == SessionKind::kRead) {
+      if (!ends.contains(session.id)) continue;
+      // An end nobody may have put is no end: the reader stays protected.
+      Result<OpenedRecord> end = log_.read(names::session_end(session.id), RecordType::kFence);
+      session.decided = end && (end->signer == session.signer || protocol().may_delete(end->signer));
+    } else {
+      // Whatever stands there: the session's own commit can no longer land, so the session is decided.
+      Result<Bytes> key = log_.read_bytes(session.record.commit_key);
+      if (!key && key.error().kind != ErrorKind::kNotFound) return unreadable(std::move(key).error());
+      session.decided = key.has_value();
+    }
+    if (session.decided) sessions_.find(session.name)->second.decided = true;
+  }
+  for (const SessionId& end : ends) {
+    if (!std::ranges::any_of(listing.sessions, [&](const ListedSession& s) { return s.id == end; })) {
+      listing.stale_ends.push_back(names::session_end(end));
+    }
+  }
+  return listing;
+}
+
+Result<void> Ledger::fence(const ListedSession& session, std::string reason) {
+  FenceRecord record{std::move(reason), to_unix_ns(protocol().clock.now())};
+  bool reads = session.record.kind == SessionKind::kRead;
+  std::string name = reads ? names::session_end(session.id) : session.record.commit_key;
+  // Exactly one of two puts wins, the fence or the commit; either way the session is decided now.
+  TRY(log_.put(RecordType::kFence, name, session.record.resource, encode(record)));
+  if (auto known = sessions_.find(session.name); known != sessions_.end()) known->second.decided = true;
+  return {};
+}
+
+Result<std::set<SnapshotId>> Ledger::read_held() {
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kHolds));
+  std::set<SnapshotId> held;
+  constexpr std::string_view kReleased = ".released";
+  std::set<std::string, std::less<>> all;
+  for (ObjectInfo& object : listed) all.insert(std::move(object.name));
+  for (const std::string& name : all) {
+    if (name.ends_with(kReleased)) continue;
+    std::string_view rest = std::string_view(name).substr(names::kHolds.size());
+    auto snapshot = SnapshotId::from_hex(rest.substr(0, rest.find('/')));
+    if (!snapshot || held.contains(*snapshot)) continue;
+    std::string release = name + std::string(kReleased);
+    bool released = false;
+    if (all.contains(release)) {
+      Result<OpenedRecord> word = log_.read(release, RecordType::kHoldRelease);
+      if (word && protocol().may_delete(word->signer)) {
+        released = true;
+      } else if (word) {
+        Result<OpenedRecord> placed = log_.read(name, RecordType::kHold);
+        released = placed && placed->signer == word->signer;
+      }
+    }
+    if (!released) held.insert(*snapshot);
+  }
+  return held;
+}
+
+Result<ProofListing> Ledger::read_proofs() {
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kProofs));
+  ProofListing proofs;
+  for (const ObjectInfo& object : listed) {
+    std::string_view rest = std::string_view(object.name).substr(names::kProofs.size());
+    auto snapshot = SnapshotId::from_hex(rest.substr(0, rest.find('/')));
+    if (!snapshot) continue;
+    Result<OpenedRecord> opened = log_.read(object.name, RecordType::kProof);
+    Result<ProofRecord> proof = opened ? decode<ProofRecord>(opened->body) : std::move(opened).error();
+    if (!proof || proof->snapshot != *snapshot) {
+      proofs.unreadable.insert(*snapshot);
+    } else if (proof->passed) {
+      int64_t& latest = proofs.passed.try_emplace(*snapshot, proof->started_ns).first->second;
+      latest = std::max(latest, proof->started_ns);
+    }
+  }
+  return proofs;
+}
+
+Result<std::map<SnapshotId, int64_t>> Ledger::read_retained() {
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(names::kRetain));
+  std::map<SnapshotId, int64_t> retained;
+  for (const ObjectInfo& object : listed) {
+    std::string_view rest = std::string_view(object.name).substr(names::kRetain.size());
+    auto snapshot = SnapshotId::from_hex(rest.substr(0, rest.find('/')));
+    if (!snapshot) continue;
+    Result<OpenedRecord> opened = log_.read(object.name, RecordType::kRetain);
+    Result<RetainRecord> record = opened ? decode<RetainRecord>(opened->body) : std::move(opened).error();
+    int64_t until = record && record->snapshot == *snapshot ? record->keep_until_ns : kKeepForever;
+    int64_t& latest = retained.try_emplace(*snapshot, until).first->second;
+    latest = std::max(latest, until);
+  }
+  return retained;
+}
+
+}  // namespace kuramori

@@ -1,0 +1,135 @@
+// What the small records of a vault say, read together: which snapshots are visible, which sessions are open,
+// which objects are condemned, what is held.
+//
+// Nothing is inferred from what cannot be read. A record that is there and cannot be verified is an error, or
+// is listed as unverifiable where a caller shows it; only the owner's word (`disowned/<digest>`) lets work go
+// on past it. Records that can never change again are remembered by name, listings never are. One thread at a
+// time. Pointers handed out stay valid as long as the Ledger.
+#pragma once
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "vault/names.h"
+#include "vault/record_log.h"
+
+namespace kuramori {
+
+// One collection: its plan, and its sweep once that stands.
+struct GcRound {
+  uint64_t number = 0;
+  bool swept = false;
+  std::vector<std::string> objects;  // sorted: of the sweep if it stands, else of the plan
+};
+// Names that may not be referred to any more, sorted: of every round the sweep, or the plan while there is
+// none.
+std::vector<std::string> condemned_by(const std::vector<GcRound>& rounds);
+
+struct PruneRound {
+  uint64_t number = 0;
+  bool finished = false;
+  std::vector<std::string> commits;  // sorted: of the final if it stands, else of the intent
+};
+
+struct VisibleCommit {
+  std::string name;
+  names::CommitName key;
+  CommitRecord record;
+  SignerId signer;
+  Digest digest;  // of the object
+};
+
+struct Unverifiable {
+  std::string name;
+  Digest digest;  // what `vault disown` wants
+  Error error;
+};
+
+// All commit keys at one reading.
+struct CommitListing {
+  std::vector<const VisibleCommit*> visible;  // by name
+  std::vector<std::string> pruned;            // by name: in a prune's final
+  std::vector<std::string> fenced;            // by name
+  std::vector<std::string> disowned;          // by name
+  std::vector<Unverifiable> unverifiable;
+  std::vector<std::string> missing;  // named by other records, and not listed: the listing is not whole
+  std::set<SessionId> decided;       // sessions whose commit key is occupied
+  // The error that stops whoever wants to delete, if something is unverifiable or missing.
+  Result<void> must_be_whole() const;
+};
+
+struct ListedSession {
+  std::string name;
+  SessionId id;
+  SessionRecord record;
+  SignerId signer;
+  std::optional<Time> stored_at;  // by the store's clock
+  bool decided = false;           // its commit key (a reader's end) is occupied
+};
+
+struct SessionListing {
+  std::vector<ListedSession> sessions;  // by name
+  std::vector<SessionId> vanished;      // listed, then gone: a keeper removed them, being decided
+  std::vector<std::string> disowned;
+  std::vector<std::string> stale_ends;  // ends of sessions that are gone
+  std::vector<std::string> unknown;
+};
+
+struct ProofListing {
+  std::map<SnapshotId, int64_t> passed;  // when its newest passed proof began, by the prover's clock
+  std::set<SnapshotId> unreadable;  // has a proof that cannot be read: kept, as if it were the last proven
+};
+
+class Ledger {
+ public:
+  explicit Ledger(const Protocol& protocol) : log_(protocol) {}
+  Ledger(const Ledger&) = delete;
+
+  const RecordLog& log() const { return log_; }
+  const Protocol& protocol() const { return log_.protocol(); }
+
+  Result<std::vector<GcRound>> read_gc();
+  Result<std::vector<std::string>> read_plan(uint64_t n);
+  Result<std::optional<std::vector<std::string>>> read_waits(uint64_t n);
+  Result<std::vector<std::string>> read_sweep(uint64_t n);
+  Result<std::vector<PruneRound>> read_prunes();
+  // Reads the prunes first, then the commits.
+  Result<CommitListing> read_commits();
+  Result<CommitListing> read_commits(const std::vector<PruneRound>& prunes);
+  // One COMMIT, pruned or not; kNotFound: nothing stands there, kRefused: FENCED stands there.
+  Result<const VisibleCommit*> read_commit(std::string_view name);
+  // Every object a snapshot needs, sorted; WAL apart.
+  Result<const std::vector<std::string>*> references(const VisibleCommit& commit);
+  Result<const LiveRecord*> live_of(const VisibleCommit& commit);
+  // Lists the sessions, then looks at each one's commit key.
+  Result<SessionListing> read_sessions();
+  // Puts FENCED (for a reader: its end). Afterwards the session is decided, whoever was first.
+  Result<void> fence(const ListedSession& session, std::string reason);
+  // Snapshots with a hold that was not released. A hold that cannot be read holds.
+  Result<std::set<SnapshotId>> read_held();
+  Result<ProofListing> read_proofs();
+  // Of these snapshots: the latest moment any retain record names. One that cannot be read keeps for ever.
+  Result<std::map<SnapshotId, int64_t>> read_retained();
+
+ private:
+  struct References {
+    LiveRecord live;
+    std::vector<std::string> names;
+  };
+  // Sees to it that `signer` may have written a record of its kind at `name`.
+  Result<void> must_be_keeper(const SignerId& signer, std::string_view name) const;
+  Result<std::vector<std::string>> read_gc_record(const std::string& name, RecordType type, uint64_t n);
+  Result<std::vector<std::string>> read_prune_record(const std::string& name, RecordType type, uint64_t n);
+  // Whether the owner disowned the object that stands at `name`; its digest in `digest`.
+  Result<bool> is_disowned(std::string_view name, Digest& digest);
+
+  RecordLog log_;
+  std::map<std::string, VisibleCommit, std::less<>> commits_;
+  std::set<std::string, std::less<>> fenced_;
+  std::map<std::string, References, std::less<>> references_;  // by commit name
+  std::map<std::string, ListedSession, std::less<>> sessions_;
+};
+
+}  // namespace kuramori

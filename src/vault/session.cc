@@ -1,0 +1,231 @@
+#include "vault/session.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace kuramori {
+namespace {
+
+bool contains(const std::vector<std::string>& sorted, std::string_view name) {
+  return std::binary_search(sorted.begin(), sorted.end(), name);
+}
+
+Error cloned(const SessionId& id) {
+  return fail(ErrorKind::kRefused, fmt::format("session {} is used by another process", id.hex()),
+              "a machine was cloned while it ran: both draw the same session id", "run the command again");
+}
+
+// The first of `commits` that a prune names, and how far that prune is.
+struct Pruned {
+  std::string commit;
+  bool finished;
+};
+std::optional<Pruned> find_pruned(const std::vector<PruneRound>& rounds,
+                                  const std::vector<std::string>& commits) {
+  for (const PruneRound& round : rounds) {
+    for (const std::string& commit : commits) {
+      if (contains(round.commits, commit)) return Pruned{commit, round.finished};
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+SessionId draw_session_id(const Protocol& protocol) {
+  SessionId id;
+  protocol.random.fill(id.raw);
+  std::copy_n(protocol.self.raw.begin(), 4, id.raw.begin());
+  return id;
+}
+
+Result<std::unique_ptr<WriterSession>> WriterSession::open(const Protocol& protocol, WriterOptions options) {
+  std::unique_ptr<WriterSession> session(new WriterSession(protocol));
+  const bool checks_first = protocol.bugs.has(PlantedBug::kChecksBeforeSession);
+  std::vector<std::string> parents = options.parents;
+  if (checks_first) {
+    TRY(session->read_condemned());
+    TRY(session->read_parents(parents));
+  }
+  TRY(session->stand(options));
+  if (!checks_first) {
+    TRY(session->read_condemned());
+    TRY(session->read_parents(std::move(parents)));
+  }
+  return session;
+}
+
+Result<void> WriterSession::stand(WriterOptions& options) {
+  const Protocol& protocol = ledger_.protocol();
+  id_ = draw_session_id(protocol);
+  snapshot_ = options.snapshot;
+  record_.kind = options.kind;
+  record_.closed = options.closed;
+  record_.commit_key = names::commit(options.resource, options.snapshot, id_);
+  record_.resource = options.resource;
+  record_.wal_timeline = options.wal_timeline;
+  record_.wal_floor = options.wal_floor;
+  record_.started_ns = to_unix_ns(protocol.clock.now());
+  record_.host = std::move(options.host);
+  if (options.closed) {
+    // What a parent needs never changes, so reading it before the session stands declares it truly; whether
+    // the parent may still be built on is decided after.
+    for (const std::string& name : options.parents) {
+      TRY_ASSIGN(const VisibleCommit* parent, ledger_.read_commit(name));
+      TRY_ASSIGN(const std::vector<std::string>* needs, ledger_.references(*parent));
+      record_.foreign.insert(record_.foreign.end(), needs->begin(), needs->end());
+    }
+    std::sort(record_.foreign.begin(), record_.foreign.end());
+    record_.foreign.erase(std::unique(record_.foreign.begin(), record_.foreign.end()), record_.foreign.end());
+  }
+  record_.parents = std::move(options.parents);
+  TRY_ASSIGN(PutResult put,
+             log().put(RecordType::kSession, names::session(id_), record_.resource, encode(record_)));
+  if (!put.ours()) return cloned(id_);
+  return {};
+}
+
+Result<void> WriterSession::read_condemned() {
+  TRY_ASSIGN(std::vector<GcRound> rounds, ledger_.read_gc());
+  if (!rounds.empty()) newest_gc_ = rounds.back().number;
+  condemned_ = condemned_by(rounds);
+  if (record_.wal_timeline == 0) return {};
+  // WAL that a plan condemned before it saw this session's floor will go. A snapshot cannot start below it.
+  const std::string wal = names::wal_prefix(record_.resource);
+  for (auto at = std::lower_bound(condemned_.begin(), condemned_.end(), wal);
+       at != condemned_.end() && at->starts_with(wal); ++at) {
+    auto part = names::parse_wal(*at);
+    if (part && part->timeline >= record_.wal_timeline && part->to > record_.wal_floor) {
+      return fail(ErrorKind::kRefused, fmt::format("{} is being collected", *at),
+                  "the snapshot would start at WAL that no visible snapshot needed when the collection began",
+                  "run the backup again: it starts at a later LSN");
+    }
+  }
+  return {};
+}
+
+Result<void> WriterSession::read_parents(std::vector<std::string> parents) {
+  if (parents.empty()) return {};
+  if (!ledger_.protocol().bugs.has(PlantedBug::kParentsNotRead)) {
+    TRY_ASSIGN(std::vector<PruneRound> prunes, ledger_.read_prunes());
+    std::erase_if(parents, [&](const std::string& parent) {
+      return std::ranges::any_of(
+          prunes, [&](const PruneRound& round) { return round.finished && contains(round.commits, parent); });
+    });
+  }
+  for (const std::string& name : parents) {
+    Result<const VisibleCommit*> commit = ledger_.read_commit(name);
+    if (!commit &&
+        (commit.error().kind == ErrorKind::kNotFound || commit.error().kind == ErrorKind::kRefused))
+      continue;
+    if (!commit) return std::move(commit).error();
+    TRY_ASSIGN(const std::vector<std::string>* needs, ledger_.references(**commit));
+    TRY_ASSIGN(const LiveRecord* live, ledger_.live_of(**commit));
+    usable_.insert(usable_.end(), needs->begin(), needs->end());
+    parents_.push_back({*commit, live});
+  }
+  std::sort(usable_.begin(), usable_.end());
+  return {};
+}
+
+bool WriterSession::is_condemned(std::string_view name) const {
+  return contains(condemned_, name);
+}
+
+bool WriterSession::may_refer_to(std::string_view name) const {
+  if (is_condemned(name)) return false;
+  auto owner = names::owner_of(name);
+  if (owner && *owner == id_) return true;
+  return contains(usable_, name) && (!record_.closed || contains(record_.foreign, name));
+}
+
+Result<CommittedSnapshot> WriterSession::commit(CommitRecord record, const LiveRecord& live) {
+  CHECK(!over_);
+  over_ = true;
+  auto must_be_usable = [&](const std::string& name) -> Result<void> {
+    if (may_refer_to(name)) return {};
+    return fail(
+        ErrorKind::kRefused, fmt::format("the snapshot may not refer to {}", name),
+        is_condemned(name) ? "a collection condemned it" : "it is neither the session's own nor of a parent");
+  };
+  for (const LivePack& pack : live.packs) TRY(must_be_usable(pack.name));
+  for (const ObjectRef& map : live.maps) TRY(must_be_usable(map.name));
+  for (const ObjectRef& map : record.maps) TRY(must_be_usable(map.name));
+  for (const FrameSpan& span : record.tree) TRY(must_be_usable(span.pack));
+
+  TRY_ASSIGN(PutResult put_live,
+             log().put(RecordType::kLive, names::live(id_), record_.resource, encode(live)));
+  if (!put_live.ours()) return cloned(id_);
+  record.snapshot = snapshot_;
+  record.session = id_;
+  record.resource = record_.resource;
+  record.newest_gc = newest_gc_;
+  record.live = put_live.ref;
+  record.parents.clear();
+  for (const Parent& parent : parents_) record.parents.push_back(parent.commit->name);
+
+  TRY_ASSIGN(PutResult put,
+             log().put(RecordType::kCommit, record_.commit_key, record_.resource, encode(record)));
+  if (put.ours()) return CommittedSnapshot{record_.commit_key, std::move(record), put.ref.digest};
+  if (put.theirs->type != RecordType::kFence) return cloned(id_);
+  return fail(ErrorKind::kRefused, fmt::format("session {} was fenced", id_.hex()),
+              "a collection took this backup for dead before it was done", "run the backup again");
+}
+
+Result<void> WriterSession::abandon(std::string reason) {
+  if (over_) return {};
+  over_ = true;
+  FenceRecord fence{std::move(reason), to_unix_ns(ledger_.protocol().clock.now())};
+  TRY(log().put(RecordType::kFence, record_.commit_key, record_.resource, encode(fence)));
+  return {};
+}
+
+Result<ReaderSession> ReaderSession::open(const Protocol& protocol, ReaderOptions options) {
+  ReaderSession session(protocol);
+  session.id_ = draw_session_id(protocol);
+  session.resource_ = options.resource;
+  Ledger ledger(protocol);
+  SessionRecord record{.kind = SessionKind::kRead,
+                       .parents = options.commits,
+                       .resource = options.resource,
+                       .started_ns = to_unix_ns(protocol.clock.now()),
+                       .host = std::move(options.host)};
+  auto stand = [&]() -> Result<void> {
+    auto put =
+        ledger.log().put(RecordType::kSession, names::session(session.id_), record.resource, encode(record));
+    if (put && !put->ours()) return cloned(session.id_);
+    if (put) {
+      session.protected_ = true;
+      return {};
+    }
+    bool may_go_on = options.without_right == ReaderOptions::WithoutRight::kReadUnprotected;
+    if (put.error().kind == ErrorKind::kDenied && may_go_on) return {};
+    return std::move(put).error();
+  };
+  // The session stands before the prunes are read: a prune not seen here is decided later, and the plan that
+  // follows it lists the sessions later still.
+  const bool checks_first = protocol.bugs.has(PlantedBug::kReaderChecksFirst);
+  if (!checks_first) TRY(stand());
+  TRY_ASSIGN(std::vector<PruneRound> prunes, ledger.read_prunes());
+  if (auto pruned = find_pruned(prunes, options.commits)) {
+    if (session.protected_) (void)session.end();  // only tidiness; the refusal is the answer
+    return fail(ErrorKind::kRefused,
+                fmt::format("{} {}", pruned->commit, pruned->finished ? "was pruned" : "is being pruned"),
+                "its data may be removed at any time", "kuramori list");
+  }
+  if (checks_first) TRY(stand());
+  return session;
+}
+
+Result<void> ReaderSession::end() {
+  if (!protected_) return {};
+  protected_ = false;
+  FenceRecord record{"done", to_unix_ns(protocol_->clock.now())};
+  TRY(RecordLog(*protocol_).put(RecordType::kFence, names::session_end(id_), resource_, encode(record)));
+  return {};
+}
+
+}  // namespace kuramori
