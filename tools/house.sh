@@ -3,8 +3,6 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
-export CCACHE_DIR=${CCACHE_DIR:-$PWD/.cache/ccache}
-export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-4G}
 export LC_ALL=C.UTF-8
 # Debian's modules live with Debian's python, whatever else comes first in PATH.
 python3() { /usr/bin/python3 "$@"; }
@@ -64,17 +62,22 @@ configure() {
     { cat "build/.configure-$1" >&2; return 1; }
 }
 
-# build_targets PRESET TARGET…: those that exist (`all` always does)
+# targets_among PRESET NAME…: those of the names that can be built
+targets_among() {
+  local preset=$1
+  shift
+  ninja -C "build/$preset" -t targets all 2>/dev/null | sed -n 's/: phony$//p' | grep -xF "$(printf '%s\n' "$@")"
+}
+
+# build_targets PRESET TARGET…: those that exist
 build_targets() {
-  local preset=$1 target known wanted=()
+  local preset=$1 wanted
   shift
   mkdir -p build
   configure "$preset" || return 1
-  known=$(ninja -C "build/$preset" -t targets all 2>/dev/null | sed -n 's/: phony$//p; s/: .*EXECUTABLE.*//p')
-  for target in "$@"; do
-    if [ "$target" = all ] || grep -qxE "(bin/)?$target" <<<"$known"; then wanted+=("$target"); fi
-  done
-  [ ${#wanted[@]} -gt 0 ] || { say "./dev: no target of $* exists"; return 1; }
+  ninja -C "build/$preset" --quiet build.ninja || return 1  # a new file may bring a new target
+  mapfile -t wanted < <(targets_among "$preset" "$@")
+  [ ${#wanted[@]} -gt 0 ] || { say "./dev: no target $* exists"; return 1; }
   ninja -C "build/$preset" --quiet "${wanted[@]}"
 }
 
