@@ -1,0 +1,15 @@
+// The entries of the table, a file a group. operations.cc says which of them work.
+#pragma once
+#include "api/operations.h"
+
+namespace kuramori::operation {
+
+extern const Operation kDoctor, kResources, kVersion, kCompletion, kHelp;  // general
+extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault
+extern const Operation kVaultKeyList, kVaultKeyRewrap;
+extern const Operation kBackup, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove,
+    kExtend;                                         // snapshot
+extern const Operation kRestore, kDrill;             // restore
+extern const Operation kWalPush, kWalGet, kWalShow;  // wal
+
+}  // namespace kuramori::operation

@@ -1,0 +1,165 @@
+#include "api/operation_list.h"
+
+namespace kuramori::operation {
+namespace {
+
+constexpr Argument kResource[] = {
+    {"RESOURCE", "its name in kuramori.yaml", Argument::Count::kOne, Completes::kResource},
+};
+constexpr Argument kOptionalResource[] = {
+    {"RESOURCE", "only this one", Argument::Count::kOptional, Completes::kResource},
+};
+constexpr Argument kSnapshot[] = {
+    {"SNAPSHOT", "an id, or its first characters (at least 4), or RESOURCE@latest"},
+};
+
+constexpr Example kBackupExamples[] = {
+    {"kuramori backup orders-db", "by its plan"},
+    {"kuramori backup orders-db --label before-migration --keep 3mo", "one that stays longer"},
+    {"kuramori backup orders-db --full", "read and store everything again"},
+};
+constexpr Option kBackupOptions[] = {
+    {.name = "plan", .metavar = "PLAN", .help = "which plan, when several cover the resource"},
+    {.name = "label", .metavar = "TEXT", .help = "a name people will recognise"},
+    {.name = "tag", .metavar = "K=V", .help = "kept with the snapshot", .repeats = true},
+    {.name = "keep", .metavar = "DURATION", .help = "instead of the plan's rule: 14d, 7y, forever"},
+    {.name = "full", .metavar = "", .help = "build on no earlier snapshot"},
+};
+
+constexpr Example kSnapshotsExamples[] = {
+    {"kuramori snapshots", "all of them"},
+    {"kuramori snapshots orders-db", "of one resource"},
+    {"kuramori snapshots --vault /srv/kuramori --key-file tokyo.key", "with nothing but a vault and a key"},
+};
+
+constexpr Example kShowExamples[] = {
+    {"kuramori show 3f2a91bc", "by the first characters of its id"},
+    {"kuramori show orders-db@latest", "the newest"},
+};
+
+constexpr Example kWindowExamples[] = {
+    {"kuramori window orders-db", "the moments it can be restored to, and the gaps"}};
+
+constexpr Example kPruneExamples[] = {
+    {"kuramori prune --dry-run", "what is due and what stays, with the reason of each line"},
+    {"kuramori prune", "do it; `kuramori vault collect` then frees the space"},
+};
+constexpr Option kPruneOptions[] = {
+    {.name = "dry-run", .metavar = "", .help = "say what would go, change nothing"},
+};
+
+constexpr Example kHoldAddExamples[] = {
+    {"kuramori hold add 3f2a91bc --name audit-2026", "not to be deleted while this stands"}};
+constexpr Example kHoldRemoveExamples[] = {
+    {"kuramori hold remove 3f2a91bc --name audit-2026", "it may go again when it is due"}};
+constexpr Option kHoldOptions[] = {
+    {.name = "name",
+     .metavar = "NAME",
+     .help = "of the hold; several may stand on one snapshot",
+     .required = true},
+};
+
+constexpr Example kExtendExamples[] = {{"kuramori extend 3f2a91bc --keep 7y", "seven years from now"}};
+constexpr Option kExtendOptions[] = {
+    {.name = "keep", .metavar = "DURATION", .help = "from now on; never shortens", .required = true},
+};
+
+}  // namespace
+
+constexpr Operation kBackup = {
+    .verb = "backup",
+    .summary = "take a snapshot",
+    .about =
+        "Copies what changed since the last snapshot and commits one that is complete in itself. Every "
+        "stored frame is opened "
+        "again and compared before the commit. How long it is kept is decided now, from the plan's rule or "
+        "--keep.",
+    .examples = kBackupExamples,
+    .arguments = kResource,
+    .options = kBackupOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/backup/1",
+};
+
+constexpr Operation kSnapshots = {
+    .verb = "snapshots",
+    .summary = "what there is to restore",
+    .about =
+        "One line a snapshot: id, time, size, what it added, until when it is kept, its holds, and when it "
+        "was last proven.",
+    .examples = kSnapshotsExamples,
+    .arguments = kOptionalResource,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/snapshots/1",
+};
+
+constexpr Operation kShow = {
+    .verb = "show",
+    .summary = "everything about one snapshot",
+    .about = "What it holds, what it was built on, its times and positions, its proofs and holds.",
+    .examples = kShowExamples,
+    .arguments = kSnapshot,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/snapshot/1",
+};
+
+constexpr Operation kWindow = {
+    .verb = "window",
+    .summary = "the moments a resource can be restored to",
+    .about =
+        "Each restorable range with its timeline, first and last moment, and every gap with what is missing.",
+    .examples = kWindowExamples,
+    .arguments = kResource,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/window/1",
+};
+
+constexpr Operation kPrune = {
+    .verb = "prune",
+    .summary = "let go of what is due",
+    .about =
+        "Every snapshot is named with the reason why it goes or stays. Never pruned: the last proven, the "
+        "newest, anything held, "
+        "the base of a promised window. Space returns at `kuramori vault collect`.",
+    .examples = kPruneExamples,
+    .options = kPruneOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/prune/1",
+};
+
+constexpr Operation kHoldAdd = {
+    .verb = "hold add",
+    .summary = "forbid a snapshot's deletion",
+    .about =
+        "A snapshot with a hold is not pruned, however old. Once this command has succeeded no prune can "
+        "have taken it.",
+    .examples = kHoldAddExamples,
+    .arguments = kSnapshot,
+    .options = kHoldOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/done/1",
+};
+
+constexpr Operation kHoldRemove = {
+    .verb = "hold remove",
+    .summary = "end a hold",
+    .about = "Other holds on the snapshot stay.",
+    .examples = kHoldRemoveExamples,
+    .arguments = kSnapshot,
+    .options = kHoldOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/done/1",
+};
+
+constexpr Operation kExtend = {
+    .verb = "extend",
+    .summary = "keep a snapshot longer",
+    .about = "Sets a later end of its keeping. An earlier one is refused.",
+    .examples = kExtendExamples,
+    .arguments = kSnapshot,
+    .options = kExtendOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/done/1",
+};
+
+}  // namespace kuramori::operation

@@ -1,0 +1,183 @@
+#include "api/operation_list.h"
+
+namespace kuramori::operation {
+namespace {
+
+constexpr Argument kName[] = {
+    {"NAME", "a configured vault, or its location", Argument::Count::kOne, Completes::kVault},
+};
+
+constexpr Example kInitExamples[] = {
+    {"kuramori vault init tokyo", "the place and the key file come from kuramori.yaml"},
+    {"kuramori vault init /srv/kuramori --key-file /etc/kuramori/tokyo.key", "without a configuration"},
+};
+constexpr Option kInitOptions[] = {
+    {.name = "passphrase-file",
+     .metavar = "FILE",
+     .help = "wrap the new key under the passphrase in this file (passphrase_file of the configuration "
+             "otherwise)",
+     .completes = Completes::kFile},
+};
+
+constexpr Example kListExamples[] = {
+    {"kuramori vault list", "every configured vault, and whether it answers"}};
+constexpr Example kShowExamples[] = {{"kuramori vault show tokyo", "its identity, parameters and contents"}};
+
+constexpr Example kScrubExamples[] = {
+    {"kuramori vault scrub tokyo", "read and check every object"},
+    {"kuramori vault scrub tokyo --budget 10m", "as much as ten minutes allow, oldest checked first"},
+};
+constexpr Option kScrubOptions[] = {
+    {.name = "budget",
+     .metavar = "DURATION",
+     .help = "stop after this long; the next run goes on from there"},
+};
+constexpr ExitMeaning kScrubExits[] = {
+    {0, "all that was read is sound"},
+    {1, "it could not be done"},
+    {2, "wrong usage or configuration, wrong or damaged key"},
+    {3, "the budget ended first; what was read is sound"},
+    {4, "damage was found; each object is named"},
+    {130, "interrupted"},
+};
+
+constexpr Example kCollectExamples[] = {
+    {"kuramori vault collect tokyo --dry-run", "what would be freed"},
+    {"kuramori vault collect tokyo", "free what nothing refers to"},
+};
+constexpr Option kCollectOptions[] = {
+    {.name = "dry-run", .metavar = "", .help = "say what would be freed, change nothing"},
+};
+
+constexpr Example kDisownExamples[] = {
+    {"kuramori vault disown tokyo commits/1f…/9a….3c…", "set aside a commit that scrub named"},
+};
+constexpr Argument kDisownArguments[] = {
+    {"NAME", "a configured vault, or its location", Argument::Count::kOne, Completes::kVault},
+    {"COMMIT", "the object's name, as scrub or collect printed it"},
+};
+
+constexpr Example kKeyListExamples[] = {
+    {"kuramori vault key list tokyo", "which keys the vault knows, and their roles"}};
+constexpr Example kRewrapExamples[] = {
+    {"kuramori vault key rewrap tokyo --to /etc/kuramori/tokyo.new.key --new-passphrase-file pass.txt",
+     "the same keys under a new passphrase, in a new file"},
+};
+constexpr Option kRewrapOptions[] = {
+    {.name = "to",
+     .metavar = "FILE",
+     .help = "the new key file (0600); never overwrites one",
+     .required = true,
+     .completes = Completes::kFile},
+    {.name = "new-passphrase-file",
+     .metavar = "FILE",
+     .help = "the new passphrase; without it the new file is not wrapped",
+     .completes = Completes::kFile},
+};
+
+}  // namespace
+
+constexpr Operation kVaultInit = {
+    .verb = "vault init",
+    .summary = "make a vault, and its key if there is none",
+    .about =
+        "Checks what the store really does, writes the vault's identity and, if the key file does not exist, "
+        "makes one "
+        "(mode 0600). An existing key file is used, never overwritten. A place that holds anything else is "
+        "refused.\n\n"
+        "Whoever loses the key loses the vault: keep a copy of the key file elsewhere.",
+    .examples = kInitExamples,
+    .arguments = kName,
+    .options = kInitOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/vault/1",
+};
+
+constexpr Operation kVaultList = {
+    .verb = "vault list",
+    .summary = "the configured vaults",
+    .about = "One line a vault: its name, place and site, and whether it can be opened.",
+    .examples = kListExamples,
+    .needs = Needs::kConfig,
+    .schema = "kuramori/vaults/1",
+};
+
+constexpr Operation kVaultShow = {
+    .verb = "vault show",
+    .summary = "what a vault is and holds",
+    .about = "Its id, key family, format, the probe's findings, and how many snapshots and bytes it holds.",
+    .examples = kShowExamples,
+    .arguments = kName,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/vault/1",
+};
+
+constexpr Operation kVaultScrub = {
+    .verb = "vault scrub",
+    .summary = "read everything and name what is damaged",
+    .about =
+        "Reads every object, checks it against the digests that signed commits bind, and names what is "
+        "damaged, missing, "
+        "swapped or unknown. Nothing is changed.",
+    .examples = kScrubExamples,
+    .arguments = kName,
+    .options = kScrubOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/scrub/1",
+    .exits = kScrubExits,
+};
+
+constexpr Operation kVaultCollect = {
+    .verb = "vault collect",
+    .summary = "free what nothing refers to",
+    .about =
+        "Deletes packs that no visible snapshot and no open session refers to, by the plan that is stored "
+        "before. Where a "
+        "session is still open the run ends and the next one goes on. What cannot be read stops it.",
+    .examples = kCollectExamples,
+    .arguments = kName,
+    .options = kCollectOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/collect/1",
+};
+
+constexpr Operation kVaultDisown = {
+    .verb = "vault disown",
+    .summary = "set aside a commit that cannot be verified",
+    .about =
+        "A commit that is damaged or signed by nobody known stops collection: what it refers to is unknown. "
+        "Disowning it says "
+        "that it is not one of yours. Its object stays; it counts no more.",
+    .examples = kDisownExamples,
+    .arguments = kDisownArguments,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/done/1",
+};
+
+constexpr Operation kVaultKeyList = {
+    .verb = "vault key list",
+    .summary = "the keys a vault knows",
+    .about =
+        "Each signing key with its role, and whether it is the one in use here. Secret parts are never "
+        "shown.",
+    .examples = kKeyListExamples,
+    .arguments = kName,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/keys/1",
+};
+
+constexpr Operation kVaultKeyRewrap = {
+    .verb = "vault key rewrap",
+    .summary = "the same keys under another passphrase",
+    .about =
+        "Writes the key bundle again, wrapped anew. The vault itself is not touched; the old file keeps "
+        "working until you "
+        "delete it.",
+    .examples = kRewrapExamples,
+    .arguments = kName,
+    .options = kRewrapOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/done/1",
+};
+
+}  // namespace kuramori::operation
