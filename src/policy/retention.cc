@@ -125,7 +125,7 @@ std::string list_of(const std::vector<std::string>& names) {
 }  // namespace
 
 KeepDecision decide_keep_until(const KeepRules& rules, std::string_view zone,
-                               std::span<const KeptSnapshot> existing, Time now) {
+                               std::span<const ExistingSnapshot> existing, Time now) {
   if (rules.empty()) return {kForever, "no keep rule: for ever"};
   KeepDecision best{now, fmt::format("among the last {}", rules.last)};
   if (rules.all) best = {later(now, *rules.all), "all " + format_period(*rules.all)};
@@ -135,7 +135,7 @@ KeepDecision decide_keep_until(const KeepRules& rules, std::string_view zone,
     if (!period) continue;
     Time until = later(now, *period);
     if (until <= best.until) continue;
-    bool taken = std::ranges::any_of(existing, [&](const KeptSnapshot& other) {
+    bool taken = std::ranges::any_of(existing, [&](const ExistingSnapshot& other) {
       return other.time <= now && other.keep_until >= later(other.time, *period) &&
              rule.bucket(local_date(other.time, zone)) == rule.bucket(today);
     });

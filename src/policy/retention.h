@@ -27,7 +27,7 @@ struct KeepRules {
   bool empty() const { return !all && !hourly && !daily && !weekly && !monthly && !yearly && last == 0; }
 };
 
-struct KeptSnapshot {
+struct ExistingSnapshot {
   Time time;
   Time keep_until;
 };
@@ -42,7 +42,7 @@ struct KeepDecision {
 // says, and one dated after `now` counts for nothing: neither a short-lived nor a forged snapshot takes the
 // place of a real one.
 KeepDecision decide_keep_until(const KeepRules& rules, std::string_view zone,
-                               std::span<const KeptSnapshot> existing, Time now);
+                               std::span<const ExistingSnapshot> existing, Time now);
 
 // Which history a snapshot belongs to: a system and a timeline. A new timeline forked from a parent.
 struct Lineage {

@@ -65,7 +65,7 @@ TEST(KeepUntil, TheLongestRuleThatAppliesDecides) {
   EXPECT_EQ(decision.until, later(first, period("7y")));
   EXPECT_EQ(decision.reason, "first of 2026-02: monthly 7y");
 
-  std::vector<KeptSnapshot> existing{{first, decision.until}};
+  std::vector<ExistingSnapshot> existing{{first, decision.until}};
   Time second = at("2026-02-01 06:00:00+09:00");
   decision = decide_keep_until(rules, "Asia/Tokyo", existing, second);
   EXPECT_EQ(decision.until, later(second, period("14d")));
@@ -76,7 +76,7 @@ TEST(KeepUntil, TheMonthTurnsInThePlansZone) {
   KeepRules rules{.all = period("14d"), .monthly = period("7y")};
   // 18:00 UTC on 31 January is 03:00 on 1 February in Tokyo.
   Time january = at("2026-01-15 00:00:00Z"), moment = at("2026-01-31 18:00:00Z");
-  std::vector<KeptSnapshot> existing{{january, later(january, period("7y"))}};
+  std::vector<ExistingSnapshot> existing{{january, later(january, period("7y"))}};
   EXPECT_EQ(decide_keep_until(rules, "Asia/Tokyo", existing, moment).until, later(moment, period("7y")));
   EXPECT_EQ(decide_keep_until(rules, "UTC", existing, moment).until, later(moment, period("14d")));
 }
@@ -84,7 +84,7 @@ TEST(KeepUntil, TheMonthTurnsInThePlansZone) {
 TEST(KeepUntil, AShortLivedSnapshotDoesNotTakeTheMonthsPlace) {
   KeepRules rules{.all = period("14d"), .monthly = period("7y")};
   Time manual = at("2026-02-01 00:00:00Z"), now = at("2026-02-01 03:00:00Z");
-  std::vector<KeptSnapshot> existing{{manual, later(manual, period("1d"))}};
+  std::vector<ExistingSnapshot> existing{{manual, later(manual, period("1d"))}};
   EXPECT_EQ(decide_keep_until(rules, "UTC", existing, now).until, later(now, period("7y")));
 }
 
@@ -92,7 +92,7 @@ TEST(KeepUntil, AShortLivedSnapshotDoesNotTakeTheMonthsPlace) {
 TEST(KeepUntil, P61_ASnapshotFromTheFutureCountsForNothing) {
   KeepRules rules{.monthly = period("7y")};
   Time now = at("2026-02-01 03:00:00Z");
-  std::vector<KeptSnapshot> existing{{at("2026-02-27 00:00:00Z"), kForever}};
+  std::vector<ExistingSnapshot> existing{{at("2026-02-27 00:00:00Z"), kForever}};
   EXPECT_EQ(decide_keep_until(rules, "UTC", existing, now).until, later(now, period("7y")));
 }
 
@@ -106,7 +106,7 @@ TEST(KeepUntil, WeeksBeginOnMonday) {
   KeepRules rules{.weekly = period("12w")};
   Time sunday = at("2026-02-08 03:00:00Z"), monday = at("2026-02-09 03:00:00Z"),
        tuesday = at("2026-02-10 03:00:00Z");
-  std::vector<KeptSnapshot> existing{{sunday, kForever}};
+  std::vector<ExistingSnapshot> existing{{sunday, kForever}};
   EXPECT_EQ(decide_keep_until(rules, "UTC", existing, monday).reason,
             "first of the week of 2026-02-09: weekly 84d");
   existing.push_back({monday, kForever});
