@@ -67,14 +67,15 @@ Error system_error(std::string what, int code);
 #define KURAMORI_CONCAT_(a, b) a##b
 #define KURAMORI_CONCAT(a, b) KURAMORI_CONCAT_(a, b)
 // TRY(statement): leave the function with the error, if there is one.
-#define TRY(...)                                             \
-  do {                                                       \
-    auto&& try_result_ = (__VA_ARGS__);                      \
-    if (!try_result_) return std::move(try_result_).error(); \
+#define TRY_(tmp, ...)                       \
+  do {                                       \
+    auto&& tmp = (__VA_ARGS__);              \
+    if (!tmp) return std::move(tmp).error(); \
   } while (0)
+#define TRY(...) TRY_(KURAMORI_CONCAT(try_result_, __COUNTER__), __VA_ARGS__)
 // TRY_ASSIGN(auto value, expression): take the value, or leave the function with the error.
-#define TRY_ASSIGN_(tmp, target, ...)    \
-  auto tmp = (__VA_ARGS__);              \
+#define TRY_ASSIGN_(tmp, target, ...)      \
+  auto tmp = (__VA_ARGS__);                \
   if (!tmp) return std::move(tmp).error(); \
   target = std::move(*tmp)
 #define TRY_ASSIGN(target, ...) TRY_ASSIGN_(KURAMORI_CONCAT(try_value_, __COUNTER__), target, __VA_ARGS__)

@@ -1,0 +1,349 @@
+// The order, and why a crash after each step is harmless:
+//   1. the session stands                       — a collector now spares what it names; a dead one is fenced
+//   later
+//   2. pg_backup_start, copy, pg_backup_stop    — the server's backup mode ends with our connection
+//   3. packs, maps                              — nothing refers to them yet: garbage for the next collection
+//   4. the WAL from start to stop               — filed like any other WAL
+//   5. the live record, then the commit         — the snapshot exists exactly when the commit does
+#include "engine/backup.h"
+
+#include <fmt/core.h>
+
+#include "engine/open_vault.h"
+#include "engine/snapshots.h"
+#include "engine/wal.h"
+#include "source/postgres/connection.h"
+#include "source/postgres/server.h"
+#include "vault/content_writer.h"
+#include "vault/holds.h"
+#include "vault/session.h"
+#include "vault/snapshot_reader.h"
+
+namespace kuramori {
+namespace {
+
+using postgres::Capture;
+using postgres::CaptureFile;
+
+// Files that we add to the server's own, numbered past any of the source's.
+constexpr uint32_t kOwnFilesFrom = 0xf0000000;
+constexpr std::string_view kOwnFolder = ".kuramori";
+
+// The lane a source writes to, in the vault's words.
+class VaultLane final : public CaptureLane {
+ public:
+  VaultLane(ContentWriter& writer, Reporter& reporter, std::stop_token stop)
+      : lane_(writer.lane()), reporter_(reporter), stop_(std::move(stop)) {}
+  Result<void> add_pages(uint32_t file, uint32_t first_page, ByteView pages) override {
+    TRY(go_on());
+    return lane_->add_pages(file, first_page, pages);
+  }
+  Result<void> add_bytes(uint32_t file, ByteView bytes) override {
+    TRY(go_on());
+    return lane_->add_bytes(file, bytes);
+  }
+  Result<void> finish() { return lane_->finish(); }
+
+ private:
+  Result<void> go_on() {
+    if (!stop_.stop_requested()) return {};
+    return fail(ErrorKind::kInterrupted, "the backup was interrupted",
+                "what it had uploaded is removed by the next collection");
+  }
+  std::unique_ptr<ContentWriter::Lane> lane_;
+  Reporter& reporter_;
+  std::stop_token stop_;
+};
+
+// Keeps the lanes that the capture's threads use, so that they can be finished when all are done.
+class Lanes {
+ public:
+  Lanes(ContentWriter& writer, Reporter& reporter, std::stop_token stop)
+      : writer_(writer), reporter_(reporter), stop_(std::move(stop)) {}
+
+  std::unique_ptr<CaptureLane> make() {
+    auto lane = std::make_shared<VaultLane>(writer_, reporter_, stop_);
+    std::lock_guard lock(mutex_);
+    lanes_.push_back(lane);
+    return std::make_unique<Handle>(lane);
+  }
+  Result<void> finish() {
+    for (auto& lane : lanes_) TRY(lane->finish());
+    return {};
+  }
+
+ private:
+  // shared_ptr: the capture drops its handle when a worker ends, the lane must live until finish().
+  struct Handle final : CaptureLane {
+    explicit Handle(std::shared_ptr<VaultLane> to) : lane(std::move(to)) {}
+    Result<void> add_pages(uint32_t file, uint32_t first_page, ByteView pages) override {
+      return lane->add_pages(file, first_page, pages);
+    }
+    Result<void> add_bytes(uint32_t file, ByteView bytes) override { return lane->add_bytes(file, bytes); }
+    std::shared_ptr<VaultLane> lane;
+  };
+  ContentWriter& writer_;
+  Reporter& reporter_;
+  std::stop_token stop_;
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<VaultLane>> lanes_;
+};
+
+// May the new snapshot leave out pages whose LSN did not move since `base`? Empty: yes; otherwise why not
+// (details.md, "A page is unchanged by its LSN only if").
+Result<std::string> why_not_on(const CommitRecord& base, const postgres::CaptureStart& now) {
+  TRY_ASSIGN(uint64_t timeline, number_fact(base, "postgres.timeline"));
+  TRY_ASSIGN(uint64_t checksums, number_fact(base, "postgres.checksums"));
+  TRY_ASSIGN(uint64_t version, number_fact(base, "postgres.version"));
+  TRY_ASSIGN(uint64_t start, number_fact(base, "postgres.start_lsn"));
+  TRY_ASSIGN(std::string wal_level, fact(base, "postgres.wal_level"));
+  if (timeline != now.timeline)
+    return fmt::format("the timeline changed from {} to {}", timeline, now.timeline);
+  if (checksums != now.checksum_version) return std::string("page checksums were switched on or off");
+  if (version / 10000 != now.server_version / 10000) return std::string("the server's major version changed");
+  if (start > now.start_lsn) return std::string("the base lies in this cluster's future: it was set back");
+  if (wal_level == "minimal" || now.wal_level == "minimal") return std::string("wal_level is or was minimal");
+  if (!base.defects.empty()) return std::string("the base has damaged pages");
+  return std::string();
+}
+
+// Whatever of the snapshot's WAL the archiver has not delivered yet, taken from the server itself: a snapshot
+// never depends on an archiver that may be behind or broken.
+Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capture& capture,
+                              const postgres::CaptureStart& start, postgres::Lsn stop) {
+  std::set<uint64_t> there;
+  TRY_ASSIGN(WalListing listing, list_wal(vault.store(), resource.id, start.timeline));
+  for (const WalObject& object : listing.objects) {
+    if (object.name.kind == names::WalKind::kSegment) there.insert(object.name.from);
+  }
+  uint64_t added = 0;
+  uint64_t last = postgres::segment_number_before(stop, start.segment_bytes);
+  for (uint64_t number = postgres::segment_number(start.start_lsn, start.segment_bytes); number <= last;
+       ++number) {
+    if (there.contains(number * start.segment_bytes)) continue;
+    std::string name =
+        postgres::segment_name(start.timeline, number * start.segment_bytes, start.segment_bytes);
+    TRY_ASSIGN(Bytes content, capture.wal_segment(name));
+    TRY_ASSIGN(WalPut put, push_wal_bytes(vault, resource, name, content));
+    if (put == WalPut::kStored) ++added;
+  }
+  return added;
+}
+
+CapturedFile own_file(std::string_view name, uint32_t index, size_t size, int64_t now_ns) {
+  return {.entry = {.path = fmt::format("{}/{}", kOwnFolder, name),
+                    .type = EntryType::kFile,
+                    .content = ContentKind::kBytes,
+                    .mode = 0600,
+                    .mtime_ns = now_ns,
+                    .size = size},
+          .index = index};
+}
+
+}  // namespace
+
+Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request, Reporter& reporter,
+                                      std::stop_token stop) {
+  Duration began = vault.clock().steady();
+  BackupOutcome outcome;
+
+  // Who the server is, and from where on its WAL must be kept, before anything is begun.
+  TRY_ASSIGN(auto connection, postgres::Connection::open(request.connect));
+  TRY_ASSIGN(auto facts, postgres::read_server_facts(connection));
+  TRY_ASSIGN(ResourceRecord resource,
+             vault.ensure_resource(request.resource, "postgres", std::to_string(facts.system_id)));
+  TRY_ASSIGN(std::string redo_text,
+             connection.value("select redo_lsn from pg_catalog.pg_control_checkpoint()"));
+  TRY_ASSIGN(postgres::Lsn redo, postgres::parse_lsn(redo_text));
+
+  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
+  const Snapshot* base_snapshot = nullptr;
+  if (!request.full && !list.snapshots.empty()) base_snapshot = &list.snapshots.back();
+
+  // The session stands before anything is read of the base: from here on it cannot be collected under us.
+  Protocol protocol = protocol_of(vault);
+  WriterOptions options{.kind = SessionKind::kWrite,
+                        .resource = resource.id,
+                        .snapshot = vault.random().id<SnapshotId>(),
+                        .closed = true,
+                        .wal_timeline = facts.timeline,
+                        .wal_floor = redo,
+                        .host = host_name()};
+  if (base_snapshot != nullptr) options.parents.push_back(base_snapshot->commit_name);
+  TRY_ASSIGN(auto session, WriterSession::open(protocol, options));
+
+  // From here on a failure gives the session up in so many words, so that no collector has to wait for it.
+  // Should even that fail, the session is found dead later; it never becomes a snapshot.
+  struct GiveUp {
+    WriterSession& session;
+    bool armed = true;
+    ~GiveUp() {
+      if (armed) (void)session.abandon("the backup failed or was interrupted");
+    }
+  } give_up{*session};
+
+  std::optional<BaseSnapshot> base;
+  if (base_snapshot != nullptr && session->parents().empty()) {
+    outcome.why_full = "the previous snapshot was just pruned";
+  } else if (base_snapshot != nullptr) {
+    auto opened = open_base(vault.store(), vault.keys(), vault.codec(), base_snapshot->commit_name,
+                            base_snapshot->commit);
+    if (opened) {
+      base = std::move(*opened);
+    } else {
+      outcome.why_full = fmt::format("the previous snapshot cannot be built on: {}", opened.error().what);
+      reporter.warning(outcome.why_full + "; run kuramori vault scrub");
+    }
+  }
+
+  reporter.phase("starting backup mode", 0);
+  TRY_ASSIGN(
+      auto capture,
+      Capture::begin({.connect = request.connect,
+                      .label = request.label.empty() ? "kuramori " + options.snapshot.hex() : request.label,
+                      .workers = request.workers,
+                      .read_bytes_per_second = request.read_bytes_per_second},
+                     vault.clock(), reporter));
+  const postgres::CaptureStart& start = capture->start();
+  if (start.system_id != facts.system_id) {
+    return fail(ErrorKind::kRefused, "the server was exchanged while the backup began", "", "run it again");
+  }
+  if (start.timeline != facts.timeline || start.start_lsn < redo) {
+    return fail(ErrorKind::kRefused, "the server was promoted or set back while the backup began", "",
+                "run it again");
+  }
+  if (base) {
+    TRY_ASSIGN(outcome.why_full, why_not_on(base->commit, start));
+    if (!outcome.why_full.empty()) base.reset();
+  }
+  if (base) outcome.base = base->commit.snapshot.hex();
+  if (!outcome.why_full.empty()) reporter.note("everything is read: " + outcome.why_full);
+
+  postgres::Lsn base_start = 0;
+  if (base) {
+    TRY_ASSIGN(base_start, number_fact(base->commit, "postgres.start_lsn"));
+  }
+  Secret names_key = path_key(vault.keys(), resource.id);
+  auto base_file = [&](const CaptureFile& file) -> const FilePages* {
+    if (!base || file.always_whole || file.entry.content != ContentKind::kPages) return nullptr;
+    auto it = base->pages.files.find(file_key(names_key.view(), file.entry.path));
+    if (it == base->pages.files.end()) return nullptr;
+    // Dropped and made anew, or copied as a file, since then: another inode or birth (P6).
+    bool same = it->second.inode == file.inode && it->second.birth_ns == file.birth_ns && file.birth_ns != 0;
+    return same ? &it->second : nullptr;
+  };
+
+  ContentWriter writer(vault.store(), vault.keys(), vault.random(), vault.clock(), session->id(),
+                       resource.id);
+  Lanes lanes(writer, reporter, stop);
+  auto skip = [&](const CaptureFile& file) -> postgres::Skip {
+    const FilePages* pages = base_file(file);
+    if (pages == nullptr) return {};
+    return {.unchanged_before = base_start, .base_pages = pages->pages};
+  };
+  TRY(capture->copy(skip, [&](unsigned) -> Result<std::unique_ptr<CaptureLane>> { return lanes.make(); }));
+
+  reporter.phase("ending backup mode", 0);
+  auto last_lane = lanes.make();
+  TRY_ASSIGN(postgres::CaptureEnd end, capture->finish(*last_lane));
+  if (end.stop_timeline != start.timeline) {
+    return fail(ErrorKind::kFailed, "the timeline changed while the backup ran", "the server was promoted",
+                "run it again");
+  }
+
+  Bytes counts;
+
+  std::vector<CapturedFile> files;
+  uint32_t index = 0;
+  for (const CaptureFile& file : capture->files()) {
+    uint32_t number = index++;
+    if (file.vanished) continue;
+    files.push_back({.entry = file.entry,
+                     .index = number,
+                     .inode = file.inode,
+                     .birth_ns = file.birth_ns,
+                     .on_base = base_file(file) != nullptr});
+  }
+  int64_t now_ns = to_unix_ns(vault.clock().now());
+  files.push_back({.entry = {.path = std::string(kOwnFolder),
+                             .type = EntryType::kDirectory,
+                             .mode = 0700,
+                             .mtime_ns = now_ns},
+                   .index = kOwnFilesFrom});
+  // Content and names are the reader's: what the server is called by lies in the tree, not in the commit.
+  std::string origin = fmt::format("data_directory={}\nconnect_host={}\nhost={}\n", start.data_directory,
+                                   facts.setting("unix_socket_directories"), host_name());
+  TRY(last_lane->add_bytes(kOwnFilesFrom + 1, as_bytes(origin)));
+  files.push_back(own_file("origin", kOwnFilesFrom + 1, origin.size(), now_ns));
+  if (!counts.empty()) {
+    TRY(last_lane->add_bytes(kOwnFilesFrom + 2, counts));
+    files.push_back(own_file("counts.json", kOwnFilesFrom + 2, counts.size(), now_ns));
+  }
+  TRY(lanes.finish());
+
+  reporter.phase("completing the WAL", 0);
+  TRY_ASSIGN(outcome.wal_segments_added, complete_wal(vault, resource, *capture, start, end.stop_lsn));
+
+  reporter.phase("committing", 0);
+  CommitRecord commit{.kind = "postgres",
+                      .started_ns = start.started_ns,
+                      .finished_ns = end.finished_ns,
+                      .plan = request.plan,
+                      .label = request.label,
+                      .tags = request.tags};
+  TRY_ASSIGN(LiveRecord live, writer.finish(std::move(files), base ? &*base : nullptr, commit));
+  commit.wal = WalSpan{start.timeline, start.start_lsn, end.stop_lsn};
+  commit.facts = end.facts;
+  commit.facts["postgres.system_id"] = std::to_string(start.system_id);
+  commit.facts["postgres.version"] = std::to_string(start.server_version);
+  commit.facts["postgres.timeline"] = std::to_string(start.timeline);
+  commit.facts["postgres.start_lsn"] = std::to_string(start.start_lsn);
+  commit.facts["postgres.stop_lsn"] = std::to_string(end.stop_lsn);
+  commit.facts["postgres.segment_bytes"] = std::to_string(start.segment_bytes);
+  commit.facts["postgres.checksums"] = std::to_string(start.checksum_version);
+  commit.facts["postgres.wal_level"] = start.wal_level;
+  for (const auto& page : end.broken_pages) {
+    // The path is a name, hence not the commit's to tell; the outcome and the report have it.
+    commit.defects.push_back(fmt::format("page {} of a relation file: {}", page.page, page.why));
+  }
+  if (!list.snapshots.empty()) {
+    const Snapshot& previous = list.snapshots.back();
+    commit.previous = previous.commit_name;
+    commit.previous_digest = previous.commit_digest;
+  }
+  Time now = vault.clock().now();
+  if (request.keep) {
+    commit.keep_until_ns = to_unix_ns(later(now, *request.keep));
+    outcome.keep_reason = "as told by --keep";
+  } else {
+    std::vector<ExistingSnapshot> existing;
+    for (const Snapshot& snapshot : list.snapshots) {
+      existing.push_back({from_unix_ns(snapshot.commit.started_ns), from_unix_ns(snapshot.keep_until_ns)});
+    }
+    KeepDecision keep = decide_keep_until(request.rules, request.timezone, existing, now);
+    commit.keep_until_ns = to_unix_ns(keep.until);
+    outcome.keep_reason = keep.reason;
+  }
+  TRY_ASSIGN(CommittedSnapshot committed, session->commit(std::move(commit), live));
+  give_up.armed = false;
+
+  outcome.commit_name = committed.name;
+  outcome.commit = committed.record;
+  outcome.bytes_read = end.bytes_read;
+  outcome.pages_unchanged = end.pages_skipped;
+  outcome.broken_pages = end.broken_pages;
+  // A page broke since the last good copy: that copy must outlive this one (P3).
+  if (!end.broken_pages.empty() && !list.snapshots.empty()) {
+    const CommitRecord& good = list.snapshots.back().commit;
+    auto held = place_hold(protocol, good.snapshot, "before-damage",
+                           fmt::format("snapshot {} found broken pages", outcome.commit.snapshot.hex()));
+    if (held)
+      outcome.held.push_back(good.snapshot.hex());
+    else
+      reporter.warning(fmt::format("the previous snapshot could not be put on hold: {}", held.error().what));
+  }
+  outcome.seconds = std::chrono::duration<double>(vault.clock().steady() - began).count();
+  return outcome;
+}
+
+}  // namespace kuramori

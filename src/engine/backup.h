@@ -1,0 +1,47 @@
+// One snapshot of one PostgreSQL cluster, from the running server into a vault.
+#pragma once
+#include <map>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/reporter.h"
+#include "policy/retention.h"
+#include "source/postgres/capture.h"
+#include "vault/vault.h"
+
+namespace kuramori {
+
+struct BackupRequest {
+  std::string resource;  // its name
+  std::string connect;
+  std::string plan, label;
+  std::map<std::string, std::string> tags;
+  std::optional<Period> keep;  // --keep; overrides the plan's rules
+  KeepRules rules;
+  std::string timezone;
+  bool full = false;  // read everything, build on nothing
+  unsigned workers = 2;
+  uint64_t read_bytes_per_second = 0;
+};
+
+struct BackupOutcome {
+  std::string commit_name;
+  CommitRecord commit;
+  std::string base;      // snapshot id built on, "" for a full one
+  std::string why_full;  // when a base could not be used, in words
+  std::string keep_reason;
+  uint64_t bytes_read = 0;
+  uint64_t pages_unchanged = 0;
+  std::vector<postgres::BrokenPage> broken_pages;
+  std::vector<std::string> held;    // snapshots kept alive because this one found damage
+  uint64_t wal_segments_added = 0;  // that the archiver had not delivered yet
+  double seconds = 0;
+};
+
+// The snapshot exists when this returns a value. Broken pages do not fail it: they are in the outcome, the
+// commit and the caller's exit status (3), and the previous snapshot is put on hold.
+Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request, Reporter& reporter,
+                                      std::stop_token stop);
+
+}  // namespace kuramori

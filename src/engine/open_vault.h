@@ -1,0 +1,34 @@
+// From what a person wrote — a location and a key file — to an opened vault.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "vault/protocol.h"
+#include "vault/vault.h"
+
+namespace kuramori {
+
+struct VaultAddress {
+  std::string location;  // "/srv/vault", "file:///srv/vault"
+  std::string key_file;
+  PassphraseSource passphrase;  // asked only when the key file is wrapped
+};
+
+// The store at a location; kUsage for one this program cannot use.
+Result<std::unique_ptr<Store>> open_store(const std::string& location);
+Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address);
+
+struct InitOutcome {
+  std::unique_ptr<Vault> vault;
+  bool key_was_made = false;
+};
+// Makes the key file (0600) if it is absent, never overwrites one; then the vault. The key is durable first:
+// a vault without a key would be lost, a key without a vault is nothing.
+Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& name,
+                               const Secret* new_passphrase);
+
+// The actor this process is in the safety protocol. Borrows the vault.
+Protocol protocol_of(Vault& vault);
+std::string host_name();
+
+}  // namespace kuramori

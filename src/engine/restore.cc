@@ -1,0 +1,360 @@
+#include "engine/restore.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include "base/time_text.h"
+#include "conc/task_group.h"
+#include "engine/open_vault.h"
+#include "os/file.h"
+#include "os/process.h"
+#include "source/postgres/binaries.h"
+#include "source/postgres/connection.h"
+#include "source/postgres/target_scan.h"
+#include "vault/session.h"
+
+namespace kuramori {
+namespace {
+
+constexpr std::string_view kOwnPrefix = ".kuramori/";
+constexpr std::string_view kConfigPrefix = ".kuramori/config/";
+constexpr std::string_view kTablespacePrefix = "pg_tblspc/";
+constexpr std::string_view kSpoolFolder = ".kuramori-wal";
+constexpr std::string_view kPromiseFile = "promise";
+constexpr Duration kStartLimit = std::chrono::hours(24);  // recovery may replay weeks of WAL
+constexpr Duration kStartPoll = std::chrono::milliseconds(100);
+
+std::string shown_time(int64_t ns) {
+  return format_moment(from_unix_ns(ns));
+}
+
+// Where the parts of a cluster's tree go.
+class Placement {
+ public:
+  Placement(std::string target, const std::vector<postgres::Tablespace>& tablespaces)
+      : target_(std::move(target)) {
+    for (const auto& tablespace : tablespaces) {
+      if (!tablespace.in_place)
+        places_[fmt::format("{}{}", kTablespacePrefix, tablespace.oid)] = tablespace.place;
+    }
+  }
+
+  std::optional<std::string> operator()(const TreeEntry& entry) const {
+    std::string_view path = entry.path;
+    // Configuration that stood outside the data directory goes beside it, for a person to look at (P56).
+    if (path.starts_with(kConfigPrefix))
+      return target_ + ".config/" + std::string(path.substr(kConfigPrefix.size()));
+    if (path == ".kuramori/config") return target_ + ".config";
+    if (path == ".kuramori" || path.starts_with(kOwnPrefix)) return {};
+    if (path == "tablespace_map") return {};  // written anew, with the new places (P13)
+    if (path.starts_with(kTablespacePrefix)) {
+      size_t slash = path.find('/', kTablespacePrefix.size());
+      auto place = places_.find(std::string(path.substr(0, slash)));
+      if (place != places_.end()) {
+        if (slash == std::string_view::npos) return {};  // the link itself
+        return place->second + std::string(path.substr(slash));
+      }
+    }
+    return std::string(path);
+  }
+
+ private:
+  std::string target_;
+  std::map<std::string, std::string, std::less<>> places_;
+};
+
+// Every segment and history file that recovery will ask for, fetched in parallel into `folder`.
+Result<void> fill_spool(Vault& vault, const Restorable& restorable, const postgres::RecoveryPlan& plan,
+                        const std::string& folder, unsigned workers, Reporter& reporter,
+                        std::stop_token stop) {
+  TRY(make_folders(folder, 0700));
+  uint32_t segment_bytes = restorable.loaded.archive.segment_bytes();
+  reporter.phase("fetching WAL", plan.segments.size() * uint64_t{segment_bytes});
+  TRY(parallel_for(plan.segments.size(), workers, stop, [&](size_t i, std::stop_token) -> Result<void> {
+    const postgres::SegmentSource& source = plan.segments[i];
+    TRY_ASSIGN(Bytes content, fetch_segment(vault, restorable.loaded, source));
+    std::string name = postgres::segment_name(source.timeline, source.start, segment_bytes);
+    TRY(write_file_durably(join_path(folder, name), content));
+    reporter.advance(content.size());
+    return {};
+  }));
+  // All histories: those of the way there, and those that say which timeline numbers are taken.
+  const auto& pieces = restorable.loaded.archive.pieces();
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].kind != postgres::PieceKind::kHistory) continue;
+    TRY_ASSIGN(Bytes content, get_wal(vault, restorable.loaded.objects[i]));
+    TRY(write_file_durably(join_path(folder, postgres::history_name(pieces[i].timeline)), content));
+  }
+  std::string promise = fmt::format("{}\n{}\n", postgres::format_promise(plan.promise), segment_bytes);
+  return write_file_durably(join_path(folder, kPromiseFile), as_bytes(promise));
+}
+
+Result<postgres::RecoverySettings> settings_of(const SnapshotReader& snapshot) {
+  TRY_ASSIGN(Bytes control, read_small_file(snapshot, "global/pg_control"));
+  TRY_ASSIGN(auto parsed, postgres::parse_control_file(control));
+  return parsed.settings;
+}
+
+std::vector<std::string> as_account(const postgres::Account& account, std::vector<std::string> argv) {
+  if (geteuid() != 0) return argv;
+  std::vector<std::string> wrapped{"setpriv", fmt::format("--reuid={}", account.uid),
+                                   fmt::format("--regid={}", account.gid), "--clear-groups"};
+  wrapped.insert(wrapped.end(), argv.begin(), argv.end());
+  return wrapped;
+}
+
+// Starts the restored server for good, and waits until it is what `action` asks for.
+Result<void> start_server(const RestoreRequest& request, const Snapshot& base,
+                          const postgres::Account& account, Clock& clock, RestoreOutcome& outcome) {
+  Duration began = clock.steady();
+  TRY_ASSIGN(uint64_t version, number_fact(base.commit, "postgres.version"));
+  TRY_ASSIGN(auto programs, postgres::find_programs(postgres::major_of(static_cast<uint32_t>(version))));
+  std::string log = join_path(request.to, "kuramori-start.log");
+  std::vector<std::string> argv{
+      programs.folder + "/pg_ctl", "-D", request.to, "-w", "-t", "86400", "-l", log};
+  if (request.port != 0) argv.insert(argv.end(), {"-o", fmt::format("-p {}", request.port)});
+  argv.push_back("start");
+  Command command{.argv = as_account(account, argv), .folder = "/"};
+  command.timeout = kStartLimit;
+  TRY_ASSIGN(Finished finished, run(command));
+  if (!finished.exit.ok()) {
+    auto tail = read_file(log);
+    std::string text = tail ? std::string(as_text(*tail)) : finished.errors;
+    if (text.size() > 2000) text = text.substr(text.size() - 2000);
+    return fail(ErrorKind::kFailed, fmt::format("the restored server in {} did not start", request.to), text,
+                fmt::format("look at {}; the restored files are whole", log));
+  }
+  outcome.started = true;
+  outcome.seconds_to_open = std::chrono::duration<double>(clock.steady() - began).count();
+  return {};
+}
+
+}  // namespace
+
+Result<Restorable> load_restorable(Vault& vault, std::string_view resource_name) {
+  TRY_ASSIGN(ResourceRecord resource, vault.resource(resource_name));
+  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
+  TRY_ASSIGN(LoadedArchive loaded, load_archive(vault, resource));
+  Restorable restorable{.resource = std::move(resource),
+                        .snapshots = std::move(list.snapshots),
+                        .bases = {},
+                        .loaded = std::move(loaded)};
+  for (const Snapshot& snapshot : restorable.snapshots) {
+    postgres::Base base{.id = snapshot.commit.snapshot.hex(), .stop_ns = snapshot.commit.finished_ns};
+    TRY_ASSIGN(uint64_t timeline, number_fact(snapshot.commit, "postgres.timeline"));
+    TRY_ASSIGN(base.start_lsn, number_fact(snapshot.commit, "postgres.start_lsn"));
+    TRY_ASSIGN(base.stop_lsn, number_fact(snapshot.commit, "postgres.stop_lsn"));
+    base.timeline = static_cast<postgres::Timeline>(timeline);
+    restorable.bases.push_back(std::move(base));
+  }
+  return restorable;
+}
+
+postgres::ScanSegment segment_scanner(Vault& vault, const Restorable& restorable) {
+  return postgres::scan_fetched(
+      [&vault, &restorable](const postgres::SegmentSource& source) {
+        return fetch_segment(vault, restorable.loaded, source);
+      },
+      restorable.loaded.archive.segment_bytes(),
+      std::strtoull(restorable.resource.system.c_str(), nullptr, 10));
+}
+
+postgres::TargetFinder target_finder(Vault& vault, const Restorable& restorable) {
+  return postgres::TargetFinder(restorable.loaded.archive, restorable.bases,
+                                segment_scanner(vault, restorable), shown_time);
+}
+
+Result<Bytes> read_small_file(const SnapshotReader& snapshot, std::string_view path) {
+  for (const TreeNode& node : snapshot.tree().nodes) {
+    if (node.entry.path != path || node.entry.content != ContentKind::kBytes) continue;
+    SnapshotReader::Context context;
+    Bytes content;
+    for (const Extent& extent : node.extents) TRY(snapshot.read_extent(extent, context, content));
+    return content;
+  }
+  return fail(ErrorKind::kNotFound,
+              fmt::format("snapshot {} has no file {}", snapshot.commit().snapshot.hex(), path));
+}
+
+std::map<std::string, std::string> read_origin(const SnapshotReader& snapshot) {
+  std::map<std::string, std::string> values;
+  auto bytes = read_small_file(snapshot, ".kuramori/origin");
+  if (!bytes) return values;
+  std::string_view text = as_text(*bytes);
+  while (!text.empty()) {
+    size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    size_t equals = line.find('=');
+    if (equals != std::string_view::npos)
+      values[std::string(line.substr(0, equals))] = line.substr(equals + 1);
+  }
+  return values;
+}
+
+int get_from_spool(const std::string& folder, const std::string& name, const std::string& path,
+                   std::string& why) {
+  auto stop = [&](std::string reason) {
+    why = std::move(reason);
+    return postgres::kGetStopServer;
+  };
+  auto promise_bytes = read_file(join_path(folder, kPromiseFile));
+  if (!promise_bytes)
+    return stop(
+        fmt::format("{} cannot be read: {}", join_path(folder, kPromiseFile), promise_bytes.error().why));
+  std::string_view text = as_text(*promise_bytes);
+  size_t line = text.find('\n');
+  if (line == std::string_view::npos) return stop("the spool's promise is not whole");
+  auto promise = postgres::parse_promise(text.substr(0, line));
+  if (!promise) return stop(promise.error().what);
+  uint32_t segment_bytes =
+      static_cast<uint32_t>(std::strtoul(std::string(text.substr(line + 1)).c_str(), nullptr, 10));
+  auto parsed = postgres::parse_wal_file_name(name, segment_bytes);
+  if (!parsed) return stop(parsed.error().what);
+  auto content = read_file(join_path(folder, name), kWalFileBytesMax);
+  if (content) {
+    if (parsed->kind == postgres::WalFileKind::kSegment && content->size() != segment_bytes) {
+      return stop(fmt::format("{} is not whole", name));
+    }
+    auto fd = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (!fd) return stop(fd.error().what);
+    auto done = write_full(*fd, *content, path);
+    if (!done) return stop(done.error().what);
+    return postgres::kGetFound;
+  }
+  if (content.error().kind != ErrorKind::kNotFound) return stop(content.error().what);
+  // Not there. All histories that existed were fetched; of segments, all that the plan promised.
+  if (parsed->kind != postgres::WalFileKind::kSegment) return postgres::kGetBeyondEnd;
+  if (parsed->start >= promise->until) return postgres::kGetBeyondEnd;
+  // A segment of another timeline at a place that the lineage takes from its own: PostgreSQL tries the newest
+  // first.
+  bool on_lineage = false;
+  for (const auto& leg : promise->lineage) {
+    if (leg.timeline == parsed->timeline && parsed->start + segment_bytes > leg.begin &&
+        parsed->start < leg.end)
+      on_lineage = true;
+  }
+  if (!on_lineage) return postgres::kGetBeyondEnd;
+  // At a switch the child's segment holds the parent's bytes too: the other one need not be there.
+  for (const auto& leg : promise->lineage) {
+    auto other = status_if_there(
+        join_path(folder, postgres::segment_name(leg.timeline, parsed->start, segment_bytes)));
+    if (other && *other) return postgres::kGetBeyondEnd;
+  }
+  return stop(fmt::format("{} was promised and is not there", name));
+}
+
+Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& request, Reporter& reporter,
+                                        std::stop_token stop) {
+  RestoreOutcome outcome{.target = request.to};
+
+  // 2. Decide, and refuse before anything is written.
+  TRY_ASSIGN(Restorable restorable, load_restorable(vault, request.resource));
+  postgres::TargetRequest target = request.target;
+  if (!request.snapshot.empty() &&
+      !(request.snapshot == "latest" && target.kind != postgres::TargetKind::kSnapshot)) {
+    TRY_ASSIGN(const Snapshot* wanted, find_snapshot(restorable.snapshots, request.snapshot));
+    target.base = static_cast<size_t>(wanted - restorable.snapshots.data());
+  }
+  if (restorable.snapshots.empty()) {
+    return fail(ErrorKind::kRefused, fmt::format("{} has no snapshot to restore from", request.resource), "",
+                fmt::format("kuramori backup {}", request.resource));
+  }
+  auto finder = target_finder(vault, restorable);
+  TRY_ASSIGN(outcome.plan, finder.find(target));
+  outcome.base = restorable.snapshots[outcome.plan.base];
+  const CommitRecord& commit = outcome.base.commit;
+
+  TRY_ASSIGN(auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
+                                                 outcome.base.commit_name, commit));
+  outcome.estimated_bytes = snapshot->stored_bytes();
+  for (const auto& segment : outcome.plan.segments) {
+    for (size_t piece : segment.pieces)
+      outcome.estimated_bytes += restorable.loaded.objects[piece].stored_bytes;
+  }
+  if (request.estimate) return outcome;
+
+  // 3. The place.
+  TRY_ASSIGN(uint64_t system_id, number_fact(commit, "postgres.system_id"));
+  TRY_ASSIGN(auto account, postgres::server_account());
+  bool resuming = request.use == postgres::TargetUse::kNew && is_resumable(request.to, commit);
+  auto use = request.use;
+  if (!resuming) {
+    TRY_ASSIGN(auto state, postgres::check_target(request.to, system_id, request.use));
+    if (use == postgres::TargetUse::kOverwrite && state == postgres::TargetState::kStoppedCluster) {
+      TRY_ASSIGN(outcome.moved_aside, postgres::move_aside(request.to, vault.clock().now()));
+    }
+    // Nothing there to differ from: a delta restore is then a plain one, with its direct writes and its
+    // journal.
+    if (use == postgres::TargetUse::kDelta && state != postgres::TargetState::kStoppedCluster)
+      use = postgres::TargetUse::kNew;
+  }
+  auto origin = read_origin(*snapshot);
+  std::string tablespace_map;
+  if (auto text = read_small_file(*snapshot, "tablespace_map")) tablespace_map = as_text(*text);
+  TRY_ASSIGN(auto tablespaces, postgres::place_tablespaces(tablespace_map, request.to, request.tablespaces,
+                                                           origin["data_directory"]));
+
+  // 4. Keep the snapshot from being collected while it is read.
+  Protocol protocol = protocol_of(vault);
+  TRY_ASSIGN(ReaderSession reading,
+             ReaderSession::open(protocol, {.resource = restorable.resource.id,
+                                            .commits = {outcome.base.commit_name},
+                                            .host = host_name(),
+                                            .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+  if (!reading.is_protected())
+    reporter.note("this key may not announce a reader: the snapshot is not kept from being collected");
+
+  // 5. The files; what makes it recover; pg_control last.
+  Duration began = vault.clock().steady();
+  TRY_ASSIGN(auto limits, settings_of(*snapshot));
+  postgres::RecoveryConfig config{
+      .mode = request.standby ? postgres::RecoveryMode::kStandby : postgres::RecoveryMode::kArchive,
+      .immediate = outcome.plan.immediate,
+      .target_lsn = outcome.plan.target_lsn,
+      .inclusive = outcome.plan.inclusive,
+      .timeline = outcome.plan.timeline,
+      .action = request.action,
+      .continue_archiving = request.continue_archiving,
+      .archive_command = request.archive_command,
+      .limits = limits};
+  std::string spool = request.to + std::string(kSpoolFolder);
+  config.restore_command = request.spool_wal
+                               ? fmt::format("'{}' wal get --spool '{}' %f %p", request.program, spool)
+                               : fmt::format("{} --promise '{}' %f %p", request.wal_get,
+                                             postgres::format_promise(outcome.plan.promise));
+  FileRestoreOptions files{.target = request.to,
+                           .workers = request.workers,
+                           .delta = use == postgres::TargetUse::kDelta,
+                           .place = Placement(request.to, tablespaces),
+                           .last = [](const TreeEntry& entry) { return entry.path == "global/pg_control"; }};
+  files.before_last = [&]() -> Result<void> {
+    TRY(postgres::link_tablespaces(request.to, tablespaces));
+    TRY_ASSIGN(auto report, postgres::configure_recovery(request.to, config));
+    outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
+    if (request.spool_wal) {
+      TRY(fill_spool(vault, restorable, outcome.plan, spool, request.workers, reporter, stop));
+    }
+    return {};
+  };
+  TRY_ASSIGN(outcome.files, restore_files(*snapshot, files, reporter, stop));
+  TRY(postgres::give_to(request.to, account, false));
+  for (const auto& tablespace : tablespaces) {
+    if (!tablespace.in_place) TRY(postgres::give_to(tablespace.place, account, false));
+  }
+  if (request.spool_wal) TRY(postgres::give_to(spool, account, false));
+  outcome.seconds_files = std::chrono::duration<double>(vault.clock().steady() - began).count();
+  // Recovery may still fetch WAL for hours, but that is not collected below a visible snapshot; the packs are
+  // read.
+  if (auto ended = reading.end(); !ended)
+    reporter.note(
+        fmt::format("the reader's session stays until a collection ends it: {}", ended.error().what));
+
+  if (request.start) {
+    reporter.phase("starting the server", 0);
+    TRY(start_server(request, outcome.base, account, vault.clock(), outcome));
+  }
+  return outcome;
+}
+
+}  // namespace kuramori

@@ -1,0 +1,84 @@
+// Bringing a PostgreSQL cluster back: which snapshot, which WAL, into which place — decided and checked
+// before a byte is written — then the files, then what makes the server recover to exactly there.
+#pragma once
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/reporter.h"
+#include "engine/restore_files.h"
+#include "engine/snapshots.h"
+#include "engine/wal.h"
+#include "source/postgres/recovery.h"
+#include "source/postgres/recovery_place.h"
+#include "source/postgres/target.h"
+
+namespace kuramori {
+
+// What a vault offers for one resource.
+struct Restorable {
+  ResourceRecord resource;
+  std::vector<Snapshot> snapshots;    // oldest first
+  std::vector<postgres::Base> bases;  // one a snapshot, same order
+  LoadedArchive loaded;
+};
+Result<Restorable> load_restorable(Vault& vault, std::string_view resource);
+// Scans an archived segment for what recovery targets are made of.
+postgres::ScanSegment segment_scanner(Vault& vault, const Restorable& restorable);
+postgres::TargetFinder target_finder(Vault& vault, const Restorable& restorable);
+
+struct RestoreRequest {
+  std::string resource;
+  std::string snapshot;  // "", "latest" or a prefix of an id
+  postgres::TargetRequest target;
+  std::string to;  // absolute
+  postgres::TargetUse use = postgres::TargetUse::kNew;
+  postgres::AtTarget action = postgres::AtTarget::kPromote;
+  bool standby = false;
+  bool continue_archiving = false;
+  std::string archive_command;                                   // with continue_archiving
+  std::vector<std::pair<std::string, std::string>> tablespaces;  // OLD=NEW
+  std::string salvage;  // data directory of a dead server whose WAL is archived first
+  bool start = false;
+  int port = 0;           // with start; 0: as configured
+  bool estimate = false;  // only say what it would be
+  unsigned workers = 2;
+  // Goes before "%f %p" in restore_command when recovery fetches from the vault itself, e.g.
+  // "'/usr/bin/kuramori' wal get --vault … --resource …".
+  std::string wal_get;
+  // Fetch all WAL now, beside the target, so that recovery needs neither vault nor key; `spool_get` goes
+  // before "%f %p".
+  bool spool_wal = false;
+  std::string program;  // this program's path, for the spool's restore_command
+};
+
+struct RestoreOutcome {
+  Snapshot base;
+  postgres::RecoveryPlan plan;
+  FileRestoreOutcome files;
+  std::string target;
+  std::string moved_aside;  // where the old target went
+  std::vector<std::string> notes;
+  uint64_t segments_salvaged = 0;
+  uint64_t estimated_bytes = 0;  // of the vault, with estimate
+  double seconds_files = 0, seconds_to_open = 0;
+  bool started = false;
+  uint32_t new_timeline = 0;  // with start and promotion
+};
+
+Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& request, Reporter& reporter,
+                                        std::stop_token stop);
+
+// Where a snapshot's own small files are read without restoring it ("tablespace_map",
+// ".kuramori/counts.json"). kNotFound when the snapshot has no such file.
+Result<Bytes> read_small_file(const SnapshotReader& snapshot, std::string_view path);
+// Values of ".kuramori/origin": data_directory, host …
+std::map<std::string, std::string> read_origin(const SnapshotReader& snapshot);
+
+// Answers restore_command from a folder of WAL that a restore fetched in advance: the same rule as for a
+// vault (P44).
+int get_from_spool(const std::string& folder, const std::string& name, const std::string& path,
+                   std::string& why);
+
+}  // namespace kuramori

@@ -1,0 +1,133 @@
+#include "engine/snapshots.h"
+
+#include <fmt/core.h>
+
+#include <charconv>
+
+#include "engine/open_vault.h"
+
+namespace kuramori {
+namespace {
+
+constexpr size_t kPrefixCharsMin = 4;
+
+Result<std::vector<HoldRecord>> holds_of(Vault& vault, const SnapshotId& snapshot) {
+  std::map<std::string, HoldRecord> holds;
+  std::set<std::string> released;
+  std::string prefix = names::hold(snapshot, "");
+  TRY(for_each_object(vault.store(), prefix, [&](const ObjectInfo& object) -> Result<void> {
+    TRY_ASSIGN(Bytes bytes, vault.store().get(object.name));
+    TRY_ASSIGN(OpenedRecord record, vault.codec().decode(object.name, bytes));
+    if (record.type == RecordType::kHoldRelease) {
+      released.insert(object.name.substr(0, object.name.size() - std::string_view(".released").size()));
+      return {};
+    }
+    TRY_ASSIGN(HoldRecord hold, decode<HoldRecord>(record.body));
+    holds[object.name] = std::move(hold);
+    return {};
+  }));
+  std::vector<HoldRecord> in_force;
+  for (auto& [name, hold] : holds) {
+    if (!released.contains(name)) in_force.push_back(std::move(hold));
+  }
+  return in_force;
+}
+
+Result<std::optional<ProofRecord>> latest_proof(Vault& vault, const SnapshotId& snapshot) {
+  std::optional<ProofRecord> latest;
+  TRY(for_each_object(
+      vault.store(), names::proof(snapshot, ""), [&](const ObjectInfo& object) -> Result<void> {
+        TRY_ASSIGN(ProofRecord proof, vault.read<ProofRecord>(object.name, RecordType::kProof));
+        if (!latest || proof.started_ns > latest->started_ns) latest = std::move(proof);
+        return {};
+      }));
+  return latest;
+}
+
+}  // namespace
+
+Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource) {
+  SnapshotList list;
+  TRY_ASSIGN(list.resources, vault.resources());
+  Protocol protocol = protocol_of(vault);
+  Ledger ledger(protocol);
+  TRY_ASSIGN(CommitListing commits, ledger.read_commits());
+  list.unverifiable = std::move(commits.unverifiable);
+  TRY_ASSIGN(auto retained, ledger.read_retained());
+  // One listing each says which snapshots have holds or proofs at all: most have none.
+  std::set<std::string> with_records;
+  for (std::string_view prefix : {names::kHolds, names::kProofs}) {
+    TRY(for_each_object(vault.store(), prefix, [&](const ObjectInfo& object) -> Result<void> {
+      with_records.insert(object.name.substr(0, object.name.rfind('/')));
+      return {};
+    }));
+  }
+  auto has = [&](std::string_view name) {
+    return with_records.contains(std::string(name.substr(0, name.rfind('/'))));
+  };
+  for (const VisibleCommit* visible : commits.visible) {
+    if (resource && visible->key.resource != *resource) continue;
+    Snapshot snapshot{.commit_name = visible->name,
+                      .commit_digest = visible->digest,
+                      .commit = visible->record,
+                      .keep_until_ns = visible->record.keep_until_ns};
+    const SnapshotId& id = visible->key.snapshot;
+    if (auto later = retained.find(id); later != retained.end()) {
+      snapshot.keep_until_ns = std::max(snapshot.keep_until_ns, later->second);
+    }
+    if (has(names::hold(id, ""))) {
+      TRY_ASSIGN(snapshot.holds, holds_of(vault, id));
+    }
+    if (has(names::proof(id, ""))) {
+      TRY_ASSIGN(snapshot.proof, latest_proof(vault, id));
+    }
+    list.snapshots.push_back(std::move(snapshot));
+  }
+  std::sort(list.snapshots.begin(), list.snapshots.end(), [](const Snapshot& a, const Snapshot& b) {
+    return std::tie(a.commit.started_ns, a.commit_name) < std::tie(b.commit.started_ns, b.commit_name);
+  });
+  return list;
+}
+
+Result<const Snapshot*> find_snapshot(const std::vector<Snapshot>& snapshots, std::string_view wanted) {
+  if (snapshots.empty()) {
+    return fail(ErrorKind::kUsage, "there is no snapshot yet", "", "make one: kuramori backup RESOURCE");
+  }
+  if (wanted == "latest") return &snapshots.back();
+  auto unknown = [&](std::string why) {
+    return fail(ErrorKind::kUsage, fmt::format("\"{}\" names no snapshot", wanted), std::move(why),
+                "kuramori snapshots lists them; latest is a name too");
+  };
+  if (wanted.size() < kPrefixCharsMin)
+    return unknown(fmt::format("a prefix needs at least {} characters", kPrefixCharsMin));
+  const Snapshot* found = nullptr;
+  for (const Snapshot& snapshot : snapshots) {
+    if (!snapshot.commit.snapshot.hex().starts_with(wanted)) continue;
+    if (found != nullptr) return unknown("more than one id begins like that");
+    found = &snapshot;
+  }
+  if (found == nullptr) return unknown("no id begins like that");
+  return found;
+}
+
+Result<std::string> fact(const CommitRecord& commit, const std::string& name) {
+  auto it = commit.facts.find(name);
+  if (it == commit.facts.end()) {
+    return fail(ErrorKind::kDamaged,
+                fmt::format("snapshot {} does not say its {}", commit.snapshot.hex(), name));
+  }
+  return it->second;
+}
+
+Result<uint64_t> number_fact(const CommitRecord& commit, const std::string& name) {
+  TRY_ASSIGN(std::string text, fact(commit, name));
+  uint64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    return fail(ErrorKind::kDamaged,
+                fmt::format("snapshot {} says {} = \"{}\"", commit.snapshot.hex(), name, text));
+  }
+  return value;
+}
+
+}  // namespace kuramori

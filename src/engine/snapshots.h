@@ -1,0 +1,25 @@
+// Which snapshots a vault has, with everything a person or a decision needs to know of each.
+#pragma once
+#include <vector>
+
+#include "vault/ledger.h"
+#include "vault/vault.h"
+
+namespace kuramori {
+
+struct SnapshotList {
+  std::vector<ResourceRecord> resources;
+  std::vector<Snapshot> snapshots;         // oldest first
+  std::vector<Unverifiable> unverifiable;  // commits that cannot be read or believed: shown, never hidden
+};
+// `resource`: only this one's; nothing — all.
+Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource);
+
+// "latest", or a prefix (≥ 4 characters) of an id that only one snapshot has; kUsage in words otherwise.
+Result<const Snapshot*> find_snapshot(const std::vector<Snapshot>& snapshots, std::string_view wanted);
+
+// A fact of a commit; kDamaged when a snapshot of its kind must have it.
+Result<std::string> fact(const CommitRecord& commit, const std::string& name);
+Result<uint64_t> number_fact(const CommitRecord& commit, const std::string& name);
+
+}  // namespace kuramori

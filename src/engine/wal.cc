@@ -1,0 +1,241 @@
+#include "engine/wal.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+
+#include "os/file.h"
+#include "source/postgres/control_file.h"
+#include "source/postgres/lsn.h"
+
+namespace kuramori {
+namespace {
+
+using postgres::WalFileKind;
+
+// xlp_magic … of a segment's first page: XLogLongPageHeaderData (access/xlog_internal.h), the same from 13
+// to 18.
+constexpr size_t kLongHeaderBytes = 40;
+constexpr uint16_t kLongHeaderFlag = 2;
+struct SegmentHeader {
+  uint32_t timeline = 0;
+  uint64_t page_address = 0;
+  uint64_t system_id = 0;
+  uint32_t segment_bytes = 0;
+};
+Result<SegmentHeader> read_segment_header(std::string_view file, ByteView content) {
+  auto damaged = [&](std::string why) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} is no WAL segment: {}", file, why), "",
+                "look at the server's pg_wal; the file was not archived");
+  };
+  if (content.size() < kLongHeaderBytes) return damaged(fmt::format("it has {} bytes", content.size()));
+  if (!(load_le<uint16_t>(content.data() + 2) & kLongHeaderFlag))
+    return damaged("its first page has no long header");
+  SegmentHeader header{.timeline = load_le<uint32_t>(content.data() + 4),
+                       .page_address = load_le<uint64_t>(content.data() + 8),
+                       .system_id = load_le<uint64_t>(content.data() + 24),
+                       .segment_bytes = load_le<uint32_t>(content.data() + 32)};
+  if (!postgres::is_segment_size(header.segment_bytes)) return damaged("its segment size is impossible");
+  return header;
+}
+
+names::WalKind kind_of(WalFileKind kind) {
+  switch (kind) {
+    case WalFileKind::kSegment:
+      return names::WalKind::kSegment;
+    case WalFileKind::kPartial:
+      return names::WalKind::kPartial;
+    case WalFileKind::kHistory:
+      return names::WalKind::kHistory;
+    case WalFileKind::kBackup:
+      return names::WalKind::kLabel;
+  }
+  return names::WalKind::kLabel;
+}
+
+postgres::PieceKind piece_kind(names::WalKind kind) {
+  switch (kind) {
+    case names::WalKind::kSegment:
+      return postgres::PieceKind::kSegment;
+    case names::WalKind::kPart:
+      return postgres::PieceKind::kPart;
+    case names::WalKind::kPartial:
+      return postgres::PieceKind::kPartial;
+    case names::WalKind::kHistory:
+      return postgres::PieceKind::kHistory;
+    case names::WalKind::kLabel:
+      return postgres::PieceKind::kLabel;
+  }
+  return postgres::PieceKind::kLabel;
+}
+
+Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::string_view file,
+                           ByteView content, uint32_t segment_bytes) {
+  TRY_ASSIGN(auto name, postgres::parse_wal_file_name(file, segment_bytes));
+  WalHeader header{
+      .system_id = 0, .timeline = name.timeline, .segment_bytes = segment_bytes, .file = std::string(file)};
+  if (name.kind == WalFileKind::kSegment || name.kind == WalFileKind::kPartial) {
+    TRY_ASSIGN(SegmentHeader inside, read_segment_header(file, content));
+    std::string system = std::to_string(inside.system_id);
+    if (system != resource.system) {
+      return fail(
+          ErrorKind::kRefused, fmt::format("{} belongs to another cluster", file),
+          fmt::format("its system identifier is {}, {} has {}", system, resource.name, resource.system),
+          "check which server this archive_command runs on (P40)");
+    }
+    if (content.size() != segment_bytes || inside.segment_bytes != segment_bytes) {
+      return fail(ErrorKind::kDamaged,
+                  fmt::format("{} has {} bytes, a segment has {}", file, content.size(), segment_bytes));
+    }
+    // A segment that begins a timeline is copied from its parent: its first page may still name the parent.
+    if (inside.page_address != name.start || inside.timeline > name.timeline) {
+      return fail(ErrorKind::kDamaged,
+                  fmt::format("{} holds WAL of timeline {:X} from {}", file, inside.timeline,
+                              postgres::format_lsn(inside.page_address)),
+                  "its content is not what its name says: a recycled file",
+                  "look at the server's pg_wal; the file was not archived");
+    }
+    header.from = name.start;
+    header.to = name.start + segment_bytes;
+  } else if (name.kind == WalFileKind::kBackup) {
+    header.from = header.to = name.start;
+  }
+  header.system_id = std::strtoull(resource.system.c_str(), nullptr, 10);
+  return put_wal(vault, resource.id, kind_of(name.kind), header, content);
+}
+
+}  // namespace
+
+Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std::string_view file,
+                              ByteView content) {
+  uint32_t segment_bytes = postgres::kSegmentBytesDefault;
+  if (postgres::is_segment_size(content.size())) segment_bytes = static_cast<uint32_t>(content.size());
+  return put_checked(vault, resource, file, content, segment_bytes);
+}
+
+Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
+  std::string data = request.data_directory.empty() ? "." : request.data_directory;
+  std::string path = request.path.starts_with('/') ? request.path : join_path(data, request.path);
+  auto control_bytes = read_file(join_path(data, "global/pg_control"));
+  if (!control_bytes) {
+    return fail(
+        ErrorKind::kFailed, fmt::format("{} cannot be archived", request.path),
+        fmt::format("{}/global/pg_control, which says whose WAL it is, cannot be read: {}", data,
+                    control_bytes.error().why),
+        "run it as archive_command (PostgreSQL's working folder is the data directory), or from there");
+  }
+  TRY_ASSIGN(auto control, postgres::parse_control_file(*control_bytes));
+  std::string system = std::to_string(control.system_id);
+
+  // It must be exactly one resource's; anything else is refused rather than filed under a guess.
+  TRY_ASSIGN(auto resources, vault.resources());
+  const ResourceRecord* found = nullptr;
+  ResourceRecord made;
+  for (const ResourceRecord& resource : resources) {
+    if (resource.kind != "postgres") continue;
+    if (request.resource.empty() ? resource.system != system : resource.name != request.resource) continue;
+    if (found != nullptr) {
+      return fail(
+          ErrorKind::kRefused,
+          fmt::format("system {} is both {} and {} in this vault", system, found->name, resource.name), "",
+          "say which: kuramori wal push --resource NAME %p");
+    }
+    found = &resource;
+  }
+  if (found == nullptr && request.may_register && !request.resource.empty()) {
+    TRY_ASSIGN(made, vault.ensure_resource(request.resource, "postgres", system));
+    found = &made;
+  }
+  if (found == nullptr) {
+    return fail(
+        ErrorKind::kRefused, fmt::format("no resource of this vault is system {}", system),
+        "WAL is filed under the resource whose system identifier it carries",
+        "take a first snapshot (kuramori backup RESOURCE), or name it: kuramori wal push --resource NAME %p");
+  }
+  if (found->system != system) {
+    return fail(ErrorKind::kRefused,
+                fmt::format("{} is system {}, this server is {}", found->name, found->system, system),
+                "the cluster was made anew or upgraded", "give the new cluster a resource name of its own");
+  }
+  TRY_ASSIGN(Bytes content, read_file(path, kWalFileBytesMax));
+  std::string file = path.substr(path.rfind('/') + 1);
+  auto put = put_checked(vault, *found, file, content, control.segment_bytes);
+  if (!put) return put.error();
+  return WalPushOutcome{.resource = found->name, .put = *put, .bytes = content.size()};
+}
+
+Result<LoadedArchive> load_archive(Vault& vault, const ResourceRecord& resource) {
+  TRY_ASSIGN(WalListing listing, list_wal(vault.store(), resource.id));
+  uint32_t segment_bytes = postgres::kSegmentBytesDefault;
+  std::vector<postgres::Piece> pieces;
+  std::map<postgres::Timeline, std::string> histories;
+  std::map<std::string, WalObject> by_name;
+  for (const WalObject& object : listing.objects) {
+    const names::WalName& name = object.name;
+    if (name.kind == names::WalKind::kSegment) segment_bytes = static_cast<uint32_t>(name.to - name.from);
+    pieces.push_back({.timeline = name.timeline,
+                      .from = name.from,
+                      .to = name.to,
+                      .kind = piece_kind(name.kind),
+                      .object = object.object,
+                      .digest = name.digest,
+                      .bytes = object.stored_bytes});
+    by_name[object.object] = object;
+    if (name.kind == names::WalKind::kHistory) {
+      TRY_ASSIGN(Bytes text, get_wal(vault, object));
+      histories[name.timeline] = std::string(as_text(text));
+    }
+  }
+  TRY_ASSIGN(auto archive, postgres::Archive::make(std::move(pieces), segment_bytes, histories));
+  LoadedArchive loaded{.archive = std::move(archive), .objects = {}};
+  for (const postgres::Piece& piece : loaded.archive.pieces())
+    loaded.objects.push_back(by_name.at(piece.object));
+  return loaded;
+}
+
+Result<Bytes> fetch_segment(Vault& vault, const LoadedArchive& loaded,
+                            const postgres::SegmentSource& source) {
+  Bytes segment(loaded.archive.segment_bytes());
+  for (size_t piece : source.pieces) {
+    const WalObject& object = loaded.objects[piece];
+    TRY_ASSIGN(Bytes content, get_wal(vault, object));
+    uint64_t at = object.name.from - source.start;
+    if (object.name.from < source.start || at > segment.size()) {
+      return fail(ErrorKind::kDamaged, fmt::format("{} does not lie in its segment", object.object));
+    }
+    std::copy_n(content.begin(), std::min<size_t>(content.size(), segment.size() - at),
+                segment.begin() + static_cast<ptrdiff_t>(at));
+  }
+  return segment;
+}
+
+postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request) {
+  auto resource = vault.resource(request.resource);
+  if (!resource) return postgres::stop_server(resource.error());
+  auto loaded = load_archive(vault, *resource);
+  postgres::GetDecision decision =
+      loaded ? postgres::decide_get(loaded->archive, request.name, request.promise)
+             : postgres::decide_get(Result<postgres::Archive>(loaded.error()), request.name, request.promise);
+  if (decision.answer != postgres::Get::kFound) return decision;
+  Result<Bytes> content = Bytes{};
+  if (decision.segment) {
+    content = fetch_segment(vault, *loaded, *decision.segment);
+  } else if (decision.object) {
+    content = get_wal(vault, loaded->objects[*decision.object]);
+  }
+  if (!content) return postgres::stop_server(content.error());
+  // The server reads what the path holds: whole or not there. It is its own copy, so it need not survive a
+  // power cut.
+  std::string temporary = request.path + ".kuramori";
+  auto fd = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (!fd) return postgres::stop_server(fd.error());
+  if (auto done = write_full(*fd, *content, temporary); !done) {
+    ::unlink(temporary.c_str());
+    return postgres::stop_server(done.error());
+  }
+  if (::rename(temporary.c_str(), request.path.c_str()) != 0) {
+    return postgres::stop_server(system_error(fmt::format("{} cannot be put in place", request.path), errno));
+  }
+  return decision;
+}
+
+}  // namespace kuramori

@@ -1,0 +1,48 @@
+// The WAL archive in a vault: pushing what PostgreSQL hands over, fetching what recovery asks for, and the
+// archive as the PostgreSQL code wants to see it. No libpq here: the static client links this.
+#pragma once
+#include <string>
+
+#include "source/postgres/archive.h"
+#include "source/postgres/archive_get.h"
+#include "vault/wal_object.h"
+
+namespace kuramori {
+
+struct WalPushRequest {
+  std::string path;            // %p: relative to the data directory, or absolute
+  std::string data_directory;  // whose global/pg_control says which system it is; "" — the working folder
+  std::string resource;        // "" — found by the system id
+  bool may_register = false;   // make the resource's record when the vault has none of that name yet
+};
+struct WalPushOutcome {
+  std::string resource;
+  WalPut put = WalPut::kStored;
+  uint64_t bytes = 0;
+};
+// Returns only when the file is durable in the vault (P28).
+Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
+// The same for a file whose bytes are at hand.
+Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std::string_view file,
+                              ByteView content);
+
+// The archive of a resource, from its listing and its history files. `segment_bytes` 0: taken from the
+// listing.
+struct LoadedArchive {
+  postgres::Archive archive;
+  std::vector<WalObject> objects;  // by the archive's piece numbers
+};
+Result<LoadedArchive> load_archive(Vault& vault, const ResourceRecord& resource);
+// The bytes of one segment, padded with zeros behind what is archived.
+Result<Bytes> fetch_segment(Vault& vault, const LoadedArchive& loaded, const postgres::SegmentSource& source);
+
+struct WalGetRequest {
+  std::string resource;
+  std::string name;  // %f
+  std::string path;  // %p
+  std::optional<postgres::RecoveryPromise> promise;
+};
+// Never fails in a way that looks like the end of the archive: the answer is in the decision (P44).
+postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request);
+
+}  // namespace kuramori
