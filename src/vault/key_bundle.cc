@@ -3,12 +3,11 @@
 #include <fmt/core.h>
 
 #include <charconv>
-#include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
 
 #include "crypto/aead.h"
 #include "crypto/digest.h"
 #include "os/file.h"
+#include "vault/wire.h"
 
 namespace kuramori {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace kuramori::names {
@@ -17,6 +18,7 @@ constexpr std::string_view kSessionEnd = ".end";
 
 std::optional<uint64_t> parse_hex(std::string_view text, size_t digits) {
   if (text.size() != digits) return {};
+  if (std::any_of(text.begin(), text.end(), [](char c) { return c >= 'A' && c <= 'F'; })) return {};
   uint64_t value = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
   if (error != std::errc() || end != text.data() + text.size()) return {};

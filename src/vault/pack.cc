@@ -2,13 +2,11 @@
 
 #include <fmt/core.h>
 
-#include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
-
 #include "base/check.h"
 #include "codec/page_filter.h"
 #include "crypto/digest.h"
 #include "os/file.h"
+#include "vault/wire.h"
 
 namespace kuramori {
 namespace {

@@ -1,10 +1,8 @@
 // The field numbers below are the format. Numbers are never reused; a new field gets a new one.
 #include "vault/records.h"
+#include "vault/wire.h"
 
 #include <fmt/core.h>
-
-#include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
 
 namespace kuramori {
 namespace {
@@ -48,20 +46,24 @@ void put(Writer& to, uint32_t field, double value) {
 void put(Writer& to, uint32_t field, const std::vector<std::string>& texts) {
   for (const std::string& text : texts) to.add_bytes(field, text.data(), text.size());
 }
+// A nested message: there even when it is empty, for its place in a list is said by its being there.
+void put_message(Writer& to, uint32_t field, const Bytes& nested) {
+  to.add_bytes(field, as_text(nested).data(), nested.size());
+}
 void put(Writer& to, uint32_t field, const std::map<std::string, std::string>& pairs) {
   for (const auto& [key, value] : pairs) {
-    put(to, field, message([&](Writer& pair) {
-          put(pair, 1, key);
-          put(pair, 2, value);
-        }));
+    put_message(to, field, message([&](Writer& pair) {
+                  put(pair, 1, key);
+                  put(pair, 2, value);
+                }));
   }
 }
 void put(Writer& to, uint32_t field, const ObjectRef& ref) {
-  put(to, field, message([&](Writer& w) {
-        put(w, 1, ref.name);
-        put(w, 2, ref.size);
-        put(w, 3, ref.digest);
-      }));
+  put_message(to, field, message([&](Writer& w) {
+                put(w, 1, ref.name);
+                put(w, 2, ref.size);
+                put(w, 3, ref.digest);
+              }));
 }
 
 void take(Reader& from, std::string& text) {
@@ -234,21 +236,21 @@ Result<SessionRecord> decode(ByteView body) {
 Bytes encode(const LiveRecord& live) {
   return message([&](Writer& w) {
     for (const LivePack& pack : live.packs) {
-      put(w, 1, message([&](Writer& p) {
-            put(p, 1, pack.name);
-            put(p, 2, pack.size);
-            put(p, 3, pack.trailer_bytes);
-            put(p, 4, pack.trailer_digest);
-            // Ranges as gap and length, alternating: small numbers for the usual long runs.
-            std::vector<uint32_t> deltas;
-            uint32_t at = 0;
-            for (const FrameRange& range : pack.frames) {
-              deltas.push_back(range.first - at);
-              deltas.push_back(range.count);
-              at = range.first + range.count;
-            }
-            p.add_packed_uint32(5, deltas.begin(), deltas.end());
-          }));
+      put_message(w, 1, message([&](Writer& p) {
+                    put(p, 1, pack.name);
+                    put(p, 2, pack.size);
+                    put(p, 3, pack.trailer_bytes);
+                    put(p, 4, pack.trailer_digest);
+                    // Ranges as gap and length, alternating: small numbers for the usual long runs.
+                    std::vector<uint32_t> deltas;
+                    uint32_t at = 0;
+                    for (const FrameRange& range : pack.frames) {
+                      deltas.push_back(range.first - at);
+                      deltas.push_back(range.count);
+                      at = range.first + range.count;
+                    }
+                    p.add_packed_uint32(5, deltas.begin(), deltas.end());
+                  }));
     }
     for (const ObjectRef& ref : live.maps) put(w, 2, ref);
   });
@@ -319,18 +321,18 @@ Bytes encode(const CommitRecord& c) {
     put(w, 13, c.live);
     for (const ObjectRef& ref : c.maps) put(w, 14, ref);
     for (const FrameSpan& span : c.tree) {
-      put(w, 15, message([&](Writer& s) {
-            put(s, 1, span.pack);
-            put(s, 2, span.first);
-            put(s, 3, span.count);
-          }));
+      put_message(w, 15, message([&](Writer& s) {
+                    put(s, 1, span.pack);
+                    put(s, 2, span.first);
+                    put(s, 3, span.count);
+                  }));
     }
     if (c.wal) {
-      put(w, 16, message([&](Writer& s) {
-            put(s, 1, c.wal->timeline);
-            put(s, 2, c.wal->from);
-            put(s, 3, c.wal->to);
-          }));
+      put_message(w, 16, message([&](Writer& s) {
+                    put(s, 1, c.wal->timeline);
+                    put(s, 2, c.wal->from);
+                    put(s, 3, c.wal->to);
+                  }));
     }
     put(w, 17, c.previous);
     put(w, 18, c.previous_digest);
@@ -596,11 +598,11 @@ Bytes encode(const ProofRecord& p) {
     put(w, 4, p.target);
     put(w, 5, p.passed);
     for (const ProofCheck& check : p.checks) {
-      put(w, 6, message([&](Writer& c) {
-            put(c, 1, check.name);
-            put(c, 2, check.verdict);
-            put(c, 3, check.detail);
-          }));
+      put_message(w, 6, message([&](Writer& c) {
+                    put(c, 1, check.name);
+                    put(c, 2, check.verdict);
+                    put(c, 3, check.detail);
+                  }));
     }
     put(w, 7, p.started_ns);
     put(w, 8, p.seconds_to_open);

@@ -53,6 +53,7 @@ struct ResourceRecord {
   std::string name;    // "orders-db"; may hold '/'
   std::string kind;    // "postgres"
   std::string system;  // what the thing calls itself: PostgreSQL's system identifier, in decimal
+  bool operator==(const ResourceRecord&) const = default;
 };
 
 enum class SessionKind : uint8_t { kWrite = 1, kRead = 2, kCopy = 3 };
@@ -71,6 +72,7 @@ struct SessionRecord {
   uint64_t wal_floor = 0;
   int64_t started_ns = 0;
   std::string host;
+  bool operator==(const SessionRecord&) const = default;
 };
 
 // Frames first … first+count-1 of a pack.
@@ -87,24 +89,28 @@ struct LivePack {
   uint32_t trailer_bytes = 0;  // of one copy
   Digest trailer_digest;
   std::vector<FrameRange> frames;
+  bool operator==(const LivePack&) const = default;
 };
 
 // Everything a snapshot needs besides its commit. Its own object, so that a listing reads commits alone.
 struct LiveRecord {
   std::vector<LivePack> packs;
   std::vector<ObjectRef> maps;
+  bool operator==(const LiveRecord&) const = default;
 };
 
 // Consecutive frames of one pack that hold a stream of bytes for the reader alone.
 struct FrameSpan {
   std::string pack;
   uint32_t first = 0, count = 0;
+  bool operator==(const FrameSpan&) const = default;
 };
 
 // The WAL a snapshot cannot be restored without.
 struct WalSpan {
   uint32_t timeline = 0;
   uint64_t from = 0, to = 0;  // LSNs
+  bool operator==(const WalSpan&) const = default;
 };
 
 // A snapshot exists.
@@ -129,12 +135,14 @@ struct CommitRecord {
   uint64_t added_bytes = 0;                  // what it put into the vault
   std::map<std::string, std::string> facts;  // of the kind: LSNs, versions, counts; never content or names
   std::vector<std::string> defects;          // what was broken at the source (a partial snapshot)
+  bool operator==(const CommitRecord&) const = default;
 };
 
 // This attempt never will be a snapshot.
 struct FenceRecord {
   std::string reason;
   int64_t at_ns = 0;
+  bool operator==(const FenceRecord&) const = default;
 };
 
 // gc/<n>/plan and /sweep: names that are condemned, and names that may be deleted.
@@ -143,6 +151,7 @@ struct GcRecord {
   std::vector<std::string> objects;  // sorted
   std::string reason;                // of an empty sweep: why the plan was given up
   int64_t at_ns = 0;
+  bool operator==(const GcRecord&) const = default;
 };
 
 // prune/<n>/intent and /final: commits that are no longer visible once the final stands.
@@ -151,6 +160,7 @@ struct PruneRecord {
   std::vector<std::string> commits;  // sorted
   std::vector<std::string> reasons;  // beside them
   int64_t at_ns = 0;
+  bool operator==(const PruneRecord&) const = default;
 };
 
 struct HoldRecord {
@@ -158,18 +168,21 @@ struct HoldRecord {
   std::string name;  // what a person called it
   std::string reason;
   int64_t at_ns = 0;
+  bool operator==(const HoldRecord&) const = default;
 };
 
 struct RetainRecord {
   SnapshotId snapshot;
   int64_t keep_until_ns = 0;
   int64_t at_ns = 0;
+  bool operator==(const RetainRecord&) const = default;
 };
 
 struct ProofCheck {
   std::string name;     // "row counts", "amcheck", "select count(*) from orders"
   std::string verdict;  // "passed", "failed", "bounded", "uncounted"
   std::string detail;
+  bool operator==(const ProofCheck&) const = default;
 };
 
 // A drill's result.
@@ -184,6 +197,7 @@ struct ProofRecord {
   double seconds_to_open = 0, seconds_total = 0;
   uint64_t bytes_restored = 0;
   std::map<std::string, std::string> facts;
+  bool operator==(const ProofRecord&) const = default;
 };
 
 struct DisownedRecord {
@@ -191,6 +205,7 @@ struct DisownedRecord {
   Digest object_digest;
   std::string reason;
   int64_t at_ns = 0;
+  bool operator==(const DisownedRecord&) const = default;
 };
 
 Bytes encode(const ResourceRecord&);

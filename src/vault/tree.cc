@@ -1,9 +1,9 @@
 #include "vault/tree.h"
+#include "vault/wire.h"
 
 #include <fmt/core.h>
 
-#include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
+#include <unordered_map>
 
 namespace kuramori {
 namespace {
@@ -21,6 +21,28 @@ Result<void> check_path(std::string_view path) {
     if (slash == std::string_view::npos) return {};
     path.remove_prefix(slash + 1);
   }
+}
+
+// A name stands once, and only folders hold others: nothing is ever written through a link (V27).
+Result<void> check_shape(const Tree& tree) {
+  std::unordered_map<std::string_view, EntryType> types;
+  for (const TreeNode& node : tree.nodes) {
+    if (!types.emplace(node.entry.path, node.entry.type).second) {
+      return fail(ErrorKind::kDamaged, fmt::format("the snapshot's tree holds {} twice", node.entry.path));
+    }
+  }
+  for (const TreeNode& node : tree.nodes) {
+    std::string_view path = node.entry.path;
+    for (size_t slash = path.find('/'); slash != std::string_view::npos; slash = path.find('/', slash + 1)) {
+      auto above = types.find(path.substr(0, slash));
+      if (above != types.end() && above->second != EntryType::kDirectory) {
+        return fail(
+            ErrorKind::kDamaged,
+            fmt::format("the snapshot's tree holds {} below {}, which is no folder", path, above->first));
+      }
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -126,6 +148,13 @@ Result<Tree> decode_tree(ByteView bytes) {
   }
   for (const TreeNode& node : tree.nodes) {
     TRY(check_path(node.entry.path));
+    const TreeEntry& e = node.entry;
+    bool known =
+        e.type >= EntryType::kDirectory && e.type <= EntryType::kSymlink && e.content <= ContentKind::kPages;
+    if (!known || (e.type != EntryType::kFile && e.content != ContentKind::kNone)) {
+      return fail(ErrorKind::kDamaged,
+                  fmt::format("the snapshot's tree says impossible things about {}", e.path));
+    }
     uint64_t bytes_sum = 0;
     for (const Extent& extent : node.extents) {
       bytes_sum += extent.bytes;
@@ -138,6 +167,7 @@ Result<Tree> decode_tree(ByteView bytes) {
       return fail(ErrorKind::kDamaged,
                   fmt::format("the snapshot's tree contradicts itself about {}", node.entry.path));
   }
+  TRY(check_shape(tree));
   return tree;
 }
 

@@ -2,12 +2,10 @@
 
 #include <fmt/core.h>
 
-#include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
-
 #include "crypto/digest.h"
 #include "vault/names.h"
 #include "vault/page_map.h"
+#include "vault/wire.h"
 
 namespace kuramori {
 namespace {
