@@ -1,0 +1,20 @@
+// Which code runs a verb of the table. One file a group; what a verb does is the engine's, here it is asked
+// for and its answer printed.
+#pragma once
+#include <string_view>
+
+#include "cli/context.h"
+
+namespace kuramori {
+
+// The exit status (0, or what the verb's table entry says), or an error.
+using Handler = Result<int> (*)(Context&);
+
+Handler find_handler(std::string_view verb);  // null if there is none
+
+Result<int> run_resources(Context& context);
+Result<int> run_version(Context& context);
+Result<int> run_completion(Context& context);
+Result<int> run_help(Context& context);
+
+}  // namespace kuramori
