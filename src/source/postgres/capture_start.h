@@ -1,0 +1,44 @@
+// What must hold before a capture may begin, and how backup mode is entered and left: the SQL half of a
+// capture.
+#pragma once
+#include <string>
+
+#include "source/postgres/capture.h"
+#include "source/postgres/control_file.h"
+#include "source/postgres/server.h"
+
+namespace kuramori::postgres {
+
+constexpr unsigned kControlReadsMax = 20;                          // of pg_control, while it is written
+constexpr Duration kControlPause = std::chrono::milliseconds(20);  // between them
+constexpr int64_t kStartTimeSlackSeconds =
+    60;  // postmaster.pid and pg_postmaster_start_time() may differ by this
+
+struct ControlBytes {
+  Bytes bytes;
+  ControlFile parsed;
+};
+// pg_control of a data directory; read again while its CRC is wrong, as it is rewritten in place (P11).
+Result<ControlBytes> read_control_file(const std::string& data_directory, Clock& clock);
+
+// The data directory of this very server, without symbolic links; kRefused, in words, when it is another one
+// (P15), has pages of another size, or its WAL level does not allow a backup.
+Result<std::string> find_data_directory(const std::string& wanted, const ServerFacts& facts, Clock& clock);
+Result<void> check_can_be_captured(const ServerFacts& facts, const ControlFile& control);
+
+// A temporary slot of this session, so that WAL since the start is not recycled before it was taken. A role
+// that may not make one, or a server without a free one, gets a warning and no slot.
+Result<bool> reserve_wal(Connection& connection, const ServerFacts& facts, Reporter& reporter);
+
+Result<Lsn> start_backup(Connection& connection, const ServerFacts& facts, const CaptureOptions& options);
+
+struct StoppedBackup {
+  Lsn stop_lsn = 0;
+  std::string backup_label, tablespace_map;
+};
+Result<StoppedBackup> stop_backup(Connection& connection, const ServerFacts& facts);
+
+// Settings and libraries that a restored server needs, for the commit.
+Result<std::map<std::string, std::string>> restore_facts(Connection& connection, const ServerFacts& facts);
+
+}  // namespace kuramori::postgres

@@ -1,0 +1,107 @@
+#include "source/postgres/page_reader.h"
+
+namespace kuramori::postgres {
+namespace {
+
+bool is_right(ByteView page, uint32_t block, bool checksums) {
+  const PageState state = verify_page(page, block, checksums);
+  return state == PageState::kGood || state == PageState::kNew;
+}
+
+std::string fault_of(ByteView page, uint32_t block, bool checksums) {
+  const PageState state = verify_page(page, block, checksums);
+  if (state != PageState::kBadChecksum) return std::string(name_of(state));
+  return fmt::format("its checksum is {:04x} and should be {:04x}", stored_checksum(page),
+                     page_checksum(page, block));
+}
+
+}  // namespace
+
+void Throttle::take(uint64_t bytes) {
+  if (rate_ == 0) return;
+  Duration wait;
+  {
+    const std::lock_guard lock(mutex_);
+    const Duration now = clock_.steady();
+    if (free_at_ < now) free_at_ = now;
+    wait = free_at_ - now;
+    free_at_ += Duration(static_cast<int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(rate_)));
+  }
+  if (wait > Duration::zero()) clock_.sleep(wait);
+}
+
+Result<bool> PageReader::settle(const Fd& file, const std::string& path, uint32_t page,
+                                const PageRules& rules, MutableByteView bytes) {
+  const uint32_t block = block_in_relation(rules.segment, page);
+  Bytes previous = to_bytes(bytes);
+  Duration pause = kPagePauseFirst;
+  unsigned changes = 0;
+  for (unsigned reads = 1; reads < kPageReadsMax; ++reads) {
+    clock_.sleep(pause);
+    pause = std::min(pause * 2, kPagePauseMax);
+    TRY_ASSIGN(const size_t got, pread_some(file, page * uint64_t{kPageBytes}, bytes, path));
+    ++counts_.pages_read_again;
+    if (got < kPageBytes) return false;
+    if (is_right(bytes, block, rules.checksums)) return true;
+    if (!equal(previous, bytes)) ++changes;
+    previous = to_bytes(bytes);
+  }
+  // Written again and again while we looked, after the capture began: redo has the whole page
+  // (full_page_writes are forced during a backup), so whatever we caught of it will be replaced.
+  if (changes > 0 && page_lsn(bytes) > rules.start_lsn) return true;
+  counts_.broken.push_back({path, page, fault_of(bytes, block, rules.checksums)});
+  return true;
+}
+
+Result<uint32_t> PageReader::read(const Fd& file, const std::string& path, uint32_t first, uint32_t count,
+                                  const PageRules& rules, const PageRun& run) {
+  uint32_t done = 0;
+  while (done < count) {
+    const size_t wanted = std::min<size_t>(kReadBytes, size_t{count - done} * kPageBytes);
+    throttle_.take(wanted);
+    size_t got = 0;
+    // A short read is not yet the end.
+    while (got < wanted) {
+      TRY_ASSIGN(const size_t more, pread_some(file, uint64_t{first + done} * kPageBytes + got,
+                                               buffer_.view().subspan(got, wanted - got), path));
+      if (more == 0) break;
+      got += more;
+    }
+    counts_.bytes_read += got;
+    uint32_t pages = static_cast<uint32_t>(got / kPageBytes);
+    bool at_end = got < wanted;
+
+    uint32_t run_start = 0;  // of the pages to be kept that were not given yet
+    const auto give = [&](uint32_t end) -> Result<void> {
+      if (end == run_start) return {};
+      return run(first + done + run_start, buffer_.view().subspan(size_t{run_start} * kPageBytes,
+                                                                  size_t{end - run_start} * kPageBytes));
+    };
+    for (uint32_t index = 0; index < pages; ++index) {
+      const uint32_t page = first + done + index;
+      const MutableByteView bytes = buffer_.view().subspan(size_t{index} * kPageBytes, kPageBytes);
+      const size_t broken_before = counts_.broken.size();
+      if (!is_right(bytes, block_in_relation(rules.segment, page), rules.checksums)) {
+        TRY_ASSIGN(const bool there, settle(file, path, page, rules, bytes));
+        if (!there) {  // the file was cut short meanwhile (P5)
+          pages = index;
+          at_end = true;
+          break;
+        }
+      }
+      const bool unchanged = rules.skip.unchanged_before > 0 && page < rules.skip.base_pages &&
+                             page_lsn(bytes) < rules.skip.unchanged_before && !is_zero(bytes) &&
+                             counts_.broken.size() == broken_before;
+      if (!unchanged) continue;
+      TRY(give(index));
+      run_start = index + 1;
+      ++counts_.pages_skipped;
+    }
+    TRY(give(pages));
+    done += pages;
+    if (at_end) break;
+  }
+  return done;
+}
+
+}  // namespace kuramori::postgres

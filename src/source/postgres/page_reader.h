@@ -1,0 +1,74 @@
+// Reads pages of a relation file that a server is writing to, and judges each by its checksum (or, where
+// there are none, by its header). A page caught in the middle of a write is read again; a hot one is never a
+// failure (P1), a wrong one that stays as it is is broken (P3).
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/world.h"
+#include "codec/page_checksum.h"
+#include "os/file.h"
+#include "source/postgres/capture.h"
+
+namespace kuramori::postgres {
+
+constexpr size_t kReadBytes = size_t{1} << 20;                      // one read
+constexpr unsigned kPageReadsMax = 12;                              // of one page that looks wrong
+constexpr Duration kPagePauseFirst = std::chrono::milliseconds(1);  // between them; doubles
+constexpr Duration kPagePauseMax = std::chrono::milliseconds(100);
+
+// Bytes a second, shared by all workers of a capture.
+class Throttle {
+ public:
+  Throttle(uint64_t bytes_per_second, Clock& clock) : rate_(bytes_per_second), clock_(clock) {}
+  void take(uint64_t bytes);  // sleeps until they are allowed
+
+ private:
+  const uint64_t rate_;  // 0: no limit
+  Clock& clock_;
+  std::mutex mutex_;
+  Duration free_at_ = Duration::zero();  // steady time at which the next bytes are allowed
+};
+
+struct PageRules {
+  bool checksums = true;
+  uint32_t segment = 0;  // of the file: blocks are numbered through the whole relation (P2)
+  Lsn start_lsn = 0;     // of the capture: redo repairs what is newer
+  Skip skip;             // unchanged_before 0: none
+};
+
+using PageRun = std::function<Result<void>(uint32_t first_page, ByteView pages)>;
+
+struct PageCounts {
+  uint64_t bytes_read = 0;
+  uint64_t pages_skipped = 0;
+  uint64_t pages_read_again = 0;
+  std::vector<BrokenPage> broken;
+};
+
+class PageReader {
+ public:
+  PageReader(Clock& clock, Throttle& throttle) : clock_(clock), throttle_(throttle), buffer_(kReadBytes) {}
+  // Pages [first, first + count) of the open file, as far as it has them; neighbours to be kept go to `run`
+  // together. Returns how many pages were there. A partial page at the end is none.
+  Result<uint32_t> read(const Fd& file, const std::string& path, uint32_t first, uint32_t count,
+                        const PageRules& rules, const PageRun& run);
+  const PageCounts& counts() const { return counts_; }
+
+ private:
+  // Reads the page until it is right or plainly broken; false if it is no longer there.
+  Result<bool> settle(const Fd& file, const std::string& path, uint32_t page, const PageRules& rules,
+                      MutableByteView bytes);
+
+  Clock& clock_;
+  Throttle& throttle_;
+  AlignedBuffer buffer_;
+  PageCounts counts_;
+};
+
+}  // namespace kuramori::postgres
