@@ -68,6 +68,11 @@ Result<Collector::Needed> Collector::find_needed(const CommitListing& commits,
     if (commit.record.wal) lower_floor(commit.key.resource, commit.record.wal->from);
     return {};
   };
+  // A pruned snapshot that was swept is past keeping: a reader that came too late, or was refused and died.
+  auto need_pruned = [&](const VisibleCommit& commit) -> Result<void> {
+    if (has_name(swept_, commit.record.live.name)) return {};
+    return need(commit);
+  };
   for (const VisibleCommit* commit : commits.visible) TRY(need(*commit));
   // No hold stands on a pruned snapshot, unless a prune went wrong. Then its data stays.
   TRY_ASSIGN(std::set<SnapshotId> held, ledger_.read_held());
@@ -76,7 +81,7 @@ Result<Collector::Needed> Collector::find_needed(const CommitListing& commits,
       auto key = names::parse_commit(name);
       if (!key || !held.contains(key->snapshot)) continue;
       TRY_ASSIGN(const VisibleCommit* commit, ledger_.read_commit(name));
-      TRY(need(*commit));
+      TRY(need_pruned(*commit));
     }
   }
   for (const ListedSession& session : sessions.sessions) {
@@ -85,7 +90,7 @@ Result<Collector::Needed> Collector::find_needed(const CommitListing& commits,
       for (const std::string& name : session.record.parents) {
         Result<const VisibleCommit*> commit = ledger_.read_commit(name);
         if (commit) {
-          TRY(need(**commit));
+          TRY(need_pruned(**commit));
         } else if (commit.error().kind != ErrorKind::kNotFound &&
                    commit.error().kind != ErrorKind::kRefused) {
           return std::move(commit).error();
@@ -128,12 +133,11 @@ Result<void> Collector::fence_dead(SessionListing& sessions, const Stored& store
   return {};
 }
 
-Result<std::vector<std::string>> Collector::find_garbage(const std::vector<std::string>& swept,
-                                                         const Stored& stored, const CommitListing& commits,
+Result<std::vector<std::string>> Collector::find_garbage(const Stored& stored, const CommitListing& commits,
                                                          const Needed& needed) const {
   std::vector<std::string> garbage;
   for (const auto& [name, object] : stored.objects) {
-    if (needed.contains(name) || has_name(swept, name)) continue;
+    if (needed.contains(name) || has_name(swept_, name)) continue;
     // Positive proof: whoever put it is decided, so nothing will come that needs it as its own.
     auto owner = names::owner_of(name);
     if (owner && !commits.decided.contains(*owner)) continue;
@@ -327,13 +331,13 @@ Result<CollectReport> Collector::run(const CollectOptions& options) {
   // What earlier sweeps left (a crash, a lock, a late upload): dead for ever, so it goes without a new plan.
   TRY_ASSIGN(std::vector<GcRound> rounds, ledger_.read_gc());
   TRY_ASSIGN(Stored stored, list_stored(report));
-  std::vector<std::string> swept;
+  swept_.clear();
   for (const GcRound& round : rounds) {
-    if (round.swept) swept.insert(swept.end(), round.objects.begin(), round.objects.end());
+    if (round.swept) swept_.insert(swept_.end(), round.objects.begin(), round.objects.end());
   }
-  std::sort(swept.begin(), swept.end());
-  if (!dry) TRY(delete_swept(swept, stored, report));
-  for (const std::string& name : swept) stored.objects.erase(name);
+  std::sort(swept_.begin(), swept_.end());
+  if (!dry) TRY(delete_swept(swept_, stored, report));
+  for (const std::string& name : swept_) stored.objects.erase(name);
 
   // Plan: an unfinished collection is gone on with, and its plan is the stored one. A new one begins only
   // after the sweep before it stands.
@@ -351,7 +355,7 @@ Result<CollectReport> Collector::run(const CollectOptions& options) {
     TRY(commits.must_be_whole());
     report.disowned = commits.disowned;
     TRY_ASSIGN(Needed needed, find_needed(commits, sessions));
-    TRY_ASSIGN(plan, find_garbage(swept, stored, commits, needed));
+    TRY_ASSIGN(plan, find_garbage(stored, commits, needed));
     if (plan.empty()) {
       report.number = 0;
       if (!dry) TRY(remove_decided(report));

@@ -93,8 +93,8 @@ class Collector {
   Result<Needed> find_needed(const CommitListing& commits, const SessionListing& sessions);
   Result<void> fence_dead(SessionListing& sessions, const Stored& stored, const CollectOptions& options,
                           CollectReport& report);
-  Result<std::vector<std::string>> find_garbage(const std::vector<std::string>& swept, const Stored& stored,
-                                                const CommitListing& commits, const Needed& needed) const;
+  Result<std::vector<std::string>> find_garbage(const Stored& stored, const CommitListing& commits,
+                                                const Needed& needed) const;
   Result<Settled> settle(uint64_t n, const Stored& stored, const CollectOptions& options,
                          SessionListing& sessions, CollectReport& report);
   Result<void> sweep(uint64_t n, const std::vector<std::string>& plan, const SessionListing& sessions,
@@ -106,6 +106,7 @@ class Collector {
   Result<void> remove_rounds(const std::vector<GcRound>& rounds, uint64_t n);  // a planted bug
 
   Ledger ledger_;
+  std::vector<std::string> swept_;  // sorted: dead for ever, by the sweeps that stood when the run began
   std::vector<std::string> waits_;  // of this run's collection: sessions it waited for
   std::set<SessionId> seen_open_;   // of this run, after the plan stood
 };

@@ -64,4 +64,13 @@ Result<void> retain_until(const Protocol& protocol, const SnapshotId& snapshot, 
               fmt::format("snapshot {} has {} retain records", snapshot.hex(), kRetainNumbersMax));
 }
 
+Result<void> put_proof(const Protocol& protocol, const ProofRecord& proof, std::string_view proof_id) {
+  std::string name = names::proof(proof.snapshot, proof_id);
+  TRY_ASSIGN(PutResult put, RecordLog(protocol).put(RecordType::kProof, name, {}, encode(proof)));
+  if (!put.ours()) {
+    return fail(ErrorKind::kFailed, fmt::format("{} is taken", name), "", "run the command again");
+  }
+  return confirm_hold(protocol, proof.snapshot);
+}
+
 }  // namespace kuramori

@@ -24,4 +24,9 @@ Result<void> release_hold(const Protocol& protocol, const SnapshotId& snapshot, 
 // Keeps a snapshot until a later moment than its commit says; the same certainty and errors as place_hold.
 Result<void> retain_until(const Protocol& protocol, const SnapshotId& snapshot, Time keep_until);
 
+// Puts a proof, under the id the prover chose. With the same certainty: once it returns, no prune that has
+// not yet been decided takes the last proven snapshot of a resource for one that is not. Same errors; on
+// kPartial the proof stands, and the snapshot may go all the same.
+Result<void> put_proof(const Protocol& protocol, const ProofRecord& proof, std::string_view proof_id);
+
 }  // namespace kuramori

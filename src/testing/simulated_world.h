@@ -1,0 +1,111 @@
+// The world of a simulation: one store in memory, the model of what must hold of it, and the faults it makes.
+//
+// Every change of the store is held against the protocol's invariants the moment it happens (I1 … I11; I12 is
+// checked at the end of a schedule, by src/testing/simulation.cc). The model is kept apart from the product's
+// code: it reads the records as they land and never asks the product what it thinks.
+#pragma once
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "vault/names.h"
+#include "vault/record_codec.h"
+
+namespace kuramori::testing {
+
+// splitmix64: seeded, fast, and good enough to choose schedules.
+class Dice {
+ public:
+  explicit Dice(uint64_t seed = 0) : state_(seed) {}
+  uint64_t next() {
+    uint64_t z = (state_ += 0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  uint32_t below(uint32_t n) { return static_cast<uint32_t>((next() >> 32) * n >> 32); }
+  bool one_in(uint32_t n) { return n != 0 && below(n) == 0; }
+  bool percent(uint32_t p) { return below(100) < p; }
+
+ private:
+  uint64_t state_;
+};
+
+struct Violation {
+  std::string invariant;  // "I1"
+  std::string text;
+};
+
+// A snapshot as the model sees it.
+struct ModelCommit {
+  SnapshotId snapshot;
+  ResourceId resource;
+  std::vector<std::pair<std::string, uint64_t>> needs;  // object, and the hash of its content
+  std::optional<WalSpan> wal;
+  uint64_t object_hash = 0;
+  bool visible = true;
+};
+
+struct WorldState {
+  std::map<std::string, Bytes, std::less<>> objects;
+  std::map<std::string, ModelCommit, std::less<>> commits;
+  std::set<std::string, std::less<>> decided;  // commit keys that were ever occupied
+  std::map<std::string, SessionRecord, std::less<>> sessions;
+  struct Gc {
+    std::vector<std::string> plan;
+    std::vector<std::string> must_be_decided;  // sessions that stood when the plan landed: their commit keys
+    bool swept = false;
+  };
+  std::map<uint64_t, Gc> gc;
+  std::set<std::string, std::less<>> swept;
+  struct Prune {
+    std::vector<std::string> intent;
+    bool finished = false;
+  };
+  std::map<uint64_t, Prune> prunes;
+  std::set<SnapshotId> held;  // holds that were confirmed and not given up
+  std::set<SnapshotId> proven;
+  std::set<SnapshotId> pruned;
+  std::map<SessionId, std::string> readers;  // confirmed and not over: what they read
+  std::vector<names::WalName> wal_removed;
+  uint64_t wal_position = 0;  // all WAL before it was put
+};
+
+class World {
+ public:
+  explicit World(RecordCodec& codec, std::vector<std::string> muted = {})
+      : codec_(codec), muted_(std::move(muted)) {}
+  void reset(const WorldState* state);
+  WorldState& state() { return state_; }
+
+  // Effects, as they land. A put lands only where nothing is.
+  bool land_put(std::string_view name, ByteView bytes);
+  void land_remove(std::string_view name);
+  // What actors claim, and what they ask for.
+  void remove_issued(std::string_view name);
+  void success_reported(std::string_view commit, const Digest& digest);
+  void hold_confirmed(const SnapshotId& snapshot);
+  void proof_confirmed(const SnapshotId& snapshot);
+  void reader_confirmed(const SessionId& reader, const std::string& commit);
+  // Every stored object but what visible snapshots need, when everything is at rest (I12).
+  void check_nothing_left();
+
+  void violate(std::string invariant, std::string text);
+  const std::optional<Violation>& violation() const { return violation_; }
+
+ private:
+  void commit_landed(const std::string& name, ByteView bytes);
+  void gc_landed(const std::string& name, ByteView bytes);
+  void prune_landed(const std::string& name, ByteView bytes);
+  void must_not_be_needed(std::string_view name, const char* invariant);
+  void wal_must_not_be_needed(const names::WalName& wal);
+
+  RecordCodec& codec_;
+  std::vector<std::string> muted_;
+  WorldState state_;
+  std::optional<Violation> violation_;
+};
+
+}  // namespace kuramori::testing

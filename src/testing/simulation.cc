@@ -1,0 +1,833 @@
+#include "testing/simulation.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/check.h"
+#include "testing/fiber.h"
+#include "testing/plain_codec.h"
+#include "vault/collector.h"
+#include "vault/holds.h"
+#include "vault/pruner.h"
+#include "vault/session.h"
+
+namespace kuramori::testing {
+namespace {
+
+constexpr uint64_t kStepsMax = 6000;  // of one schedule; a run that needs more does not end by itself
+constexpr int kSoloCollections = 3;   // I12: runs of a lone collector that remove all garbage
+constexpr uint64_t kSegment = 16;     // bytes of a simulated WAL segment
+
+// Chances in percent unless said otherwise.
+struct Faults {
+  uint32_t unknown = 0;   // a put or delete answers kUnknown: it happened, did not, or will
+  uint32_t late = 0;      // … and of those, lands later
+  uint32_t repeat = 0;    // what landed late lands once more
+  uint32_t garbled = 0;   // per thousand reads: wrong bytes
+  uint32_t retained = 0;  // of the content objects cannot be deleted
+  uint32_t crash = 0;     // of the actors stop at a random call
+  uint32_t page = 1000;   // names a page of a listing
+};
+
+struct Cast {
+  int writers = 1, attempts = 1, collectors = 1, collections = 1, pruners = 0, prunes = 1, holders = 0,
+      provers = 0, readers = 0, archivers = 0;
+  bool clones = false;
+  uint32_t closed = 50;  // percent of the writers' sessions
+  uint32_t dead = 30;    // percent: a collector takes an open session for dead
+  bool give_up = false;  // the first collector's breaker always trips
+  const WorldState* start = nullptr;
+};
+
+class SimulatedClock : public Clock {
+ public:
+  Time now() override { return from_unix_ns(1'700'000'000'000'000'000 + (ns_ += 1000)); }
+  Duration steady() override { return Duration(ns_ += 1000); }
+  void sleep(Duration duration) override { ns_ += duration.count(); }
+
+ private:
+  int64_t ns_ = 0;
+};
+
+class SimulatedRandom : public Random {
+ public:
+  explicit SimulatedRandom(uint64_t seed) : dice_(seed) {}
+  void fill(MutableByteView out) override {
+    for (size_t at = 0; at < out.size(); at += 8) {
+      uint64_t word = dice_.next();
+      std::memcpy(out.data() + at, &word, std::min<size_t>(8, out.size() - at));
+    }
+  }
+
+ private:
+  Dice dice_;
+};
+
+bool is_keeper(const SignerId& signer) {
+  return signer.raw[15] == 1;
+}
+
+}  // namespace
+
+struct Simulation::Run {
+  struct Actor;
+
+  // The store as one actor sees it: each call is a scheduling point, and may fail.
+  class ActorStore : public Store {
+   public:
+    ActorStore(Run& run, Actor& actor) : run_(run), actor_(actor) {}
+    std::string location() const override { return "simulated"; }
+    Result<void> put_if_absent(std::string_view name, ByteView bytes) override {
+      return run_.put(actor_, name, bytes);
+    }
+    Result<Bytes> get(std::string_view name) override { return run_.get(actor_, name); }
+    Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) override {
+      return run_.list(actor_, prefix, after, limit);
+    }
+    Result<void> remove(std::string_view name) override { return run_.remove(actor_, name); }
+    Result<std::unique_ptr<ObjectWriter>> create(std::string_view) override { return unused(); }
+    Result<std::unique_ptr<ObjectReader>> open(std::string_view) override { return unused(); }
+    Result<ObjectInfo> head(std::string_view) override { return unused(); }
+
+   private:
+    static Error unused() { return fail(ErrorKind::kFailed, "the protocol makes no such call"); }
+    Run& run_;
+    Actor& actor_;
+  };
+
+  struct Actor {
+    Run& run;
+    std::string name;
+    Dice dice;
+    SimulatedClock clock;
+    SimulatedRandom random;
+    std::unique_ptr<RecordCodec> codec;
+    ActorStore store;
+    Protocol protocol;
+    std::unique_ptr<Fiber> fiber;
+    bool dead = false;   // every further call fails; its code runs out
+    bool alone = false;  // no scheduling, no faults
+    int crash_at = -1;   // call
+    int restarts = 0;
+    int calls = 0;
+    int64_t priority = 0;                                        // of the PCT strategy
+    std::vector<std::pair<std::string, uint64_t>> put_contents;  // I8, of this life
+
+    Actor(Run& r, std::string n, SignerId signer, uint64_t seed, uint64_t random_seed)
+        : run(r),
+          name(std::move(n)),
+          dice(seed),
+          random(random_seed),
+          codec(r.new_codec(signer, random, seed)),
+          store(r, *this),
+          protocol{store, *codec, clock, random, signer, is_keeper, {r.options.bug}} {}
+    // Whether it may go on with something new: a crashed one may start again.
+    bool goes_on() {
+      if (!dead) {
+        put_contents.clear();
+        return true;
+      }
+      if (restarts == 0 || run.stopping) return false;
+      --restarts;
+      dead = false;
+      crash_at = -1;
+      put_contents.clear();
+      return true;
+    }
+  };
+
+  struct Pending {
+    uint64_t due;
+    bool is_put;
+    std::string name;
+    Bytes bytes;
+    bool repeats;
+  };
+
+  explicit Run(SimulationOptions o)
+      : options(std::move(o)), peek_codec(make_peek_codec()), world(*peek_codec, options.muted) {}
+
+  std::unique_ptr<RecordCodec> make_peek_codec() {
+    SimulatedRandom random(1);
+    return new_codec(SignerId{}, random, 1);
+  }
+  std::unique_ptr<RecordCodec> new_codec(const SignerId& signer, Random& random, uint64_t salt) {
+    if (options.make_codec) return options.make_codec(signer, random);
+    return std::make_unique<PlainCodec>(signer, salt << 20);
+  }
+
+  // ---- the store's calls
+  // -------------------------------------------------------------------------------------
+
+  // True: the call takes place now. False: the actor is dead.
+  bool step(Actor& actor) {
+    if (actor.alone) return true;
+    if (actor.dead || stopping) return false;
+    schedule(actor);
+    if (stopping) {
+      actor.dead = true;
+      return false;
+    }
+    ++steps;
+    if (!pending.empty()) land_due();
+    if (++actor.calls == actor.crash_at) actor.dead = true;  // this call is its last; what it does is open
+    return true;
+  }
+  Error gone() { return fail(ErrorKind::kInterrupted, "stopped"); }
+  Error unknown() { return fail(ErrorKind::kUnknown, "timed out"); }
+  void trace(const Actor& actor, std::string_view what, std::string_view name, std::string_view outcome) {
+    if (options.trace) {
+      fmt::print(stderr, "{:5} {:<12} {:<6} {:<90} {}\n", steps, actor.name, what, name, outcome);
+    }
+  }
+
+  Result<void> put(Actor& actor, std::string_view name, ByteView bytes) {
+    if (!step(actor)) return gone();
+    uint64_t hash = quick_hash(bytes);
+    for (const auto& [earlier, content] : actor.put_contents) {
+      if (earlier == name && content != hash)
+        world.violate("I8", fmt::format("{} is put with two contents", name));
+    }
+    if (actor.put_contents.empty() || actor.put_contents.back().first != name)
+      actor.put_contents.emplace_back(name, hash);
+    if (!actor.alone && (actor.dead || dice.percent(faults.unknown))) {
+      uint32_t fate = actor.dead ? dice.below(3) : dice.percent(faults.late) ? 2 : dice.below(2);
+      if (fate == 1) land_put(name, bytes);
+      if (fate == 2) {
+        pending.push_back(
+            {steps + late_by(), true, std::string(name), to_bytes(bytes), dice.percent(faults.repeat)});
+      }
+      // What landed may land again: a proxy that repeats a request it had no answer to.
+      if (fate == 1 && dice.percent(faults.repeat)) {
+        pending.push_back({steps + late_by(), true, std::string(name), to_bytes(bytes), false});
+      }
+      trace(actor, "put", name, fate == 0 ? "unknown, lost" : fate == 1 ? "unknown, done" : "unknown, later");
+      return actor.dead ? gone() : unknown();
+    }
+    bool landed = land_put(name, bytes);
+    trace(actor, "put", name, landed ? "" : "exists");
+    if (!landed) return fail(ErrorKind::kExists, "exists");
+    return {};
+  }
+  bool land_put(std::string_view name, ByteView bytes) {
+    bool landed = world.land_put(name, bytes);
+    if (landed && name.ends_with("/sweep")) ++result.sweeps;
+    if (landed && name.ends_with("/final")) ++result.prunes;
+    return landed;
+  }
+
+  Result<void> remove(Actor& actor, std::string_view name) {
+    if (!step(actor)) return gone();
+    world.remove_issued(name);
+    if (faults.retained != 0 && quick_hash(as_bytes(name)) % 100 < faults.retained &&
+        !name.starts_with(names::kSessions)) {
+      trace(actor, "remove", name, "denied");
+      return fail(ErrorKind::kDenied, "retained");
+    }
+    if (!actor.alone && (actor.dead || dice.percent(faults.unknown))) {
+      uint32_t fate = actor.dead ? dice.below(3) : dice.percent(faults.late) ? 2 : dice.below(2);
+      if (fate == 1) world.land_remove(name);
+      if (fate == 2)
+        pending.push_back({steps + late_by(), false, std::string(name), {}, dice.percent(faults.repeat)});
+      trace(actor, "remove", name,
+            fate == 0   ? "unknown, lost"
+            : fate == 1 ? "unknown, done"
+                        : "unknown, later");
+      return actor.dead ? gone() : unknown();
+    }
+    world.land_remove(name);
+    ++result.deletes;
+    trace(actor, "remove", name, "");
+    return {};
+  }
+
+  Result<Bytes> get(Actor& actor, std::string_view name) {
+    if (!step(actor)) return gone();
+    const auto& objects = world.state().objects;
+    auto at = objects.find(name);
+    trace(actor, "get", name, at == objects.end() ? "not found" : "");
+    if (at == objects.end()) return fail(ErrorKind::kNotFound, "not found");
+    if (!actor.alone && faults.garbled != 0 && dice.below(1000) < faults.garbled) {
+      Bytes wrong = at->second;
+      if (dice.one_in(2)) {
+        wrong.resize(dice.below(static_cast<uint32_t>(wrong.size())));  // a short read
+      } else {
+        wrong[dice.below(static_cast<uint32_t>(wrong.size()))] ^= 0x40;
+      }
+      return wrong;
+    }
+    if (!actor.alone && faults.unknown != 0 && dice.one_in(200)) return unknown();
+    return at->second;
+  }
+
+  Result<ListPage> list(Actor& actor, std::string_view prefix, std::string_view after, size_t limit) {
+    if (!step(actor)) return gone();
+    if (!actor.alone) limit = std::min<size_t>(limit, faults.page);
+    const auto& objects = world.state().objects;
+    ListPage page;
+    for (auto at = after.empty() ? objects.lower_bound(prefix) : objects.upper_bound(after);
+         at != objects.end() && at->first.starts_with(prefix); ++at) {
+      if (page.objects.size() == limit) {
+        page.more = true;
+        break;
+      }
+      page.objects.push_back({at->first, at->second.size(), {}});
+    }
+    trace(actor, "list", prefix, page.more ? "more" : "");
+    return page;
+  }
+
+  // ---- late effects
+  // ------------------------------------------------------------------------------------------
+
+  uint64_t late_by() { return 1ull << dice.below(8); }
+  void land(Pending& effect) {
+    if (options.trace)
+      fmt::print(stderr, "{:5} late         {:<6} {}\n", steps, effect.is_put ? "put" : "remove",
+                 effect.name);
+    if (effect.is_put) {
+      land_put(effect.name, effect.bytes);
+    } else {
+      world.land_remove(effect.name);
+    }
+  }
+  void land_due() {
+    for (size_t i = 0; i < pending.size();) {
+      if (pending[i].due > steps) {
+        ++i;
+        continue;
+      }
+      land(pending[i]);
+      if (pending[i].repeats) {
+        pending[i].repeats = false;
+        pending[i].due = steps + late_by();
+      } else {
+        pending[i] = std::move(pending.back());
+        pending.pop_back();
+      }
+    }
+  }
+
+  // ---- the scheduler
+  // -----------------------------------------------------------------------------------------
+
+  enum class Strategy { kWalk, kSticky, kPriorities, kScripted };
+
+  // Called by the running actor before its call: who goes on?
+  void schedule(Actor& self) {
+    if (world.violation() || steps >= kStepsMax) {
+      stopping = true;
+      return;
+    }
+    Actor* chosen = choose(&self);
+    if (chosen == &self) return;
+    next = chosen;
+    Fiber::pause();
+  }
+
+  Actor* choose(Actor* running) {
+    auto any = [&] { return runnable[dice.below(static_cast<uint32_t>(runnable.size()))]; };
+    switch (strategy) {
+      case Strategy::kWalk:
+        return any();
+      case Strategy::kSticky:
+        return running && !dice.one_in(switch_one_in) ? running : any();
+      case Strategy::kPriorities: {
+        if (running && !change_at.empty() && steps >= change_at.back()) {
+          change_at.pop_back();
+          running->priority = -static_cast<int64_t>(steps) - 1;  // below all others
+        }
+        return *std::ranges::max_element(runnable, {}, [](Actor* a) { return a->priority; });
+      }
+      case Strategy::kScripted:
+        if (!script.empty() && steps >= script.front().step) {
+          Preemption forced = script.front();
+          script.erase(script.begin());
+          return runnable[forced.actor % runnable.size()];
+        }
+        return running ? running : runnable.front();
+    }
+    return running;
+  }
+
+  void run_fibers() {
+    runnable.clear();
+    for (auto& actor : actors) runnable.push_back(actor.get());
+    next = nullptr;
+    while (!runnable.empty()) {
+      Actor* actor = next ? next : stopping ? runnable.front() : choose(nullptr);
+      next = nullptr;
+      actor->fiber->resume();
+      if (actor->fiber->done()) {
+        std::erase(runnable, actor);
+        if (next == actor) next = nullptr;
+      }
+    }
+  }
+
+  // ---- the actors
+  // --------------------------------------------------------------------------------------------
+
+  Actor& add(std::string name, uint8_t number, bool keeper, uint64_t dice_seed, uint64_t random_seed,
+             std::function<void(Actor&)> program) {
+    SignerId signer;
+    signer.raw[0] = number;
+    signer.raw[1] = 0xaa;
+    signer.raw[15] = keeper ? 1 : 0;
+    auto actor = std::make_unique<Actor>(*this, std::move(name), signer, dice_seed, random_seed);
+    Actor* self = actor.get();
+    if (dice.percent(faults.crash)) {
+      actor->crash_at = 1 + static_cast<int>(dice.below(60));
+      actor->restarts = dice.one_in(2) ? 1 : 0;
+    }
+    actor->priority = static_cast<int64_t>(dice.below(1 << 20));
+    actor->fiber = std::make_unique<Fiber>([self, program = std::move(program)] { program(*self); });
+    actors.push_back(std::move(actor));
+    return *self;
+  }
+
+  static ResourceId resource() {
+    ResourceId id;
+    id.raw[0] = 0x5e;
+    return id;
+  }
+
+  std::string any_commit(Dice& d, bool visible_only) {
+    std::vector<const std::string*> names;
+    for (const auto& [name, commit] : world.state().commits) {
+      if (commit.visible || (!visible_only && d.one_in(4))) names.push_back(&name);
+    }
+    return names.empty() ? "" : *names[d.below(static_cast<uint32_t>(names.size()))];
+  }
+
+  // Draws a session, uploads, refers to parents' packs, commits; starts over when it was fenced.
+  void write(Actor& a, int attempts, uint32_t closed, bool wal) {
+    std::string previous;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+      if (!a.goes_on()) return;
+      WriterOptions w{
+          .resource = resource(), .snapshot = a.random.id<SnapshotId>(), .closed = a.dice.percent(closed)};
+      for (int i = a.dice.below(3); i > 0; --i) {
+        std::string parent = any_commit(a.dice, false);
+        if (!parent.empty() && !std::ranges::count(w.parents, parent)) w.parents.push_back(parent);
+      }
+      if (wal) {
+        w.wal_timeline = 1;
+        w.wal_floor = world.state().wal_position;
+      }
+      auto session = WriterSession::open(a.protocol, w);
+      if (!session) continue;
+      LiveRecord live;
+      bool uploaded = true;
+      for (int i = 1 + a.dice.below(2); i > 0 && uploaded; --i) {
+        Bytes content(24);
+        store_le(content.data(), a.dice.next());
+        LivePack pack{.name = (*session)->next_pack_name(), .size = content.size(), .frames = {{0, 1}}};
+        store_le(pack.trailer_digest.raw.data(), quick_hash(content));
+        uploaded = (*session)->put_object(pack.name, content).has_value();
+        live.packs.push_back(std::move(pack));
+      }
+      if (!uploaded) continue;
+      for (const Parent& parent : (*session)->parents()) {
+        for (const LivePack& pack : parent.live->packs) {
+          bool there =
+              std::ranges::any_of(live.packs, [&](const LivePack& p) { return p.name == pack.name; });
+          if (!there && (*session)->may_refer_to(pack.name) && !a.dice.one_in(5)) live.packs.push_back(pack);
+        }
+      }
+      if (a.dice.one_in(16)) {
+        (void)(*session)->abandon("changed its mind");
+        continue;
+      }
+      CommitRecord record{.kind = "simulated", .started_ns = 1, .finished_ns = static_cast<int64_t>(steps)};
+      if (wal) record.wal = WalSpan{1, w.wal_floor, world.state().wal_position};
+      if (a.dice.one_in(2)) record.previous = previous;
+      auto committed = (*session)->commit(std::move(record), live);
+      if (a.dead || !committed) continue;
+      ++result.commits;
+      world.success_reported(committed->name, committed->digest);
+      previous = committed->name;
+      if (a.alone) return;
+    }
+  }
+
+  void collect(Actor& a, int collections, uint32_t dead, bool give_up) {
+    for (int i = 0; i < collections; ++i) {
+      if (!a.goes_on()) return;
+      CollectOptions c{.sweep_share_max = give_up ? 0.0 : 1.0};
+      if (dead != 0) c.is_dead = [&a, dead](const OpenSession&) { return a.dice.percent(dead); };
+      Collector collector(a.protocol);
+      auto report = collector.run(c);
+      if (report) result.fences += report->fenced.size();
+    }
+  }
+
+  void prune(Actor& a, int prunes) {
+    for (int i = 0; i < prunes; ++i) {
+      if (!a.goes_on()) return;
+      uint32_t share = 30 + a.dice.below(70);
+      (void)Pruner(a.protocol).run([&](const CommitListing& commits) -> Result<std::vector<PruneProposal>> {
+        std::vector<PruneProposal> proposals;
+        for (const VisibleCommit* commit : commits.visible) {
+          if (a.dice.percent(share)) proposals.push_back({commit->name, "simulated"});
+        }
+        return proposals;
+      });
+    }
+  }
+
+  void hold(Actor& a) {
+    if (!a.goes_on()) return;
+    std::string commit = any_commit(a.dice, true);
+    if (commit.empty()) return;
+    SnapshotId snapshot = names::parse_commit(commit)->snapshot;
+    auto held = place_hold(a.protocol, snapshot, "simulated", "");
+    if (a.dead) return;
+    if (held || (held.error().kind == ErrorKind::kPartial && confirm_hold(a.protocol, snapshot) && !a.dead)) {
+      ++result.holds;
+      world.hold_confirmed(snapshot);
+    }
+    if (!held || !a.dice.one_in(4)) return;
+    world.state().held.erase(snapshot);
+    (void)release_hold(a.protocol, snapshot, *held, "");
+  }
+
+  void prove(Actor& a) {
+    for (int i = 0; i < 2; ++i) {
+      if (!a.goes_on()) return;
+      std::string commit = any_commit(a.dice, true);
+      if (commit.empty()) return;
+      SnapshotId snapshot = names::parse_commit(commit)->snapshot;
+      ProofRecord proof{.snapshot = snapshot,
+                        .resource = resource(),
+                        .passed = !a.dice.one_in(4),
+                        .started_ns = static_cast<int64_t>(steps)};
+      auto proven = put_proof(a.protocol, proof, fmt::format("p{}", i));
+      if (proven && !a.dead && proof.passed) world.proof_confirmed(snapshot);
+    }
+  }
+
+  void read(Actor& a) {
+    for (int i = 0; i < 2; ++i) {
+      if (!a.goes_on()) return;
+      std::string commit = any_commit(a.dice, false);
+      if (commit.empty()) return;
+      auto session = ReaderSession::open(a.protocol, {.resource = resource(), .commits = {commit}});
+      if (a.dead || !session) continue;
+      ++result.reads;
+      world.reader_confirmed(session->id(), commit);
+      for (int k = a.dice.below(4); k > 0; --k) (void)a.store.get(commit);  // time passes
+      if (a.dead) continue;
+      world.state().readers.erase(session->id());
+      (void)session->end();
+    }
+  }
+
+  void archive(Actor& a, int segments) {
+    for (int i = 0; i < segments; ++i) {
+      if (!a.goes_on()) return;
+      uint64_t from = world.state().wal_position;
+      names::WalName wal{resource(), 1, from, from + kSegment, names::WalKind::kSegment, "00000000000000aa"};
+      (void)RecordLog(a.protocol).put_bytes(names::wal(wal), as_bytes("wal"));
+    }
+  }
+
+  // ---- scenarios
+  // ---------------------------------------------------------------------------------------------
+
+  void stage(const Cast& cast, bool wal) {
+    uint8_t number = 1;
+    for (int i = 0; i < cast.writers; ++i) {
+      uint64_t random_seed = cast.clones ? seed : seed + 100 + i;
+      add(fmt::format("writer {}", i), cast.clones ? 1 : number, false, seed * 7 + i, random_seed,
+          [=, this](Actor& a) { write(a, cast.attempts, cast.closed, wal); });
+      ++number;
+    }
+    for (int i = 0; i < cast.collectors; ++i) {
+      add(fmt::format("collector {}", i), 100 + i, true, seed * 11 + i, seed + 200 + i,
+          [=, this](Actor& a) { collect(a, cast.collections, cast.dead, cast.give_up && i == 0); });
+    }
+    for (int i = 0; i < cast.pruners; ++i) {
+      add(fmt::format("pruner {}", i), 110 + i, true, seed * 13 + i, seed + 300 + i,
+          [=, this](Actor& a) { prune(a, cast.prunes); });
+    }
+    for (int i = 0; i < cast.holders; ++i) {
+      add(fmt::format("holder {}", i), 120 + i, false, seed * 17 + i, seed + 400 + i,
+          [this](Actor& a) { hold(a); });
+    }
+    for (int i = 0; i < cast.provers; ++i) {
+      add(fmt::format("prover {}", i), 130 + i, false, seed * 19 + i, seed + 500 + i,
+          [this](Actor& a) { prove(a); });
+    }
+    for (int i = 0; i < cast.readers; ++i) {
+      add(fmt::format("reader {}", i), 140 + i, false, seed * 23 + i, seed + 600 + i,
+          [this](Actor& a) { read(a); });
+    }
+    for (int i = 0; i < cast.archivers; ++i) {
+      add("archiver", 150, false, seed * 29 + i, seed + 700 + i, [this](Actor& a) { archive(a, 4); });
+    }
+  }
+
+  std::unique_ptr<Actor> soloist(uint8_t number, bool keeper, uint64_t random_seed) {
+    SignerId signer;
+    signer.raw[0] = number;
+    signer.raw[1] = 0xaa;
+    signer.raw[15] = keeper ? 1 : 0;
+    auto actor = std::make_unique<Actor>(*this, "alone", signer, random_seed, random_seed);
+    actor->alone = true;
+    actor->protocol.bugs = {};
+    return actor;
+  }
+
+  // States to start from, made by the product's own code with nobody else about.
+  const WorldState& start_with(bool wal) {
+    std::unique_ptr<WorldState>& made = wal ? with_wal : with_commits;
+    if (made) return *made;
+    world.reset(nullptr);
+    for (int i = 0; i < 3; ++i) {
+      if (wal) {
+        auto archiver = soloist(90, false, 10 + i);
+        archive(*archiver, 2);
+      }
+      auto writer = soloist(80 + i, false, 40 + i);
+      write(*writer, 8, 0, wal);
+    }
+    CHECK(world.state().commits.size() == 3);
+    return *(made = std::make_unique<WorldState>(world.state()));
+  }
+
+  // A plan condemns what a pruned snapshot needed; a session it waits for commits a reference to it.
+  const WorldState& start_rescue() {
+    if (with_rescue) return *with_rescue;
+    world.reset(&start_with(false));
+    auto pruner = soloist(110, true, 50);
+    auto collector = soloist(100, true, 51);
+    auto writer = soloist(60, false, 52);
+    std::string parent = world.state().commits.begin()->first;
+    WriterOptions w{.resource = resource(), .snapshot = writer->random.id<SnapshotId>(), .parents = {parent}};
+    auto session = WriterSession::open(writer->protocol, w);
+    CHECK(session && (*session)->parents().size() == 1);
+    CHECK(Pruner(pruner->protocol).run([&](const CommitListing&) -> Result<std::vector<PruneProposal>> {
+      return std::vector<PruneProposal>{{parent, "simulated"}};
+    }));
+    auto report = Collector(collector->protocol).run({.sweep_share_max = 1});
+    CHECK(report && report->outcome == CollectReport::Outcome::kWaiting);
+    LiveRecord live{.packs = (*session)->parents()[0].live->packs};
+    CHECK((*session)->commit({.kind = "simulated", .started_ns = 1}, live));
+    CHECK(!world.violation());
+    return *(with_rescue = std::make_unique<WorldState>(world.state()));
+  }
+
+  Scenario choose_scenario() {
+    if (options.only) return *options.only;
+    constexpr Scenario kOften[] = {
+        Scenario::kPair,     Scenario::kPair,    Scenario::kPair,  Scenario::kPair,   Scenario::kPair,
+        Scenario::kCrowd,    Scenario::kCrowd,   Scenario::kCrowd, Scenario::kPeople, Scenario::kPeople,
+        Scenario::kReaders,  Scenario::kReaders, Scenario::kWal,   Scenario::kClones, Scenario::kGarbled,
+        Scenario::kRetained, Scenario::kRescue,  Scenario::kRescue};
+    return kOften[dice.below(std::size(kOften))];
+  }
+
+  void set_stage(Scenario scenario) {
+    faults = {};
+    if (dice.one_in(2)) {
+      faults = {.unknown = 2 + dice.below(12), .late = 50, .repeat = 40};
+      faults.crash = dice.one_in(2) ? 25 : 0;
+    }
+    if (dice.one_in(3)) faults.page = 1 + dice.below(4);
+    // Made before anything else is drawn, so that a start state that is made just now changes no draw.
+    PlantedBug bug = std::exchange(options.bug, PlantedBug::kNone);
+    Faults drawn = std::exchange(faults, {});
+    bool traced = std::exchange(options.trace, false);
+    bool wal = scenario == Scenario::kWal;
+    const WorldState* start = scenario == Scenario::kRescue ? &start_rescue() : &start_with(wal);
+    options.bug = bug;
+    options.trace = traced;
+    faults = drawn;
+    result = {};
+    Cast cast{.dead = dice.one_in(3) ? 0u : 40u};
+    if (scenario != Scenario::kRescue && dice.one_in(6) && !wal) start = nullptr;
+    switch (scenario) {
+      case Scenario::kPair:
+      case Scenario::kScenarios:
+        cast.attempts = 1 + dice.below(2);
+        cast.pruners = 1;
+        cast.collections = 1 + dice.below(2);
+        break;
+      case Scenario::kCrowd:
+        cast.writers = 2;
+        cast.attempts = 1 + dice.below(2);
+        cast.collectors = 2;
+        cast.pruners = 1;
+        cast.prunes = 1 + dice.below(2);
+        cast.give_up = dice.one_in(4);
+        break;
+      case Scenario::kPeople:
+        cast.pruners = 2;
+        cast.holders = 1;
+        cast.provers = dice.below(2);
+        cast.collectors = dice.below(2);
+        cast.writers = dice.below(2);
+        break;
+      case Scenario::kReaders:
+        cast.writers = dice.below(2);
+        cast.readers = 1 + dice.below(2);
+        cast.collectors = 1 + dice.below(2);
+        cast.collections = 2;
+        cast.pruners = 1;
+        break;
+      case Scenario::kWal:
+        cast.writers = 2;
+        cast.closed = 70;
+        cast.archivers = 1;
+        cast.pruners = 1;
+        cast.prunes = 2;
+        break;
+      case Scenario::kClones:
+        cast.writers = 2;
+        cast.clones = true;
+        cast.collectors = dice.below(2);
+        break;
+      case Scenario::kGarbled:
+        faults.garbled = 5 + dice.below(60);
+        cast.pruners = 1;
+        cast.collections = 2;
+        break;
+      case Scenario::kRetained:
+        faults.retained = 40;
+        cast.pruners = 1;
+        cast.collections = 2;
+        break;
+      case Scenario::kRescue:
+        cast.writers = 1 + dice.below(2);
+        cast.closed = 20;
+        cast.collectors = 2;
+        cast.collections = 1 + dice.below(2);
+        cast.pruners = 1;
+        cast.give_up = dice.one_in(3);
+        break;
+    }
+    world.reset(start);
+    stage(cast, wal);
+    uint32_t way = dice.below(10);
+    strategy = way < 2 ? Strategy::kWalk : way < 6 ? Strategy::kSticky : Strategy::kPriorities;
+    constexpr uint32_t kSwitch[] = {2, 4, 8, 16, 32, 64};
+    switch_one_in = kSwitch[dice.below(std::size(kSwitch))];
+    change_at.clear();
+    for (int d = 1 + dice.below(6); d > 0; --d) change_at.push_back(dice.below(50u << dice.below(4)));
+    std::ranges::sort(change_at, std::greater<>());
+  }
+
+  ScheduleResult play() {
+    steps = 0;
+    stopping = false;
+    pending.clear();
+    run_fibers();
+    result.endless = steps >= kStepsMax;
+    actors.clear();
+    for (Pending& effect : pending) land(effect);
+    // I12, now and then: it costs as much as the schedule.
+    bool at_rest = !world.violation() && !result.endless && faults.retained == 0 && dice.one_in(6);
+    if (at_rest) {
+      faults = {};
+      auto collector = soloist(101, true, seed ^ 77);
+      for (int i = 0; i < kSoloCollections && !world.violation(); ++i) {
+        CollectOptions c{.sweep_share_max = 1, .is_dead = [](const OpenSession&) { return true; }};
+        auto report = Collector(collector->protocol).run(c);
+        if (!report) world.violate("I12", "a lone collector fails: " + report.error().what);
+      }
+      if (!world.violation()) world.check_nothing_left();
+    }
+    result.steps = steps;
+    result.violation = world.violation();
+    return result;
+  }
+
+  ScheduleResult run(uint64_t new_seed) {
+    seed = new_seed;
+    dice = Dice(seed);
+    result = {};
+    steps = 0;
+    script.clear();
+    set_stage(choose_scenario());
+    return play();
+  }
+
+  ScheduleResult run_scripted(const std::vector<Preemption>& preemptions) {
+    seed = 4711;
+    dice = Dice(seed);
+    steps = 0;
+    faults = {};
+    PlantedBug bug = std::exchange(options.bug, PlantedBug::kNone);
+    const WorldState* start = &start_with(false);
+    options.bug = bug;
+    result = {};
+    world.reset(start);
+    stage({.pruners = 1, .closed = 0, .dead = 0}, false);
+    strategy = Strategy::kScripted;
+    script = preemptions;
+    return play();
+  }
+
+  SimulationOptions options;
+  std::unique_ptr<RecordCodec> peek_codec;
+  World world;
+  std::unique_ptr<WorldState> with_commits, with_wal, with_rescue;
+  uint64_t seed = 0;
+  Dice dice;
+  Faults faults;
+  std::vector<std::unique_ptr<Actor>> actors;
+  std::vector<Actor*> runnable;
+  Actor* next = nullptr;
+  std::vector<Pending> pending;
+  Strategy strategy = Strategy::kWalk;
+  uint32_t switch_one_in = 4;
+  std::vector<uint64_t> change_at;  // descending
+  std::vector<Preemption> script;
+  uint64_t steps = 0;
+  bool stopping = false;
+  ScheduleResult result;
+};
+
+Simulation::Simulation(SimulationOptions options) : run_(std::make_unique<Run>(std::move(options))) {}
+Simulation::~Simulation() = default;
+ScheduleResult Simulation::run(uint64_t seed) {
+  return run_->run(seed);
+}
+ScheduleResult Simulation::run_scripted(const std::vector<Preemption>& preemptions) {
+  return run_->run_scripted(preemptions);
+}
+
+ExhaustiveResult run_preemptions(const SimulationOptions& options, int preemptions_max, uint64_t stride) {
+  constexpr uint32_t kActors = 3;  // of kPair
+  Simulation simulation(options);
+  ExhaustiveResult all;
+  auto try_one = [&](const std::vector<Preemption>& preemptions) {
+    ScheduleResult result = simulation.run_scripted(preemptions);
+    ++all.schedules;
+    if (result.violation && !all.violation) {
+      all.violation = result.violation;
+      all.preemptions = preemptions;
+    }
+    return result.steps;
+  };
+  for (uint32_t first = 0; first < kActors && !all.violation; ++first) {
+    uint64_t steps = try_one({{0, first}});
+    for (uint64_t at = 1; at < steps && !all.violation; ++at) {
+      for (uint32_t to = 0; to < kActors && !all.violation; ++to) {
+        uint64_t steps_then = try_one({{0, first}, {at, to}});
+        if (preemptions_max < 2) continue;
+        for (uint64_t again = at + 1 + (at % stride); again < steps_then && !all.violation; again += stride) {
+          for (uint32_t then = 0; then < kActors && !all.violation; ++then) {
+            try_one({{0, first}, {at, to}, {again, then}});
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace kuramori::testing
