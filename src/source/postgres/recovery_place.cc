@@ -322,6 +322,8 @@ Result<void> link_tablespaces(const std::string& data_directory, const std::vect
   for (const auto& space : tablespaces) {
     if (space.in_place) continue;
     any = true;
+    // The server's user, who owns the place, must pass through what is made above it.
+    TRY(make_folders(folder_of(space.place), 0711));
     TRY(make_folders(space.place));
     const std::string link = join_path(folder, std::to_string(space.oid));
     TRY(remove_file(link));
