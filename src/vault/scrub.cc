@@ -1,0 +1,519 @@
+#include "vault/scrub.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <set>
+
+#include "crypto/digest.h"
+#include "vault/names.h"
+#include "vault/pack.h"
+#include "vault/page_map.h"
+#include "vault/wal_object.h"
+
+namespace kuramori {
+namespace {
+
+struct Bound {
+  LivePack pack;
+  std::set<SnapshotId> by;
+};
+
+struct SeenCommit {
+  CommitRecord record;
+  std::set<SnapshotId> self;  // the snapshot, while it is visible
+};
+
+// One run. The phases follow each other as scrub() calls them; each leaves what the next needs.
+class Scrubber {
+ public:
+  Scrubber(Vault& vault, const ScrubOptions& options, Reporter& reporter)
+      : vault_(vault), store_(vault.store()), options_(options), reporter_(reporter) {}
+
+  // One listing in byte order: commits before what they refer to, prunes after packs. So whatever a commit in
+  // it needs was stored before it was listed, and what was removed meanwhile has its prune in it.
+  Result<void> list_everything() {
+    return for_each_object(store_, "", [&](const ObjectInfo& object) -> Result<void> {
+      present_[object.name] = object.size;
+      return {};
+    });
+  }
+
+  void check_vault_objects() {
+    for (const std::string& name : vault_object_names()) {
+      auto object = read(name);
+      if (!object) continue;
+      auto info = read_vault_info(name, *object);
+      if (!info) {
+        damage(name, info.error().what);
+      } else if (info->id != vault_.info().id || info->family != vault_.info().family ||
+                 info->owner_verify != vault_.info().owner_verify) {
+        damage(name, "it is another vault's");
+      }
+    }
+  }
+
+  Result<void> check_records() {
+    reporter_.phase("checking records", 0);
+    // What the owner disowned is read first: it explains damage that is found later.
+    for (const auto& [name, size] : under(names::kDisowned)) {
+      if (auto record = open<DisownedRecord>(name, {RecordType::kDisowned})) {
+        if (names::disowned(record->object_digest.hex()) != name)
+          damage(name, "it disowns another object than its name says");
+        else
+          disowned_.insert(record->object_digest);
+      }
+    }
+    for (const auto& [name, size] : present_) {
+      if (options_.stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the scrub was stopped");
+      check_record(name);
+    }
+    return {};
+  }
+
+  void check_numbers() {
+    check_rounds(gc_plans_, gc_sweeps_, "gc", names::gc_plan, names::gc_sweep);
+    check_rounds(prune_intents_, prune_finals_, "prune", names::prune_intent, names::prune_final);
+    for (const std::string& name : pruned_) {
+      if (!present_.contains(name))
+        damage(name, "missing: a prune record names it, and commit names stay for ever");
+    }
+    uint64_t newest = gc_plans_.empty() ? 0 : *gc_plans_.rbegin();
+    for (const auto& [name, commit] : commits_) {
+      if (commit.record.newest_gc > newest)
+        damage(names::gc_plan(commit.record.newest_gc), fmt::format("missing: {} was made after it", name));
+    }
+  }
+
+  // What each visible commit binds, and its chain.
+  void check_commits() {
+    for (auto& [name, commit] : commits_) {
+      const CommitRecord& c = commit.record;
+      if (!pruned_.contains(name)) commit.self = {c.snapshot}, ++result_.snapshots;
+      if (!c.previous.empty()) check_head(c.previous, c.previous_digest, fmt::format("{} follows it", name));
+      if (commit.self.empty()) continue;
+      check_bound(c.live, commit.self);
+      for (const ObjectRef& map : c.maps) check_bound(map, commit.self);
+      auto live = lives_.find(c.live.name);
+      if (live == lives_.end()) continue;  // named already
+      if (live->second.maps != c.maps)
+        damage(c.live.name, "it names other page maps than its commit", commit.self);
+      std::set<std::string_view> packs;
+      for (const LivePack& pack : live->second.packs) {
+        packs.insert(pack.name);
+        auto [it, fresh] = bound_.try_emplace(pack.name, Bound{pack, {}});
+        it->second.by.insert(c.snapshot);
+        if (it->second.pack.trailer_digest != pack.trailer_digest || it->second.pack.size != pack.size)
+          damage(pack.name, "two snapshots bind different contents of it", it->second.by);
+        if (swept_.contains(pack.name))
+          damage(pack.name, "a sweep condemned it while a snapshot needs it", it->second.by);
+      }
+      for (const FrameSpan& span : c.tree) {
+        if (!packs.contains(span.pack))
+          damage(name, fmt::format("its tree lies in {}, which it does not keep", span.pack), commit.self);
+      }
+    }
+    for (const auto& [name, bound] : bound_) {
+      if (!present_.contains(name)) damage(name, "missing", bound.by);
+    }
+    for (const RememberedHead& head : options_.heads)
+      check_head(head.commit, head.digest, "it was seen here before");
+    for (const auto& [name, snapshot] : spoken_of_) {
+      if (!snapshots_.contains(snapshot))
+        damage(name, fmt::format("no commit stands for snapshot {}, which it is about", snapshot.hex()));
+    }
+  }
+
+  // Headers of all WAL objects against their names and each other, and against the snapshots that need them.
+  void check_wal() {
+    std::map<std::pair<ResourceId, uint32_t>, std::vector<WalObject>> lines;
+    for (const auto& [name, size] : under(names::kWal)) {
+      auto parsed = names::parse_wal(name);
+      if (!parsed) continue;  // named as unknown
+      auto header = read_wal_header(store_, vault_.keys(), name);
+      if (!header) {
+        refused(name, header.error());
+        continue;
+      }
+      if (header->timeline != parsed->timeline || header->from != parsed->from || header->to != parsed->to ||
+          !header->digest.hex().starts_with(parsed->digest)) {
+        damage(name, "its header is not what its name says");
+        continue;
+      }
+      lines[{parsed->resource, parsed->timeline}].push_back({*parsed, name, size});
+    }
+    for (const auto& [line, objects] : lines) {
+      for (size_t i = 1; i < objects.size(); ++i) compare_neighbours(objects, i);
+    }
+    for (const auto& [name, commit] : commits_) {
+      if (commit.self.empty() || !commit.record.wal) continue;
+      const WalSpan& span = *commit.record.wal;
+      uint64_t at = span.from;
+      // Sorted by their start, so one pass over them extends what is covered as far as it goes.
+      for (const WalObject& object : lines[{commit.record.resource, span.timeline}]) {
+        if (is_stretch(object.name.kind) && object.name.from <= at) at = std::max(at, object.name.to);
+      }
+      if (at < span.to)
+        damage(names::wal_prefix(commit.record.resource, span.timeline) + fmt::format("{:016x}", at),
+               fmt::format("missing: the WAL from {:X}/{:X} that {} needs", at >> 32, at & UINT32_MAX, name),
+               commit.self);
+    }
+  }
+
+  // Every byte of packs and WAL, those not verified for the longest time first.
+  Result<void> check_bytes() {
+    struct Item {
+      int64_t verified;
+      std::string name;
+      uint64_t size;
+    };
+    std::vector<Item> items;
+    uint64_t total = 0;
+    for (std::string_view prefix : {names::kPacks, names::kWal}) {
+      for (const auto& [name, size] : under(prefix)) {
+        if (unknown_.contains(name)) continue;
+        int64_t when = INT64_MIN;
+        if (options_.last_verified != nullptr) {
+          if (auto it = options_.last_verified->find(name); it != options_.last_verified->end())
+            when = it->second;
+        }
+        items.push_back({when, name, size});
+        total += size;
+      }
+    }
+    std::stable_sort(items.begin(), items.end(),
+                     [](const Item& a, const Item& b) { return a.verified < b.verified; });
+    reporter_.phase("checking packs and WAL", total);
+    Duration began = vault_.clock().steady();
+    for (const Item& item : items) {
+      if (options_.stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the scrub was stopped");
+      if (options_.budget && vault_.clock().steady() - began >= *options_.budget) {
+        ++result_.objects_left;
+        continue;
+      }
+      const std::string& name = item.name;
+      auto bound = bound_.find(name);
+      auto whole = verify_pack_bytes(store_, name, bound == bound_.end() ? nullptr : &bound->second.pack);
+      result_.bytes += item.size;
+      ++result_.objects;
+      reporter_.advance(item.size);
+      if (whole) {
+        result_.verified.push_back(name);
+      } else if (whole.error().kind == ErrorKind::kNotFound && bound == bound_.end()) {
+        // Collected since it was listed.
+      } else {
+        refused(name, whole.error(), bound == bound_.end() ? std::set<SnapshotId>{} : bound->second.by);
+      }
+    }
+    return {};
+  }
+
+  ScrubResult finish() {
+    auto& findings = result_.findings;
+    std::stable_sort(findings.begin(), findings.end(), [](auto& a, auto& b) { return a.object < b.object; });
+    return std::move(result_);
+  }
+
+ private:
+  void find(const std::string& object, std::string what, const std::set<SnapshotId>& by,
+            ScrubSeverity severity) {
+    // One finding an object: what was noticed first, and every snapshot that it touches.
+    auto [it, fresh] = found_.try_emplace({object, severity}, result_.findings.size());
+    if (fresh) result_.findings.push_back({object, std::move(what), {}, severity});
+    std::vector<SnapshotId>& touched = result_.findings[it->second].snapshots;
+    std::vector<SnapshotId> all;
+    std::set_union(touched.begin(), touched.end(), by.begin(), by.end(), std::back_inserter(all));
+    touched = std::move(all);
+  }
+  void damage(const std::string& object, std::string what, const std::set<SnapshotId>& by = {}) {
+    find(object, std::move(what), by, ScrubSeverity::kDamage);
+  }
+  // An error of reading `object`: damage only where the bytes, not the store, are at fault (V1).
+  void refused(const std::string& object, const Error& error, const std::set<SnapshotId>& by = {}) {
+    bool bytes = error.kind == ErrorKind::kDamaged || error.kind == ErrorKind::kRefused;
+    if (error.kind == ErrorKind::kNotFound) return damage(object, "missing", by);
+    find(object, error.what, by, bytes ? ScrubSeverity::kDamage : ScrubSeverity::kUnreadable);
+  }
+
+  std::vector<std::pair<std::string, uint64_t>> under(std::string_view prefix) const {
+    std::vector<std::pair<std::string, uint64_t>> found;
+    for (auto it = present_.lower_bound(prefix); it != present_.end() && it->first.starts_with(prefix); ++it)
+      found.emplace_back(it->first, it->second);
+    return found;
+  }
+
+  std::optional<Bytes> read(const std::string& name) {
+    auto object = store_.get(name);
+    ++result_.objects;
+    if (!object) {
+      // Sessions and what belongs to pruned snapshots may go between the listing and now.
+      bool may_go = name.starts_with(names::kSessions) || name.starts_with(names::kLive) ||
+                    name.starts_with(names::kMaps);
+      if (object.error().kind != ErrorKind::kNotFound || !may_go) refused(name, object.error());
+      return {};
+    }
+    result_.bytes += object->size();
+    digests_[name] = sha256(*object);
+    return std::move(*object);
+  }
+
+  // Reads and opens a record that must be one of `types`; what is wrong is named and nothing returned.
+  std::optional<OpenedRecord> open_any(const std::string& name, std::initializer_list<RecordType> types,
+                                       const std::set<SnapshotId>& by = {}) {
+    auto object = read(name);
+    if (!object) return {};
+    auto opened = vault_.codec().decode(name, *object);
+    if (!opened) {
+      if (disowned_.contains(digests_[name]))
+        find(name, "disowned by the owner: " + opened.error().what, {}, ScrubSeverity::kNote);
+      else
+        damage(name, opened.error().what, by);
+      return {};
+    }
+    if (std::find(types.begin(), types.end(), opened->type) == types.end()) {
+      damage(name, "it is a record of another type than belongs here");
+      return {};
+    }
+    return std::move(*opened);
+  }
+  template <class Record>
+  std::optional<Record> parse(const std::string& name, const OpenedRecord& opened) {
+    auto record = decode<Record>(opened.body);
+    if (record) return std::move(*record);
+    damage(name, record.error().what);
+    return {};
+  }
+  template <class Record>
+  std::optional<Record> open(const std::string& name, std::initializer_list<RecordType> types) {
+    auto opened = open_any(name, types);
+    if (!opened) return {};
+    return parse<Record>(name, *opened);
+  }
+
+  void unknown(const std::string& name) {
+    unknown_.insert(name);
+    find(name, "unknown: nothing of this program has such a name; it is left alone", {},
+         ScrubSeverity::kNote);
+  }
+
+  void check_record(const std::string& name) {
+    std::string_view text = name;
+    if (text.starts_with(names::kDisowned)) return;  // read before
+    if (text == "vault" || text == "vault.2" || text == "vault.3") return;
+    if (text.starts_with(names::kPacks)) {
+      if (!is_numbered(name, names::pack)) unknown(name);
+    } else if (text.starts_with(names::kWal)) {
+      if (!names::parse_wal(name)) unknown(name);
+    } else if (text.starts_with(names::kCommits)) {
+      check_commit(name);
+    } else if (text.starts_with(names::kLive)) {
+      auto owner = names::owner_of(name);
+      if (!owner || names::live(*owner) != name) return unknown(name);
+      if (auto live = open<LiveRecord>(name, {RecordType::kLive})) lives_[name] = std::move(*live);
+    } else if (text.starts_with(names::kMaps)) {
+      if (!is_numbered(name, names::map)) return unknown(name);
+      if (auto object = read(name)) {
+        if (auto map = decode_map(*object, vault_.keys(), name); !map) damage(name, map.error().what);
+      }
+    } else if (text.starts_with(names::kSessions)) {
+      if (names::parse_session(name))
+        (void)open<SessionRecord>(name, {RecordType::kSession});
+      else if (names::parse_session_end(name))
+        (void)open<FenceRecord>(name, {RecordType::kFence});
+      else
+        unknown(name);
+    } else if (text.starts_with(names::kResources)) {
+      auto record = open<ResourceRecord>(name, {RecordType::kResource});
+      if (record && names::resource(record->id) != name) damage(name, "it is another resource's record");
+    } else if (text.starts_with(names::kGc) || text.starts_with(names::kPrune)) {
+      check_round(name);
+    } else if (text.starts_with(names::kHolds) || text.starts_with(names::kRetain) ||
+               text.starts_with(names::kProofs)) {
+      check_word(name);
+    } else {
+      unknown(name);
+    }
+  }
+
+  // "packs/3f/<sid>-17": in its folder, and its number written in one way only.
+  bool is_numbered(const std::string& name, std::string (*build)(const SessionId&, uint32_t)) {
+    auto owner = names::owner_of(name);
+    uint32_t n = 0;
+    size_t dash = name.rfind('-');
+    if (!owner || dash == std::string::npos) return false;
+    auto [end, error] = std::from_chars(name.data() + dash + 1, name.data() + name.size(), n);
+    return error == std::errc() && end == name.data() + name.size() && build(*owner, n) == name;
+  }
+
+  void check_commit(const std::string& name) {
+    auto key = names::parse_commit(name);
+    if (!key) return unknown(name);
+    snapshots_.insert(key->snapshot);
+    auto opened = open_any(name, {RecordType::kCommit, RecordType::kFence}, {key->snapshot});
+    if (!opened) return;
+    if (opened->type == RecordType::kFence) {
+      (void)parse<FenceRecord>(name, *opened);
+      return;
+    }
+    if (!vault_.codec().may_commit(opened->signer)) return damage(name, "its signer may not make snapshots");
+    auto record = parse<CommitRecord>(name, *opened);
+    if (!record) return;
+    if (record->snapshot != key->snapshot || record->session != key->session ||
+        record->resource != key->resource)
+      return damage(name, "it is the commit of another snapshot");
+    commits_[name] = {std::move(*record), {}};
+  }
+
+  void check_round(const std::string& name) {
+    bool gc = name.starts_with(names::kGc);
+    auto n = names::parse_number(name, gc ? names::kGc : names::kPrune);
+    if (!n) return unknown(name);
+    auto signed_by_keeper = [&](const OpenedRecord& opened) {
+      if (vault_.codec().may_delete(opened.signer)) return true;
+      damage(name, "its signer may not delete");
+      return false;
+    };
+    if (gc) {
+      bool sweep = name == names::gc_sweep(*n), plan = name == names::gc_plan(*n);
+      if (!sweep && !plan && name != names::gc_waits(*n)) return unknown(name);
+      if (sweep) gc_sweeps_.insert(*n);
+      if (plan) gc_plans_.insert(*n);
+      auto opened = open_any(name, {sweep ? RecordType::kGcSweep : RecordType::kGcPlan});
+      if (!opened || !signed_by_keeper(*opened)) return;
+      auto record = parse<GcRecord>(name, *opened);
+      if (!record) return;
+      if (record->number != *n) return damage(name, "it is the record of another number");
+      if (sweep) swept_.insert(record->objects.begin(), record->objects.end());
+    } else {
+      bool final = name == names::prune_final(*n);
+      if (!final && name != names::prune_intent(*n)) return unknown(name);
+      (final ? prune_finals_ : prune_intents_).insert(*n);
+      auto opened = open_any(name, {final ? RecordType::kPruneFinal : RecordType::kPruneIntent});
+      if (!opened || !signed_by_keeper(*opened)) return;
+      auto record = parse<PruneRecord>(name, *opened);
+      if (!record) return;
+      if (record->number != *n) return damage(name, "it is the record of another number");
+      if (final) pruned_.insert(record->commits.begin(), record->commits.end());
+    }
+  }
+
+  // Holds, extensions and proofs: each about one snapshot, which its name says.
+  void check_word(const std::string& name) {
+    std::string_view rest = std::string_view(name).substr(name.find('/') + 1);
+    size_t slash = rest.find('/');
+    auto snapshot = SnapshotId::from_hex(rest.substr(0, slash));
+    if (slash == std::string_view::npos || !snapshot || snapshot->hex() != rest.substr(0, slash))
+      return unknown(name);
+    std::optional<SnapshotId> said;
+    if (name.starts_with(names::kHolds)) {
+      auto type = name.ends_with(".released") ? RecordType::kHoldRelease : RecordType::kHold;
+      if (auto record = open<HoldRecord>(name, {type})) said = record->snapshot;
+    } else if (name.starts_with(names::kRetain)) {
+      if (auto record = open<RetainRecord>(name, {RecordType::kRetain})) said = record->snapshot;
+    } else {
+      if (auto record = open<ProofRecord>(name, {RecordType::kProof})) said = record->snapshot;
+    }
+    if (said && *said != *snapshot) return damage(name, "it is about another snapshot than its name says");
+    if (said) spoken_of_.emplace_back(name, *snapshot);
+  }
+
+  template <class First, class Second>
+  void check_rounds(const std::set<uint64_t>& begun, const std::set<uint64_t>& ended, std::string_view what,
+                    First first, Second second) {
+    uint64_t newest = std::max(begun.empty() ? 0 : *begun.rbegin(), ended.empty() ? 0 : *ended.rbegin());
+    constexpr int kNamedMax = 100;  // of one kind: a forged number must not make a report without end
+    int named = 0;
+    for (uint64_t n = 1; n <= newest && named < kNamedMax; ++n) {
+      // A round begins when the one before has ended; neither record is ever removed.
+      if (!begun.contains(n))
+        damage(first(n), fmt::format("missing: {} {} came after it", what, newest)), ++named;
+      if (n < newest && !ended.contains(n))
+        damage(second(n), fmt::format("missing: {} {} came after it", what, newest)), ++named;
+    }
+  }
+
+  // A commit that something speaks of: it must stand, as it was. Pruning does not remove it.
+  void check_head(const std::string& name, const Digest& digest, const std::string& why) {
+    auto there = digests_.find(name);
+    if (!present_.contains(name))
+      damage(name, fmt::format("missing: {}", why));
+    else if (there != digests_.end() && there->second != digest && !disowned_.contains(there->second))
+      damage(name, fmt::format("it is not the commit that stood here: {}", why));
+  }
+
+  void check_bound(const ObjectRef& ref, const std::set<SnapshotId>& by) {
+    if (!present_.contains(ref.name)) return damage(ref.name, "missing", by);
+    auto digest = digests_.find(ref.name);
+    if (digest == digests_.end()) return;  // could not be read: named already
+    if (digest->second != ref.digest || present_[ref.name] != ref.size)
+      damage(ref.name, "it is not what its snapshot binds", by);
+    if (swept_.contains(ref.name)) damage(ref.name, "a sweep condemned it while a snapshot needs it", by);
+  }
+
+  static bool is_stretch(names::WalKind kind) {
+    return kind == names::WalKind::kSegment || kind == names::WalKind::kPart;
+  }
+
+  void compare_neighbours(const std::vector<WalObject>& objects, size_t i) {
+    const WalObject& object = objects[i];
+    for (size_t j = i; j-- > 0;) {
+      const WalObject& before = objects[j];
+      if (before.name.kind != object.name.kind) continue;
+      bool same = before.name.from == object.name.from && before.name.to == object.name.to;
+      // Two labels at one place are two backups; two contents of a stretch or history are two servers.
+      if (object.name.kind != names::WalKind::kLabel && (same || before.name.to > object.name.from))
+        damage(object.object,
+               fmt::format("split brain: {} claims the same WAL with other content", before.object));
+      else if (object.name.kind == names::WalKind::kSegment && before.name.to < object.name.from)
+        find(object.object,
+             fmt::format("a hole before it: nothing from {:X}/{:X} on", before.name.to >> 32,
+                         before.name.to & UINT32_MAX),
+             {}, ScrubSeverity::kNote);
+      return;
+    }
+  }
+
+  Vault& vault_;
+  Store& store_;
+  const ScrubOptions& options_;
+  Reporter& reporter_;
+  ScrubResult result_;
+  std::map<std::pair<std::string, ScrubSeverity>, size_t> found_;  // index into result_.findings
+  std::map<std::string, uint64_t, std::less<>> present_;           // name → size
+  std::map<std::string, Digest> digests_;                          // of the small objects read
+  std::map<std::string, SeenCommit> commits_;                      // verified ones
+  std::map<std::string, LiveRecord> lives_;
+  std::map<std::string, Bound> bound_;  // packs of visible snapshots
+  std::set<std::string> pruned_, swept_, unknown_;
+  std::set<uint64_t> gc_plans_, gc_sweeps_, prune_intents_, prune_finals_;
+  std::set<SnapshotId> snapshots_;  // that have any commit name
+  std::vector<std::pair<std::string, SnapshotId>> spoken_of_;
+  std::set<Digest> disowned_;
+};
+
+}  // namespace
+
+bool ScrubResult::damaged() const {
+  return std::any_of(findings.begin(), findings.end(),
+                     [](auto& f) { return f.severity == ScrubSeverity::kDamage; });
+}
+bool ScrubResult::unreadable() const {
+  return std::any_of(findings.begin(), findings.end(),
+                     [](auto& f) { return f.severity == ScrubSeverity::kUnreadable; });
+}
+
+Result<ScrubResult> scrub(Vault& vault, const ScrubOptions& options, Reporter& reporter) {
+  Scrubber run(vault, options, reporter);
+  TRY(run.list_everything());
+  run.check_vault_objects();
+  TRY(run.check_records());
+  run.check_numbers();
+  run.check_commits();
+  run.check_wal();
+  TRY(run.check_bytes());
+  return run.finish();
+}
+
+}  // namespace kuramori

@@ -1,0 +1,62 @@
+// Scrub: reads a whole vault again and names everything that is not as it was written.
+//
+// Structure is checked by checksum and authenticity, packs and WAL by the checksums of their stripes (no
+// content key is needed), and every visible snapshot by what its signed commit binds: each object is there,
+// and is the one bound. What was lost is found by what still speaks of it: commits by their chain, by holds,
+// proofs and prunes, and by the heads that a caller remembers.
+#pragma once
+#include <map>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/reporter.h"
+#include "vault/vault.h"
+
+namespace kuramori {
+
+enum class ScrubSeverity : uint8_t {
+  kNote = 1,        // worth knowing: unknown objects, holes in WAL
+  kUnreadable = 2,  // the store did not give it; says nothing about the bytes
+  kDamage = 3,      // lost, changed, forged or put in another's place
+};
+
+struct ScrubFinding {
+  std::string object;
+  std::string what;
+  std::vector<SnapshotId> snapshots;  // visible ones that cannot be fully restored because of it; sorted
+  ScrubSeverity severity = ScrubSeverity::kDamage;
+};
+
+// The newest commit of a resource that a caller has seen: proof that it was there.
+struct RememberedHead {
+  std::string commit;
+  Digest digest;  // of the commit object
+};
+
+struct ScrubOptions {
+  std::vector<RememberedHead> heads;
+  // When each pack and WAL object was last found whole (Unix ns); those not named come first, then the
+  // longest ago.
+  const std::map<std::string, int64_t>* last_verified = nullptr;
+  // Of time for packs and WAL; the small objects are always all checked. Nothing: no limit.
+  std::optional<Duration> budget;
+  std::stop_token stop;
+};
+
+struct ScrubResult {
+  std::vector<ScrubFinding> findings;  // by object
+  std::vector<std::string> verified;   // packs and WAL objects found whole in this run, for `last_verified`
+  uint64_t objects = 0;                // checked
+  uint64_t bytes = 0;                  // read
+  uint64_t objects_left = 0;           // not reached within the budget
+  uint64_t snapshots = 0;              // visible
+  bool damaged() const;                // the caller exits 4
+  bool unreadable() const;
+};
+
+// Fails only when the vault cannot be listed, or is asked to stop (kInterrupted).
+Result<ScrubResult> scrub(Vault& vault, const ScrubOptions& options, Reporter& reporter);
+
+}  // namespace kuramori
