@@ -132,8 +132,8 @@ class ArchivedServer {
     auto fetch = [&](const SegmentSource& source) {
       return read_file(archive_folder + "/" + segment_name(source.timeline, source.start, kTestSegment));
     };
-    TargetFinder finder(listing, bases, scan_fetched(fetch, kTestSegment, control.system_id),
-                        [](int64_t ns) { return fmt::format("{}", ns); });
+    RestorePlanner finder(listing, bases, scan_fetched(fetch, kTestSegment, control.system_id),
+                          [](int64_t ns) { return fmt::format("{}", ns); });
     return finder.find(request);
   }
 

@@ -18,7 +18,7 @@ bool is_after(const Moment& moment, int64_t time_ns, bool exclusive) {
 
 }  // namespace
 
-Result<Timeline> TargetFinder::choose_timeline(const TargetRequest& request) const {
+Result<Timeline> RestorePlanner::choose_timeline(const TargetRequest& request) const {
   if (request.timeline) {
     const auto known = archive_.timelines();
     const bool has_base =
@@ -50,7 +50,7 @@ Result<Timeline> TargetFinder::choose_timeline(const TargetRequest& request) con
   return newest;
 }
 
-std::vector<size_t> TargetFinder::bases_on(const Lineage& lineage, const TargetRequest& request) const {
+std::vector<size_t> RestorePlanner::bases_on(const Lineage& lineage, const TargetRequest& request) const {
   std::vector<size_t> fitting;
   for (size_t i = 0; i < bases_.size(); ++i) {
     if (request.base && *request.base != i) continue;
@@ -60,7 +60,7 @@ std::vector<size_t> TargetFinder::bases_on(const Lineage& lineage, const TargetR
   return fitting;
 }
 
-TargetFinder::Run TargetFinder::run_of(const Lineage& lineage, size_t base) const {
+RestorePlanner::Run RestorePlanner::run_of(const Lineage& lineage, size_t base) const {
   Run run{.base = base, .reach = archive_.reach(lineage, bases_[base].start_lsn)};
   const auto& segments = run.reach.segments;
   while (run.first + 1 < segments.size() && segments[run.first + 1].start <= bases_[base].stop_lsn)
@@ -68,7 +68,7 @@ TargetFinder::Run TargetFinder::run_of(const Lineage& lineage, size_t base) cons
   return run;
 }
 
-Result<const SegmentScan*> TargetFinder::scan(const Run& run, size_t index) {
+Result<const SegmentScan*> RestorePlanner::scan(const Run& run, size_t index) {
   const SegmentSource& source = run.reach.segments[index];
   const std::pair<Timeline, Lsn> key{source.timeline, source.start};
   auto found = scanned_.find(key);
@@ -84,7 +84,7 @@ Result<const SegmentScan*> TargetFinder::scan(const Run& run, size_t index) {
   return &found->second;
 }
 
-Result<size_t> TargetFinder::first_after(const Run& run, int64_t time_ns, bool exclusive) {
+Result<size_t> RestorePlanner::first_after(const Run& run, int64_t time_ns, bool exclusive) {
   const size_t count = run.reach.segments.size();
   auto holds_later =
       [&](size_t index) -> Result<std::optional<bool>> {  // nullopt: nothing there tells a time
@@ -121,7 +121,7 @@ Result<size_t> TargetFinder::first_after(const Run& run, int64_t time_ns, bool e
   return found;
 }
 
-Result<std::optional<Moment>> TargetFinder::commit_before(const Run& run, size_t from, Lsn before) {
+Result<std::optional<Moment>> RestorePlanner::commit_before(const Run& run, size_t from, Lsn before) {
   for (size_t i = std::min(from + 1, run.reach.segments.size()); i-- > run.first;) {
     TRY_ASSIGN(const SegmentScan* scanned, scan(run, i));
     for (auto moment = scanned->moments.rbegin(); moment != scanned->moments.rend(); ++moment) {
@@ -133,7 +133,7 @@ Result<std::optional<Moment>> TargetFinder::commit_before(const Run& run, size_t
   return std::optional<Moment>();
 }
 
-Result<int64_t> TargetFinder::proven_until(const Run& run) {
+Result<int64_t> RestorePlanner::proven_until(const Run& run) {
   int64_t proven = bases_[run.base].stop_ns;
   for (const Base& base : bases_) {
     // Whatever happened before a snapshot ended is in the WAL before its end.
@@ -154,7 +154,7 @@ Result<int64_t> TargetFinder::proven_until(const Run& run) {
   return proven;
 }
 
-Result<std::vector<TimeWindow>> TargetFinder::windows(Timeline timeline) {
+Result<std::vector<TimeWindow>> RestorePlanner::windows(Timeline timeline) {
   auto way = archive_.lineage(timeline);
   if (!way) return std::move(way).error();
   std::vector<TimeWindow> list;
@@ -173,7 +173,7 @@ Result<std::vector<TimeWindow>> TargetFinder::windows(Timeline timeline) {
   return list;
 }
 
-Error TargetFinder::refuse(std::string what, std::string why_first, Timeline timeline) {
+Error RestorePlanner::refuse(std::string what, std::string why_first, Timeline timeline) {
   std::string why = std::move(why_first);
   std::string next = "choose a time inside the window, or --latest";
   auto possible = windows(timeline);
@@ -194,7 +194,7 @@ Error TargetFinder::refuse(std::string what, std::string why_first, Timeline tim
   return fail(ErrorKind::kRefused, std::move(what), std::move(why), std::move(next));
 }
 
-Result<RecoveryPlan> TargetFinder::make_plan(const Lineage& lineage, const Run& run, Lsn until) const {
+Result<RecoveryPlan> RestorePlanner::make_plan(const Lineage& lineage, const Run& run, Lsn until) const {
   const Base& base = bases_[run.base];
   until = std::max(until, base.stop_lsn);
   RecoveryPlan plan{.base = run.base, .timeline = lineage.back().timeline, .lineage = lineage};
@@ -206,7 +206,7 @@ Result<RecoveryPlan> TargetFinder::make_plan(const Lineage& lineage, const Run& 
   return plan;
 }
 
-Result<RecoveryPlan> TargetFinder::find(const TargetRequest& request) {
+Result<RecoveryPlan> RestorePlanner::find(const TargetRequest& request) {
   if (request.base && *request.base >= bases_.size())
     return fail(ErrorKind::kUsage, "there is no such snapshot");
   if (bases_.empty()) {
@@ -244,7 +244,7 @@ Result<RecoveryPlan> TargetFinder::find(const TargetRequest& request) {
   return fail(ErrorKind::kUsage, "an unknown kind of target");
 }
 
-Result<RecoveryPlan> TargetFinder::find_snapshot(const TargetRequest& request, const Lineage& lineage) {
+Result<RecoveryPlan> RestorePlanner::find_snapshot(const TargetRequest& request, const Lineage& lineage) {
   auto fitting = bases_on(lineage, request);
   if (fitting.empty()) return refuse("no snapshot fits", "", lineage.back().timeline);
   const Base& base = bases_[fitting[0]];
@@ -262,7 +262,7 @@ Result<RecoveryPlan> TargetFinder::find_snapshot(const TargetRequest& request, c
   return plan;
 }
 
-Result<RecoveryPlan> TargetFinder::find_time(const TargetRequest& request, const Lineage& lineage) {
+Result<RecoveryPlan> RestorePlanner::find_time(const TargetRequest& request, const Lineage& lineage) {
   const Timeline timeline = lineage.back().timeline;
   const int64_t wanted = request.time_ns;
   const std::string told = format_time_(wanted);
@@ -320,7 +320,7 @@ Result<RecoveryPlan> TargetFinder::find_time(const TargetRequest& request, const
   return plan;
 }
 
-Result<RecoveryPlan> TargetFinder::find_lsn(const TargetRequest& request, const Lineage& lineage) {
+Result<RecoveryPlan> RestorePlanner::find_lsn(const TargetRequest& request, const Lineage& lineage) {
   const Timeline timeline = lineage.back().timeline;
   const std::string told = format_lsn(request.lsn);
   auto fitting = bases_on(lineage, request);
@@ -390,7 +390,7 @@ Result<RecoveryPlan> TargetFinder::find_lsn(const TargetRequest& request, const 
   return plan;
 }
 
-Result<RecoveryPlan> TargetFinder::find_named(const TargetRequest& request, const Lineage& lineage) {
+Result<RecoveryPlan> RestorePlanner::find_named(const TargetRequest& request, const Lineage& lineage) {
   const Timeline timeline = lineage.back().timeline;
   const bool by_xid = request.kind == TargetKind::kXid;
   const std::string told =
@@ -431,7 +431,7 @@ Result<RecoveryPlan> TargetFinder::find_named(const TargetRequest& request, cons
   return refuse(fmt::format("{} is not in the archived WAL", told), before_all, timeline);
 }
 
-Result<RecoveryPlan> TargetFinder::find_latest(const TargetRequest& request, const Lineage& lineage) {
+Result<RecoveryPlan> RestorePlanner::find_latest(const TargetRequest& request, const Lineage& lineage) {
   const Timeline timeline = lineage.back().timeline;
   auto fitting = bases_on(lineage, request);
   if (fitting.empty()) {

@@ -73,12 +73,12 @@ struct TimeWindow {
   std::optional<Gap> gap;          // what ends it, if it is not the end of the archive
 };
 
-class TargetFinder {
+class RestorePlanner {
  public:
   // All three outlive it. `format_time` writes moments for people; `known_until_ns`: WAL is known to be
   // complete to this time although nothing happened (a stream's heartbeat), 0 if nothing is known.
-  TargetFinder(const Archive& archive, const std::vector<Base>& bases, ScanSegment scan,
-               std::function<std::string(int64_t)> format_time, int64_t known_until_ns = 0)
+  RestorePlanner(const Archive& archive, const std::vector<Base>& bases, ScanSegment scan,
+                 std::function<std::string(int64_t)> format_time, int64_t known_until_ns = 0)
       : archive_(archive),
         bases_(bases),
         scan_(std::move(scan)),

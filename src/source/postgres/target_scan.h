@@ -15,7 +15,7 @@ using FetchSegment = std::function<Result<Bytes>(const SegmentSource&)>;
 // `fetch` is asked for a segment at most once in a row; two are kept. `system_id` 0: any.
 ScanSegment scan_fetched(FetchSegment fetch, uint32_t segment_bytes, uint64_t system_id);
 
-// The moment a record tells, if it is one. Malformed content tells none.
-std::optional<Moment> moment_of(const WalRecord& record);
+// The moment a record tells, if it is one.
+Result<std::optional<Moment>> moment_of(const WalRecord& record);
 
 }  // namespace kuramori::postgres

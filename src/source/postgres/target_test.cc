@@ -42,7 +42,7 @@ struct Life {
   Result<RecoveryPlan> find(const TargetRequest& request) {
     auto archive = Archive::make(pieces, kSegment, histories);
     if (!archive) return std::move(archive).error();
-    TargetFinder finder(
+    RestorePlanner finder(
         *archive, bases,
         [&](const std::vector<SegmentSource>& run, size_t index) -> Result<SegmentScan> {
           SegmentScan scan;
