@@ -21,6 +21,10 @@ if(KURAMORI_SANITIZE)
   add_compile_definitions(KURAMORI_SANITIZED=1)
 endif()
 
+if(KURAMORI_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # what the fuzzers steer by
+endif()
+
 find_program(CCACHE ccache)
 if(CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env

@@ -73,7 +73,7 @@ run_fuzz_targets() {
     mkdir -p "$corpus"
     if "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 -verbosity=0 \
       -artifact_prefix="$PWD/build/fuzz/crash-$(basename "$target")-" "$corpus" \
-      "$PWD/fuzz/seeds/$(basename "$target")" >"$corpus.log" 2>&1; then
+      "$PWD/fuzz/corpus/$(basename "$target" _fuzz)" >"$corpus.log" 2>&1; then
       FUZZED=$((FUZZED + 1))
     else
       tail -30 "$corpus.log" >&2

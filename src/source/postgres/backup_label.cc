@@ -163,6 +163,7 @@ Result<BackupHistory> parse_backup_history(std::string_view text) {
 Result<std::vector<TablespaceLink>> parse_tablespace_map(std::string_view text) {
   constexpr std::string_view kFile = "tablespace_map";
   if (text.size() > kTablespaceMapBytesMax) return damaged(kFile, "", "it is too long");
+  if (text.find('\0') != std::string_view::npos) return damaged(kFile, "", "a path holds no NUL");
   std::vector<TablespaceLink> links;
   std::string line;
   auto take_line = [&]() -> Result<void> {
@@ -188,8 +189,6 @@ Result<std::vector<TablespaceLink>> parse_tablespace_map(std::string_view text) 
       line += next;
     } else if (c == '\n' || c == '\r') {
       if (!line.empty()) TRY(take_line());
-    } else if (c == '\0') {
-      return damaged(kFile, line, "a path holds no NUL");
     } else {
       line += c;
     }

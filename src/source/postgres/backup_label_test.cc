@@ -96,8 +96,9 @@ TEST(TablespaceMap, KeepsEveryPathP18) {
   EXPECT_EQ(*back, links);
   EXPECT_TRUE(parse_tablespace_map("")->empty());
   EXPECT_EQ((*parse_tablespace_map("1 /a\\b\n"))[0].path, "/a\\b");  // as 13 and 14 write it
-  for (std::string_view bad :
-       {"16433\n", "x /a\n", "0 /a\n", "1 /a\n1 /b\n", "1 /a", "1 \n", "1 /a\\", "4294967296 /a\n"}) {
+  for (std::string_view bad : std::initializer_list<std::string_view>{
+           "16433\n", "x /a\n", "0 /a\n", "1 /a\n1 /b\n", "1 /a", "1 \n", "1 /a\\", "4294967296 /a\n",
+           std::string_view("1 /a\\\0\n", 8)}) {
     auto map = parse_tablespace_map(bad);
     ASSERT_FALSE(map) << bad;
     EXPECT_EQ(map.error().kind, ErrorKind::kDamaged);
