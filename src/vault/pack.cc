@@ -189,6 +189,10 @@ Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_
     if (stored[i] < kGcmTagBytes || plain[i] > kFramePlainBytesMax || stored[i] > frames_end - offset) {
       return fail(ErrorKind::kDamaged, fmt::format("its directory has an impossible frame {}", i));
     }
+    if ((kinds[i] & 0xff) == static_cast<uint32_t>(FrameCodec::kPagesZstd) &&
+        plain[i] % kFilteredPageBytes != 0) {
+      return fail(ErrorKind::kDamaged, fmt::format("its directory has a page frame {} of no whole pages", i));
+    }
     directory.frames.push_back({offset, stored[i], plain[i], static_cast<FrameType>(kinds[i] >> 8),
                                 static_cast<FrameCodec>(kinds[i] & 0xff)});
     offset += stored[i];
