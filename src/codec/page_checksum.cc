@@ -1,6 +1,8 @@
 // 32 sums side by side are what makes it fast, if the compiler turns them into vectors: -O3, and the widest
 // instructions this processor has, chosen when the program starts.
+#if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
+#endif
 #include "codec/page_checksum.h"
 
 #include "base/check.h"
