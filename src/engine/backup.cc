@@ -12,6 +12,7 @@
 #include "engine/open_vault.h"
 #include "engine/snapshots.h"
 #include "engine/wal.h"
+#include "source/postgres/checks.h"
 #include "source/postgres/connection.h"
 #include "source/postgres/server.h"
 #include "vault/content_writer.h"
@@ -142,6 +143,10 @@ CapturedFile own_file(std::string_view name, uint32_t index, size_t size, int64_
 
 }  // namespace
 
+std::string restore_point_name(const SnapshotId& snapshot) {
+  return "kuramori-" + snapshot.hex();
+}
+
 Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request, Reporter& reporter,
                                       std::stop_token stop) {
   Duration began = vault.clock().steady();
@@ -251,7 +256,40 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
                 "run it again");
   }
 
-  Bytes counts;
+  // Rows are counted after the copy's end: recovery cannot stop before it is consistent, and a proof stops at
+  // the restore point that is made while the counting transaction is still open.
+  Bytes counts, answers;
+  postgres::Lsn wal_needed = end.stop_lsn;
+  postgres::Lsn counted_at = 0;
+  if (request.counts.mode != postgres::CountsMode::kOff) {
+    reporter.phase("counting rows", 0);
+    postgres::CountsOptions counting = request.counts;
+    counting.restore_point = restore_point_name(options.snapshot);
+    auto counted = postgres::count_rows(request.connect, counting, vault.clock(), reporter);
+    if (!counted) {
+      reporter.warning(
+          fmt::format("rows were not counted: {} {}", counted.error().what, counted.error().why));
+    } else {
+      counts = postgres::encode_counts(*counted);
+      // The restore point's segment must be whole to be archived now; where that is not allowed, the drill
+      // compares at the snapshot's end and says "bounded".
+      auto switched = counted->restore_point_lsn == 0 ? Result<void>(fail(ErrorKind::kDenied, ""))
+                                                      : connection.run("select pg_catalog.pg_switch_wal()");
+      if (switched) {
+        counted_at = counted->restore_point_lsn;
+        wal_needed = std::max(wal_needed, counted_at);
+      }
+    }
+  }
+  for (const std::string& query : request.unchanged_queries) {
+    auto answer = postgres::answer_of(request.connect, query);
+    if (!answer) {
+      reporter.warning(
+          fmt::format("\"{}\" has no answer to compare with later: {}", query, answer.error().what));
+      continue;
+    }
+    append(answers, as_bytes(fmt::format("{} {}\n", to_hex(as_bytes(query)), to_hex(as_bytes(*answer)))));
+  }
 
   std::vector<CapturedFile> files;
   uint32_t index = 0;
@@ -271,18 +309,26 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
                              .mtime_ns = now_ns},
                    .index = kOwnFilesFrom});
   // Content and names are the reader's: what the server is called by lies in the tree, not in the commit.
-  std::string origin = fmt::format("data_directory={}\nconnect_host={}\nhost={}\n", start.data_directory,
-                                   facts.setting("unix_socket_directories"), host_name());
+  // The role that initdb made always has this number; a sandbox logs in as it.
+  TRY_ASSIGN(std::string superuser,
+             connection.value("select rolname from pg_catalog.pg_roles where oid = 10"));
+  std::string origin =
+      fmt::format("data_directory={}\nsuperuser={}\nconnect_host={}\nhost={}\n", start.data_directory,
+                  superuser, facts.setting("unix_socket_directories"), host_name());
   TRY(last_lane->add_bytes(kOwnFilesFrom + 1, as_bytes(origin)));
   files.push_back(own_file("origin", kOwnFilesFrom + 1, origin.size(), now_ns));
   if (!counts.empty()) {
     TRY(last_lane->add_bytes(kOwnFilesFrom + 2, counts));
     files.push_back(own_file("counts.json", kOwnFilesFrom + 2, counts.size(), now_ns));
   }
+  if (!answers.empty()) {
+    TRY(last_lane->add_bytes(kOwnFilesFrom + 3, answers));
+    files.push_back(own_file("answers", kOwnFilesFrom + 3, answers.size(), now_ns));
+  }
   TRY(lanes.finish());
 
   reporter.phase("completing the WAL", 0);
-  TRY_ASSIGN(outcome.wal_segments_added, complete_wal(vault, resource, *capture, start, end.stop_lsn));
+  TRY_ASSIGN(outcome.wal_segments_added, complete_wal(vault, resource, *capture, start, wal_needed));
 
   reporter.phase("committing", 0);
   CommitRecord commit{.kind = "postgres",
@@ -292,7 +338,7 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
                       .label = request.label,
                       .tags = request.tags};
   TRY_ASSIGN(LiveRecord live, writer.finish(std::move(files), base ? &*base : nullptr, commit));
-  commit.wal = WalSpan{start.timeline, start.start_lsn, end.stop_lsn};
+  commit.wal = WalSpan{start.timeline, start.start_lsn, wal_needed};
   commit.facts = end.facts;
   commit.facts["postgres.system_id"] = std::to_string(start.system_id);
   commit.facts["postgres.version"] = std::to_string(start.server_version);
@@ -302,6 +348,7 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   commit.facts["postgres.segment_bytes"] = std::to_string(start.segment_bytes);
   commit.facts["postgres.checksums"] = std::to_string(start.checksum_version);
   commit.facts["postgres.wal_level"] = start.wal_level;
+  if (counted_at != 0) commit.facts["postgres.counted_lsn"] = std::to_string(counted_at);
   for (const auto& page : end.broken_pages) {
     // The path is a name, hence not the commit's to tell; the outcome and the report have it.
     commit.defects.push_back(fmt::format("page {} of a relation file: {}", page.page, page.why));

@@ -8,6 +8,7 @@
 #include "base/reporter.h"
 #include "policy/retention.h"
 #include "source/postgres/capture.h"
+#include "source/postgres/counts.h"
 #include "vault/vault.h"
 
 namespace kuramori {
@@ -23,6 +24,8 @@ struct BackupRequest {
   bool full = false;  // read everything, build on nothing
   unsigned workers = 2;
   uint64_t read_bytes_per_second = 0;
+  postgres::CountsOptions counts;
+  std::vector<std::string> unchanged_queries;  // of the plan's drill: their answers now are kept for it
 };
 
 struct BackupOutcome {
@@ -38,6 +41,9 @@ struct BackupOutcome {
   uint64_t wal_segments_added = 0;  // that the archiver had not delivered yet
   double seconds = 0;
 };
+
+// The restore point at which a snapshot's rows were counted.
+std::string restore_point_name(const SnapshotId& snapshot);
 
 // The snapshot exists when this returns a value. Broken pages do not fail it: they are in the outcome, the
 // commit and the caller's exit status (3), and the previous snapshot is put on hold.

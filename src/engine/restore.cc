@@ -10,6 +10,7 @@
 #include "os/process.h"
 #include "source/postgres/binaries.h"
 #include "source/postgres/connection.h"
+#include "source/postgres/salvage.h"
 #include "source/postgres/target_scan.h"
 #include "vault/session.h"
 
@@ -22,7 +23,8 @@ constexpr std::string_view kTablespacePrefix = "pg_tblspc/";
 constexpr std::string_view kSpoolFolder = ".kuramori-wal";
 constexpr std::string_view kPromiseFile = "promise";
 constexpr Duration kStartLimit = std::chrono::hours(24);  // recovery may replay weeks of WAL
-constexpr Duration kStartPoll = std::chrono::milliseconds(100);
+constexpr Duration kStartPoll = std::chrono::milliseconds(50);
+constexpr size_t kLogTailBytes = 2000;
 
 std::string shown_time(int64_t ns) {
   return format_moment(from_unix_ns(ns));
@@ -89,6 +91,36 @@ Result<void> fill_spool(Vault& vault, const Restorable& restorable, const postgr
   return write_file_durably(join_path(folder, kPromiseFile), as_bytes(promise));
 }
 
+Result<uint64_t> salvage_wal(Vault& vault, const RestoreRequest& request, Reporter& reporter) {
+  TRY_ASSIGN(ResourceRecord resource, vault.resource(request.resource));
+  uint64_t system_id = std::strtoull(resource.system.c_str(), nullptr, 10), added = 0;
+  reporter.phase("salvaging WAL", 0);
+  TRY_ASSIGN(auto found, postgres::find_salvage(request.salvage, system_id));
+  for (const std::string& path : found.histories) {
+    TRY_ASSIGN(Bytes content, read_file(path));
+    TRY(push_wal_bytes(vault, resource, path.substr(path.rfind('/') + 1), content));
+  }
+  for (const auto& segment : found.segments) {
+    TRY_ASSIGN(Bytes content, postgres::read_salvaged(segment));
+    WalHeader header{.system_id = system_id,
+                     .timeline = segment.timeline,
+                     .from = segment.start,
+                     .to = segment.to,
+                     .segment_bytes = found.segment_bytes,
+                     .file = segment.name};
+    // The last one ends where its last whole record does: a part of a segment, not a segment.
+    auto kind = segment.whole ? names::WalKind::kSegment : names::WalKind::kPart;
+    TRY_ASSIGN(WalPut put, put_wal(vault, resource.id, kind, header, content));
+    if (put == WalPut::kStored) {
+      ++added;
+      reporter.note(fmt::format("{} was not archived yet: salvaged to {}", segment.name,
+                                postgres::format_lsn(segment.to)));
+    }
+  }
+  for (const auto& left : found.left) reporter.note(fmt::format("{} was left: {}", left.name, left.why));
+  return added;
+}
+
 Result<postgres::RecoverySettings> settings_of(const SnapshotReader& snapshot) {
   TRY_ASSIGN(Bytes control, read_small_file(snapshot, "global/pg_control"));
   TRY_ASSIGN(auto parsed, postgres::parse_control_file(control));
@@ -117,12 +149,40 @@ Result<void> start_server(const RestoreRequest& request, const Snapshot& base,
   Command command{.argv = as_account(account, argv), .folder = "/"};
   command.timeout = kStartLimit;
   TRY_ASSIGN(Finished finished, run(command));
-  if (!finished.exit.ok()) {
+  auto not_started = [&](std::string what) {
     auto tail = read_file(log);
     std::string text = tail ? std::string(as_text(*tail)) : finished.errors;
-    if (text.size() > 2000) text = text.substr(text.size() - 2000);
-    return fail(ErrorKind::kFailed, fmt::format("the restored server in {} did not start", request.to), text,
+    if (text.size() > kLogTailBytes) text = text.substr(text.size() - kLogTailBytes);
+    return fail(ErrorKind::kFailed, std::move(what), text,
                 fmt::format("look at {}; the restored files are whole", log));
+  };
+  // pg_ctl is content with a server that takes read-only queries while it still recovers; a person is not.
+  // What the server has become stands in its control file, whatever its authentication lets us ask.
+  std::string control = join_path(request.to, "global/pg_control");
+  Duration limit = clock.steady() + kStartLimit;
+  for (;;) {
+    TRY_ASSIGN(Bytes bytes, read_file(control));
+    auto state = postgres::parse_control_file(bytes);
+    bool running = true;
+    if (auto pid = postgres::running_server(request.to)) running = pid->has_value();
+    if (state) {
+      if (request.action == postgres::AtTarget::kShutdown && !running &&
+          state->state == postgres::ClusterState::kShutDownInRecovery) {
+        break;
+      }
+      if (running && state->state == postgres::ClusterState::kInProduction) {
+        outcome.new_timeline = state->timeline;
+        break;
+      }
+      bool open_in_recovery = request.standby || request.action == postgres::AtTarget::kPause;
+      if (running && finished.exit.ok() && open_in_recovery) break;
+    }
+    if (!running && (!finished.exit.ok() || request.action != postgres::AtTarget::kShutdown)) {
+      return not_started(fmt::format("the restored server in {} did not start", request.to));
+    }
+    if (clock.steady() > limit)
+      return not_started(fmt::format("the restored server in {} does not open", request.to));
+    clock.sleep(kStartPoll);
   }
   outcome.started = true;
   outcome.seconds_to_open = std::chrono::duration<double>(clock.steady() - began).count();
@@ -159,9 +219,9 @@ postgres::ScanSegment segment_scanner(Vault& vault, const Restorable& restorable
       std::strtoull(restorable.resource.system.c_str(), nullptr, 10));
 }
 
-postgres::TargetFinder target_finder(Vault& vault, const Restorable& restorable) {
-  return postgres::TargetFinder(restorable.loaded.archive, restorable.bases,
-                                segment_scanner(vault, restorable), shown_time);
+postgres::RestorePlanner restore_planner(Vault& vault, const Restorable& restorable) {
+  return postgres::RestorePlanner(restorable.loaded.archive, restorable.bases,
+                                  segment_scanner(vault, restorable), shown_time);
 }
 
 Result<Bytes> read_small_file(const SnapshotReader& snapshot, std::string_view path) {
@@ -248,6 +308,11 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
                                         std::stop_token stop) {
   RestoreOutcome outcome{.target = request.to};
 
+  // 1. What the dead server still had becomes part of the archive first (D8).
+  if (!request.salvage.empty()) {
+    TRY_ASSIGN(outcome.segments_salvaged, salvage_wal(vault, request, reporter));
+  }
+
   // 2. Decide, and refuse before anything is written.
   TRY_ASSIGN(Restorable restorable, load_restorable(vault, request.resource));
   postgres::TargetRequest target = request.target;
@@ -260,8 +325,8 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
     return fail(ErrorKind::kRefused, fmt::format("{} has no snapshot to restore from", request.resource), "",
                 fmt::format("kuramori backup {}", request.resource));
   }
-  auto finder = target_finder(vault, restorable);
-  TRY_ASSIGN(outcome.plan, finder.find(target));
+  auto planner = restore_planner(vault, restorable);
+  TRY_ASSIGN(outcome.plan, planner.find(target));
   outcome.base = restorable.snapshots[outcome.plan.base];
   const CommitRecord& commit = outcome.base.commit;
 
@@ -294,6 +359,8 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   if (auto text = read_small_file(*snapshot, "tablespace_map")) tablespace_map = as_text(*text);
   TRY_ASSIGN(auto tablespaces, postgres::place_tablespaces(tablespace_map, request.to, request.tablespaces,
                                                            origin["data_directory"]));
+
+  outcome.tablespaces = tablespaces;
 
   // 4. Keep the snapshot from being collected while it is read.
   Protocol protocol = protocol_of(vault);

@@ -26,7 +26,7 @@ struct Restorable {
 Result<Restorable> load_restorable(Vault& vault, std::string_view resource);
 // Scans an archived segment for what recovery targets are made of.
 postgres::ScanSegment segment_scanner(Vault& vault, const Restorable& restorable);
-postgres::TargetFinder target_finder(Vault& vault, const Restorable& restorable);
+postgres::RestorePlanner restore_planner(Vault& vault, const Restorable& restorable);
 
 struct RestoreRequest {
   std::string resource;
@@ -60,6 +60,7 @@ struct RestoreOutcome {
   std::string target;
   std::string moved_aside;  // where the old target went
   std::vector<std::string> notes;
+  std::vector<postgres::Tablespace> tablespaces;
   uint64_t segments_salvaged = 0;
   uint64_t estimated_bytes = 0;  // of the vault, with estimate
   double seconds_files = 0, seconds_to_open = 0;

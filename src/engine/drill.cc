@@ -1,0 +1,190 @@
+#include "engine/drill.h"
+
+#include <fmt/core.h>
+#include <stdlib.h>
+
+#include "base/time_text.h"
+#include "engine/backup.h"
+#include "engine/open_vault.h"
+#include "source/postgres/counts.h"
+#include "source/postgres/sandbox.h"
+
+namespace kuramori {
+namespace {
+
+std::string state_folder_of(const DrillRequest& request) {
+  if (!request.state_folder.empty()) return request.state_folder;
+  const char* temporary = getenv("TMPDIR");
+  return temporary != nullptr && *temporary != '\0' ? temporary : "/var/tmp";
+}
+
+// What the snapshot knew of its tables, in the words of the checks.
+void expect_counts(const postgres::Counts& counts, bool stops_there, postgres::CheckPlan& plan) {
+  bool all_exact = stops_there;
+  for (const auto& database : counts.databases)
+    all_exact = all_exact && (database.exact || database.tables.empty());
+  plan.at_restore_point = all_exact;
+  for (const auto& database : counts.databases) {
+    for (const auto& table : database.tables) {
+      postgres::ExpectedTable expected{
+          .database = database.name, .schema = table.schema, .name = table.table};
+      if (table.rows) {
+        expected.rows = static_cast<int64_t>(*table.rows);
+        // Nobody wrote to it around the count: equal all the same.
+        if (stops_there && (database.exact || !table.touched))
+          expected.fewest = expected.most = expected.rows;
+      }
+      plan.tables.push_back(std::move(expected));
+    }
+  }
+}
+
+std::map<std::string, std::string> read_answers(const SnapshotReader& snapshot) {
+  std::map<std::string, std::string> answers;
+  auto bytes = read_small_file(snapshot, ".kuramori/answers");
+  if (!bytes) return answers;
+  std::string_view text = as_text(*bytes);
+  while (!text.empty()) {
+    size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    size_t space = line.find(' ');
+    if (space == std::string_view::npos) continue;
+    auto query = from_hex(line.substr(0, space)), answer = from_hex(line.substr(space + 1));
+    if (query && answer) answers[std::string(as_text(*query))] = as_text(*answer);
+  }
+  return answers;
+}
+
+}  // namespace
+
+Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, Reporter& reporter,
+                                    std::stop_token stop) {
+  DrillOutcome outcome;
+  ProofRecord& proof = outcome.proof;
+  Duration began = vault.clock().steady();
+  proof.started_ns = to_unix_ns(vault.clock().now());
+  proof.vault = request.vault_text;
+
+  // 1. What killed drills left behind goes first; then our own folder, so that whatever kills us leaves
+  // nothing.
+  std::string state = state_folder_of(request);
+  TRY_ASSIGN(outcome.swept, postgres::sweep_sandboxes(state));
+  TRY_ASSIGN(auto account, postgres::server_account());
+  TRY_ASSIGN(auto folder, postgres::SandboxFolder::make(state, account));
+
+  // 2. Which snapshot, and to where: by default the moment its rows were counted at.
+  TRY_ASSIGN(ResourceRecord resource, vault.resource(request.resource));
+  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
+  RestoreRequest restore{.resource = request.resource,
+                         .snapshot = request.snapshot,
+                         .workers = request.workers,
+                         .spool_wal = true,
+                         .program = request.program};
+  bool stops_at_counts = false;
+  if (request.target) {
+    restore.target = *request.target;
+    proof.target = request.target_text;
+  } else {
+    TRY_ASSIGN(const Snapshot* wanted,
+               find_snapshot(list.snapshots, request.snapshot.empty() ? "latest" : request.snapshot));
+    restore.snapshot = wanted->commit.snapshot.hex();
+    stops_at_counts = wanted->commit.facts.contains("postgres.counted_lsn");
+    if (stops_at_counts) {
+      restore.target.kind = postgres::TargetKind::kName;
+      restore.target.name = restore_point_name(wanted->commit.snapshot);
+      proof.target = "restore point " + restore.target.name;
+    } else {
+      restore.target.kind = postgres::TargetKind::kSnapshot;
+      proof.target = "the snapshot's end";
+    }
+  }
+  restore.to = folder.data_directory();
+  TRY_ASSIGN(RestoreOutcome restored, restore_postgres(vault, restore, reporter, stop));
+  outcome.base = restored.base;
+  const CommitRecord& commit = restored.base.commit;
+  proof.snapshot = commit.snapshot;
+  proof.resource = commit.resource;
+  proof.bytes_restored = restored.files.bytes;
+
+  // 3. What it must answer.
+  TRY_ASSIGN(auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
+                                                 restored.base.commit_name, commit));
+  postgres::CheckPlan plan{
+      .sql = request.sql, .count_budget = request.count_budget, .with_amcheck = request.with_amcheck};
+  auto counts_bytes = read_small_file(*snapshot, postgres::kCountsPath);
+  plan.knows_tables = counts_bytes.has_value();
+  if (counts_bytes) {
+    TRY_ASSIGN(auto counts, postgres::decode_counts(*counts_bytes));
+    expect_counts(counts, stops_at_counts, plan);
+  }
+  auto answers = read_answers(*snapshot);
+  for (postgres::SqlCheck& check : plan.sql) {
+    if (auto answer = answers.find(check.query); answer != answers.end()) check.at_capture = answer->second;
+  }
+
+  // 4. Start it where it can reach nothing, and ask.
+  reporter.phase("starting the sandbox", 0);
+  TRY_ASSIGN(uint64_t version, number_fact(commit, "postgres.version"));
+  TRY_ASSIGN(auto programs, postgres::find_programs(postgres::major_of(static_cast<uint32_t>(version))));
+  postgres::SandboxOptions options{.programs = programs, .data_directory = restore.to};
+  auto origin = read_origin(*snapshot);
+  if (!origin["superuser"].empty()) options.superuser = origin["superuser"];
+  if (!origin["data_directory"].empty()) options.originals.push_back(origin["data_directory"]);
+  for (const auto& tablespace : restored.tablespaces) {
+    if (tablespace.in_place) continue;
+    options.tablespaces.push_back(tablespace.place);
+    TRY(folder.also_remove(tablespace.place));
+    options.originals.push_back(tablespace.original);
+  }
+  auto fail_proof = [&](std::string name, const Error& error) {
+    proof.checks.push_back(
+        {std::move(name), "failed", error.what + (error.why.empty() ? "" : ": " + error.why)});
+  };
+  auto sandbox = postgres::Sandbox::start(std::move(folder), options, vault.clock());
+  if (!sandbox) {
+    fail_proof("the server opens", sandbox.error());
+  } else {
+    proof.checks.push_back(
+        {"the server opens", "passed",
+         fmt::format("in {:.1f} s after the files were there", (*sandbox)->seconds_to_open())});
+    proof.seconds_to_open = std::chrono::duration<double>(vault.clock().steady() - began).count();
+    reporter.phase("checking", 0);
+    auto results = postgres::run_checks(
+        [&](const std::string& database) { return (*sandbox)->connect(database); }, plan, vault.clock());
+    if (!results) {
+      fail_proof("checks", results.error());
+    } else {
+      for (const auto& result : *results)
+        proof.checks.push_back({result.name, std::string(postgres::name_of(result.verdict)), result.detail});
+    }
+    std::string isolation;
+    for (const std::string& line : (*sandbox)->isolation())
+      isolation += (isolation.empty() ? "" : "; ") + line;
+    proof.facts["isolation"] = isolation;
+    std::string missing;
+    for (const std::string& library : (*sandbox)->missing_libraries())
+      missing += (missing.empty() ? "" : ", ") + library;
+    if (!missing.empty()) proof.facts["missing_libraries"] = missing;
+    if (auto stopped = (*sandbox)->stop(); !stopped) reporter.warning(stopped.error().what);
+  }
+  if (stop.stop_requested())
+    return fail(ErrorKind::kInterrupted, "the drill was interrupted", "no proof was written", "run it again");
+
+  // 5. Sign and keep what was found, good or bad.
+  proof.passed = !proof.checks.empty() &&
+                 std::none_of(proof.checks.begin(), proof.checks.end(),
+                              [](const ProofCheck& check) { return check.verdict == "failed"; });
+  proof.seconds_total = std::chrono::duration<double>(vault.clock().steady() - began).count();
+  proof.facts["reached"] = restored.plan.explanation;
+  proof.facts["server"] = programs.folder;
+  proof.facts["host"] = host_name();
+  uint8_t suffix[4];
+  vault.random().fill(suffix);
+  outcome.proof_name =
+      names::proof(proof.snapshot, fmt::format("{:016x}-{}", proof.started_ns, to_hex(suffix)));
+  TRY(vault.put(RecordType::kProof, outcome.proof_name, proof.resource, encode(proof)));
+  return outcome;
+}
+
+}  // namespace kuramori

@@ -1,0 +1,158 @@
+#include "engine/maintenance.h"
+
+#include <fmt/core.h>
+
+#include "crypto/digest.h"
+#include "engine/open_vault.h"
+#include "vault/holds.h"
+
+namespace kuramori {
+namespace {
+
+// The timelines of a PostgreSQL resource as histories that forked; the vault itself knows no kind.
+std::string history_of(const CommitRecord& commit) {
+  auto system = commit.facts.find("postgres.system_id");
+  auto timeline = commit.facts.find("postgres.timeline");
+  if (system == commit.facts.end() || timeline == commit.facts.end()) return "";
+  return system->second + "/" + timeline->second;
+}
+
+PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resource, const Promise& promise,
+                          Time now) {
+  PruneQuestion question{
+      .resource = resource.name, .window = promise.window, .keep_last = promise.keep_last, .now = now};
+  for (const Snapshot& snapshot : list.snapshots) {
+    if (snapshot.commit.resource != resource.id) continue;
+    SnapshotFacts facts{.id = snapshot.commit.snapshot,
+                        .lineage = history_of(snapshot.commit),
+                        .time = from_unix_ns(snapshot.commit.started_ns),
+                        .stop = from_unix_ns(snapshot.commit.finished_ns),
+                        .keep_until = from_unix_ns(snapshot.keep_until_ns),
+                        .proven = snapshot.proof && snapshot.proof->passed};
+    for (const HoldRecord& hold : snapshot.holds) facts.holds.push_back(hold.name);
+    question.snapshots.push_back(std::move(facts));
+  }
+  return question;
+}
+
+}  // namespace
+
+Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode) {
+  PruneOutcome outcome;
+  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, {}));
+  if (!list.unverifiable.empty()) {
+    const Unverifiable& first = list.unverifiable.front();
+    return fail(
+        ErrorKind::kDamaged, fmt::format("nothing is pruned: {} cannot be verified", first.name),
+        first.error.what,
+        fmt::format("kuramori vault scrub, then kuramori vault disown VAULT {} if it is lost", first.name));
+  }
+  // Age is the earlier of what the snapshot says and what the store saw (P61, V20).
+  std::map<std::string, Time> stored_at;
+  TRY(for_each_object(vault.store(), names::kCommits, [&](const ObjectInfo& object) -> Result<void> {
+    if (object.stored_at) stored_at[object.name] = *object.stored_at;
+    return {};
+  }));
+  std::map<SnapshotId, std::string> commit_names;
+  for (const Snapshot& snapshot : list.snapshots)
+    commit_names[snapshot.commit.snapshot] = snapshot.commit_name;
+  std::vector<PruneProposal> proposals;
+  for (const ResourceRecord& resource : list.resources) {
+    auto promise = promises.find(resource.name);
+    PruneQuestion question = question_of(
+        list, resource, promise == promises.end() ? Promise{} : promise->second, vault.clock().now());
+    for (SnapshotFacts& facts : question.snapshots) {
+      auto seen = stored_at.find(commit_names[facts.id]);
+      if (seen != stored_at.end()) facts.stored_at = seen->second;
+    }
+    TRY_ASSIGN(auto lines, decide_prune(question));
+    for (const PruneLine& line : lines) {
+      if (line.drop) proposals.push_back({commit_names[line.id], line.reason});
+    }
+    outcome.resources.push_back({resource.name, std::move(lines)});
+  }
+  if (proposals.empty() || mode == Pruner::Mode::kDryRun) return outcome;
+  Protocol protocol = protocol_of(vault);
+  Pruner pruner(protocol);
+  // Decided on the listing above; what became of a snapshot since is the pruner's to check.
+  TRY_ASSIGN(outcome.report, pruner.run(
+                                 [&](const CommitListing& visible) -> Result<std::vector<PruneProposal>> {
+                                   std::vector<PruneProposal> still;
+                                   for (const PruneProposal& proposal : proposals) {
+                                     bool there = std::any_of(visible.visible.begin(), visible.visible.end(),
+                                                              [&](const VisibleCommit* commit) {
+                                                                return commit->name == proposal.commit;
+                                                              });
+                                     if (there) still.push_back(proposal);
+                                   }
+                                   return still;
+                                 },
+                                 mode));
+  return outcome;
+}
+
+Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request) {
+  Protocol protocol = protocol_of(vault);
+  Collector collector(protocol);
+  return collector.run(
+      {.mode = request.dry_run ? CollectOptions::Mode::kDryRun : CollectOptions::Mode::kCollect,
+       .sweep_share_max = request.sweep_share_max,
+       .is_dead = dead_after(request.dead_after, vault.clock().now())});
+}
+
+Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
+                             const std::string& reason) {
+  return place_hold(protocol_of(vault), snapshot.commit.snapshot, name, reason);
+}
+
+Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name) {
+  const SnapshotId& id = snapshot.commit.snapshot;
+  std::string prefix = names::hold(id, "");
+  std::vector<std::string> found;
+  TRY(for_each_object(vault.store(), prefix, [&](const ObjectInfo& object) -> Result<void> {
+    if (object.name.ends_with(".released")) return {};
+    TRY_ASSIGN(HoldRecord hold, vault.read<HoldRecord>(object.name, RecordType::kHold));
+    if (hold.name == name) found.push_back(object.name.substr(prefix.size()));
+    return {};
+  }));
+  if (found.empty()) {
+    return fail(ErrorKind::kUsage, fmt::format("snapshot {} has no hold \"{}\"", id.hex(), name), "",
+                fmt::format("kuramori show {} lists its holds", id.hex()));
+  }
+  for (const std::string& hold_id : found)
+    TRY(release_hold(protocol_of(vault), id, hold_id, "removed by hand"));
+  return {};
+}
+
+Result<void> extend_snapshot(Vault& vault, const Snapshot& snapshot, Time keep_until) {
+  if (to_unix_ns(keep_until) < snapshot.keep_until_ns) {
+    return fail(ErrorKind::kRefused,
+                fmt::format("snapshot {} is already kept longer", snapshot.commit.snapshot.hex()),
+                "a promise to keep is extended, never shortened", "give a later moment");
+  }
+  return retain_until(protocol_of(vault), snapshot.commit.snapshot, keep_until);
+}
+
+Result<void> disown_commit(Vault& vault, const std::string& commit_name, const std::string& reason) {
+  if (vault.keys().role != Role::kOwner) {
+    return fail(ErrorKind::kRefused, "only the owner may disown a commit",
+                fmt::format("this is a {} key", name_of(vault.keys().role)), "use the owner's key file");
+  }
+  TRY_ASSIGN(Bytes object, vault.store().get(commit_name));
+  auto opened = vault.codec().decode(commit_name, object);
+  if (opened && opened->type == RecordType::kCommit) {
+    return fail(ErrorKind::kRefused, fmt::format("{} is whole and signed", commit_name),
+                "only what cannot be verified is disowned",
+                "to let a good snapshot go, let its time run out and prune");
+  }
+  DisownedRecord record{.commit_name = commit_name,
+                        .object_digest = sha256(object),
+                        .reason = reason,
+                        .at_ns = to_unix_ns(vault.clock().now())};
+  auto put =
+      vault.put(RecordType::kDisowned, names::disowned(record.object_digest.hex()), {}, encode(record));
+  if (!put && put.error().kind != ErrorKind::kExists) return put.error();
+  return {};
+}
+
+}  // namespace kuramori

@@ -1,0 +1,50 @@
+// Keeping a vault in order: prune what is due, collect what nothing refers to, hold, extend, disown.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/snapshots.h"
+#include "policy/retention.h"
+#include "vault/collector.h"
+#include "vault/pruner.h"
+
+namespace kuramori {
+
+// What the plans promise for a resource, by its name; resources that no plan names are not here.
+struct Promise {
+  std::optional<Period> window;
+  int keep_last = 0;
+};
+using Promises = std::map<std::string, Promise>;
+
+struct PruneOutcome {
+  struct Resource {
+    std::string name;
+    std::vector<PruneLine> lines;  // oldest first, each with its reason
+  };
+  std::vector<Resource> resources;
+  PruneReport report;  // what really happened; in a dry run nothing
+};
+// kRefused when the clocks cannot be believed; then nothing is pruned.
+Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode);
+
+struct CollectRequest {
+  bool dry_run = false;
+  // A session that did nothing for so long is taken for dead and fenced.
+  Duration dead_after = std::chrono::hours(72);
+  double sweep_share_max = kSweepShareMaxDefault;
+};
+Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request);
+
+// Returns the hold's id.
+Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
+                             const std::string& reason);
+// Releases every hold of that name; kUsage when there is none.
+Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name);
+// Keeps the snapshot until `keep_until`; kRefused when that is sooner than it is kept now.
+Result<void> extend_snapshot(Vault& vault, const Snapshot& snapshot, Time keep_until);
+// The owner's word that a commit which cannot be verified may be passed by.
+Result<void> disown_commit(Vault& vault, const std::string& commit_name, const std::string& reason);
+
+}  // namespace kuramori
