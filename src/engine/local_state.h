@@ -1,0 +1,44 @@
+// What this machine remembers between runs: which vault objects were last found whole, and the newest commit
+// it has seen of each resource. A cache in SQLite: losing it costs a longer scrub and a shorter memory, never
+// truth.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vault/scrub.h"
+#include "vault/vault.h"
+
+namespace kuramori {
+
+// KURAMORI_STATE, else STATE_DIRECTORY (systemd), else XDG_STATE_HOME/kuramori, else ~/.local/state/kuramori.
+std::string state_folder();
+
+class LocalState {
+ public:
+  // Made if absent. A file that is damaged is set aside and begun anew (it is a cache).
+  static Result<std::unique_ptr<LocalState>> open(const std::string& folder);
+  ~LocalState();
+
+  Result<std::vector<RememberedHead>> heads(const VaultId& vault);
+  Result<void> remember_head(const VaultId& vault, const ResourceId& resource, const std::string& commit,
+                             const Digest& digest);
+  Result<std::map<std::string, int64_t>> last_verified(const VaultId& vault);
+  Result<void> set_verified(const VaultId& vault, const std::vector<std::string>& objects, Time when);
+
+ private:
+  struct Database;
+  explicit LocalState(std::unique_ptr<Database> database);
+  std::unique_ptr<Database> database_;
+};
+
+// Scrubs with this machine's memory: least recently verified first, and heads that were seen must still be
+// there. Without a state folder that can be written it goes on, and says so.
+Result<ScrubResult> scrub_vault(Vault& vault, std::optional<Duration> budget, Reporter& reporter,
+                                std::stop_token stop);
+// Remembers the newest commit of every resource in the list; a failure is only a note.
+struct SnapshotList;
+void remember_heads(Vault& vault, const SnapshotList& list, Reporter& reporter);
+
+}  // namespace kuramori
