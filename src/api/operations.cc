@@ -7,6 +7,19 @@ namespace {
 
 // What works, and nothing else.
 constexpr const Operation* kListed[] = {
+    &operation::kSnapshots,
+    &operation::kShow,
+    &operation::kPrune,
+    &operation::kHoldAdd,
+    &operation::kHoldRemove,
+    &operation::kExtend,
+    &operation::kVaultInit,
+    &operation::kVaultList,
+    &operation::kVaultShow,
+    &operation::kVaultCollect,
+    &operation::kVaultDisown,
+    &operation::kWalPush,
+    &operation::kWalGet,
     &operation::kResources,
     &operation::kVersion,
     &operation::kCompletion,

@@ -8,6 +8,19 @@ struct Entry {
   Handler handler;
 };
 constexpr Entry kHandlers[] = {
+    {"snapshots", run_snapshots},
+    {"show", run_show},
+    {"prune", run_prune},
+    {"hold add", run_hold_add},
+    {"hold remove", run_hold_remove},
+    {"extend", run_extend},
+    {"vault init", run_vault_init},
+    {"vault list", run_vault_list},
+    {"vault show", run_vault_show},
+    {"vault collect", run_vault_collect},
+    {"vault disown", run_vault_disown},
+    {"wal push", run_wal_push},
+    {"wal get", run_wal_get},
     {"resources", run_resources},
     {"version", run_version},
     {"completion", run_completion},

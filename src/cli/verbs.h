@@ -17,4 +17,20 @@ Result<int> run_version(Context& context);
 Result<int> run_completion(Context& context);
 Result<int> run_help(Context& context);
 
+Result<int> run_vault_init(Context& context);
+Result<int> run_vault_list(Context& context);
+Result<int> run_vault_show(Context& context);
+Result<int> run_vault_collect(Context& context);
+Result<int> run_vault_disown(Context& context);
+
+Result<int> run_snapshots(Context& context);
+Result<int> run_show(Context& context);
+Result<int> run_prune(Context& context);
+Result<int> run_hold_add(Context& context);
+Result<int> run_hold_remove(Context& context);
+Result<int> run_extend(Context& context);
+
+Result<int> run_wal_push(Context& context);
+Result<int> run_wal_get(Context& context);
+
 }  // namespace kuramori

@@ -1,0 +1,206 @@
+#include <fmt/core.h>
+
+#include "base/time_text.h"
+#include "base/units.h"
+#include "cli/vault_access.h"
+#include "cli/verbs.h"
+#include "engine/maintenance.h"
+
+namespace kuramori {
+namespace {
+
+std::string_view word_of(CollectReport::Outcome outcome) {
+  switch (outcome) {
+    case CollectReport::Outcome::kNothingToDo:
+      return "nothing_to_do";
+    case CollectReport::Outcome::kWaiting:
+      return "waiting";
+    case CollectReport::Outcome::kSwept:
+      return "swept";
+    case CollectReport::Outcome::kGivenUp:
+      return "given_up";
+    case CollectReport::Outcome::kWouldPlan:
+      return "would_plan";
+  }
+  return "nothing_to_do";
+}
+
+void write_amount(JsonWriter& json, std::string_view name, const Amount& amount) {
+  json.key(name).begin_object().field("objects", amount.objects).field("bytes", amount.bytes).end_object();
+}
+
+std::string shown(const Amount& amount) {
+  return fmt::format("{} objects, {}", amount.objects, format_size(amount.bytes));
+}
+
+// "vault init NAME" and "vault show NAME" print the same document.
+Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vault,
+                        std::string_view key_was_made) {
+  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, std::nullopt));
+  const VaultInfo& info = vault.info();
+  if (context.console().json()) {
+    JsonWriter json;
+    json.begin_object()
+        .field("schema", "kuramori/vault/1")
+        .key("vault")
+        .begin_object()
+        .field("name", choice.name);
+    json.field("location", choice.location).field("id", info.id.hex()).field("family", info.family.hex());
+    json.field("created", format_utc(from_unix_ns(info.created_ns))).field("key_file", choice.key_file);
+    json.field("role", name_of(vault.keys().role))
+        .field("probe", info.probe)
+        .field("page_bytes", info.page_bytes);
+    json.field("resources", list.resources.size())
+        .field("snapshots", list.snapshots.size())
+        .end_object()
+        .end_object();
+    context.console().print_document(json);
+    return 0;
+  }
+  std::string out;
+  auto line = [&](std::string_view name, const std::string& value) {
+    if (!value.empty()) out += fmt::format("{:<10} {}\n", name, value);
+  };
+  line("vault", choice.name);
+  line("at", choice.location);
+  line("id", info.id.hex());
+  line("family", info.family.hex());
+  line("created", format_moment(from_unix_ns(info.created_ns)));
+  line("key", fmt::format("{} ({}{})", choice.key_file, name_of(vault.keys().role), key_was_made));
+  line("probe", info.probe);
+  line("holds", fmt::format("{} snapshots of {} resources", list.snapshots.size(), list.resources.size()));
+  context.console().print(out);
+  return 0;
+}
+
+}  // namespace
+
+Result<int> run_vault_init(Context& context) {
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  if (context.line().has("passphrase-file"))
+    choice.passphrase = Setting(Setting::From::kFile, context.line().value("passphrase-file"));
+  VaultAddress address = address_of(context, choice);
+  Secret passphrase;
+  if (choice.passphrase.is_set()) {
+    TRY_ASSIGN(passphrase, address.passphrase());
+  }
+  std::string name = choice.name.empty() ? choice.location : choice.name;
+  TRY_ASSIGN(InitOutcome made, init_vault(address, name, choice.passphrase.is_set() ? &passphrase : nullptr));
+  if (made.key_was_made)
+    context.console().note(fmt::format(
+        "made the key {}: whoever loses it loses the vault, keep a copy elsewhere", choice.key_file));
+  return print_vault(context, choice, *made.vault, made.key_was_made ? ", made now" : "");
+}
+
+Result<int> run_vault_show(Context& context) {
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  return print_vault(context, choice, *vault, "");
+}
+
+Result<int> run_vault_list(Context& context) {
+  TRY_ASSIGN(const Config* config, context.config());
+  JsonWriter json;
+  json.begin_object().field("schema", "kuramori/vaults/1").key("vaults").begin_array();
+  Table table({{"vault"}, {"at"}, {"site"}, {"copy of"}, {"state"}});
+  for (const VaultConfig& configured : config->vaults) {
+    std::string state = "opens";
+    if (auto choice = context.choose_vault(configured.name); !choice) {
+      state = choice.error().what;
+    } else if (auto vault = open_chosen(context, *choice); !vault) {
+      state = vault.error().what;
+    }
+    json.begin_object()
+        .field("name", configured.name)
+        .field("location", configured.at)
+        .field("site", configured.site);
+    json.field("copy_of", configured.copy_of)
+        .field("opens", state == "opens")
+        .field("state", state)
+        .end_object();
+    table.add({configured.name, configured.at, configured.site, configured.copy_of, state});
+  }
+  json.end_array().end_object();
+  if (context.console().json())
+    context.console().print_document(json);
+  else if (table.empty())
+    context.console().note("no vault is configured in " + config->path);
+  else
+    context.console().print(table.text());
+  return 0;
+}
+
+Result<int> run_vault_collect(Context& context) {
+  Console& console = context.console();
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(CollectReport report, collect_vault(*vault, {.dry_run = context.line().has("dry-run")}));
+  for (const std::string& warning : report.warnings) console.warning(warning);
+  for (const std::string& name : report.unknown)
+    console.warning(fmt::format("{} is nothing this program knows: left alone", name));
+  bool given_up = report.outcome == CollectReport::Outcome::kGivenUp;
+  int status = given_up ? exit_code(ErrorKind::kRefused) : 0;
+  if (console.json()) {
+    JsonWriter json;
+    json.begin_object()
+        .field("schema", "kuramori/collect/1")
+        .field("outcome", word_of(report.outcome))
+        .field("number", report.number);
+    write_amount(json, "planned", report.planned);
+    write_amount(json, "rescued", report.rescued);
+    write_amount(json, "deleted", report.deleted);
+    write_amount(json, "retained", report.retained);
+    write_amount(json, "left", report.left);
+    json.key("waiting_for").begin_array();
+    for (const OpenSession& open : report.waiting_for) json.value(open.session.id.hex());
+    json.end_array().key("unknown").begin_array();
+    for (const std::string& name : report.unknown) json.value(name);
+    json.end_array().field("given_up", report.given_up).end_object();
+    console.print_document(json);
+    return status;
+  }
+  switch (report.outcome) {
+    case CollectReport::Outcome::kNothingToDo:
+      console.print("nothing to free\n");
+      break;
+    case CollectReport::Outcome::kWouldPlan:
+      console.print(fmt::format("would free {}\n", shown(report.planned)));
+      break;
+    case CollectReport::Outcome::kSwept:
+      console.print(fmt::format("freed {}\n", shown(report.deleted)));
+      break;
+    case CollectReport::Outcome::kGivenUp:
+      console.print("given up, nothing was freed: " + report.given_up + "\n");
+      break;
+    case CollectReport::Outcome::kWaiting:
+      console.print(fmt::format(
+          "waiting: {} open sessions may still use what would go; the next run goes on from here\n",
+          report.waiting_for.size()));
+      for (const OpenSession& open : report.waiting_for)
+        console.note(fmt::format("session {} of {} began {}", open.session.id.hex(), open.session.record.host,
+                                 format_moment(from_unix_ns(open.session.record.started_ns))));
+      break;
+  }
+  return status;
+}
+
+Result<int> run_vault_disown(Context& context) {
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  std::string commit = context.line().argument(1);
+  TRY(disown_commit(*vault, commit, "by hand"));
+  if (context.console().json()) {
+    JsonWriter json;
+    json.begin_object()
+        .field("schema", "kuramori/done/1")
+        .field("action", "vault disown")
+        .field("object", commit)
+        .end_object();
+    context.console().print_document(json);
+  } else {
+    context.console().print(fmt::format("{} no longer counts\n", commit));
+  }
+  return 0;
+}
+
+}  // namespace kuramori

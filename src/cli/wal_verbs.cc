@@ -1,0 +1,33 @@
+// archive_command and restore_command: once a segment, so they do the least — no configuration is read when a
+// vault's location and a key file are given.
+#include <fmt/core.h>
+
+#include "cli/vault_access.h"
+#include "cli/verbs.h"
+#include "engine/wal.h"
+
+namespace kuramori {
+
+Result<int> run_wal_push(Context& context) {
+  WalPushRequest request{.path = context.line().argument(0), .resource = context.line().value("resource")};
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(WalPushOutcome outcome, push_wal(*vault, request));
+  context.console().detail(fmt::format("{}: {} bytes of {} {}", outcome.resource, outcome.bytes, request.path,
+                                       outcome.put == WalPut::kStored ? "stored" : "were there already"));
+  return 0;
+}
+
+Result<int> run_wal_get(Context& context) {
+  WalGetRequest request{.resource = context.line().value("resource"),
+                        .name = context.line().argument(0),
+                        .path = context.line().argument(1)};
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  postgres::GetDecision decision = get_wal_file(*vault, request);
+  if (decision.answer != postgres::Get::kFound)
+    context.console().note(fmt::format("{}: {}", request.name, decision.why));
+  return decision.exit_status();
+}
+
+}  // namespace kuramori
