@@ -15,6 +15,7 @@
 #include <ctime>
 
 #include "os/file.h"
+#include "source/postgres/backup_label.h"
 #include "source/postgres/control_file.h"
 
 namespace kuramori::postgres {
@@ -204,35 +205,12 @@ Result<std::vector<Tablespace>> place_tablespaces(
     std::string_view map, const std::string& target,
     const std::vector<std::pair<std::string, std::string>>& mapping,
     const std::string& original_data_directory) {
+  TRY_ASSIGN(auto links, parse_tablespace_map(map));
   std::vector<Tablespace> list;
-  // "OID PATH\n"; newline, carriage return and backslash in a path are preceded by a backslash.
-  std::string line;
-  auto end_line = [&]() -> Result<void> {
-    if (line.empty()) return {};
-    Tablespace space;
-    const size_t blank = line.find(' ');
-    auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), space.oid);
-    if (blank == std::string::npos || error != std::errc() || end != line.data() + blank || space.oid == 0 ||
-        blank + 1 == line.size()) {
-      return fail(ErrorKind::kDamaged, fmt::format("tablespace_map has the line \"{}\"", line),
-                  "it must be: OID PATH");
-    }
-    space.original = line.substr(blank + 1);
-    space.in_place = !space.original.starts_with('/');
-    list.push_back(std::move(space));
-    line.clear();
-    return {};
-  };
-  for (size_t i = 0; i < map.size(); ++i) {
-    if (map[i] == '\\' && i + 1 < map.size()) {
-      line += map[++i];
-    } else if (map[i] == '\n' || map[i] == '\r') {
-      TRY(end_line());
-    } else {
-      line += map[i];
-    }
+  for (auto& link : links) {
+    const bool in_place = !link.path.starts_with('/');
+    list.push_back({.oid = link.oid, .original = std::move(link.path), .in_place = in_place});
   }
-  TRY(end_line());
 
   const std::string root = without_slash(target);
   std::vector<bool> used(mapping.size(), false);
@@ -302,19 +280,6 @@ Result<std::vector<Tablespace>> place_tablespaces(
   return list;
 }
 
-std::string format_tablespace_map(const std::vector<Tablespace>& tablespaces) {
-  std::string text;
-  for (const auto& space : tablespaces) {
-    text += fmt::format("{} ", space.oid);
-    for (char c : space.place) {
-      if (c == '\n' || c == '\r' || c == '\\') text += '\\';
-      text += c;
-    }
-    text += '\n';
-  }
-  return text;
-}
-
 Result<void> link_tablespaces(const std::string& data_directory, const std::vector<Tablespace>& tablespaces) {
   const std::string folder = join_path(data_directory, "pg_tblspc");
   TRY(make_folders(folder));
@@ -333,10 +298,12 @@ Result<void> link_tablespaces(const std::string& data_directory, const std::vect
   }
   TRY(sync_folder(folder));
   if (!any) return remove_file(join_path(data_directory, "tablespace_map"));
-  std::vector<Tablespace> linked = tablespaces;
-  std::erase_if(linked, [](const Tablespace& space) { return space.in_place; });
+  std::vector<TablespaceLink> links;
+  for (const auto& space : tablespaces) {
+    if (!space.in_place) links.push_back({space.oid, space.place});
+  }
   return write_file_durably(join_path(data_directory, "tablespace_map"),
-                            as_bytes(format_tablespace_map(linked)));
+                            as_bytes(compose_tablespace_map(links)));
 }
 
 Result<void> check_no_way_out(const std::string& data_directory, const std::vector<std::string>& allowed) {
@@ -366,21 +333,14 @@ Result<void> check_no_way_out(const std::string& data_directory, const std::vect
     if (map.error().kind == ErrorKind::kNotFound) return {};
     return std::move(map).error();
   }
-  std::string text(as_text(*map));
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const size_t blank = text.find(' ', at);
-    if (blank != std::string::npos && blank < end) {
-      const std::string place = text.substr(blank + 1, end - blank - 1);
-      if (place.starts_with('/') && std::ranges::none_of(fine, [&](const std::string& inside) {
-            return is_within(real_path(place), inside);
-          })) {
-        return fail(ErrorKind::kRefused,
-                    fmt::format("tablespace_map leads to {}, outside the restored copy", place),
-                    "recovery would make a link to it", "restore again with --tablespace OLD=NEW for it");
-      }
+  TRY_ASSIGN(auto links, parse_tablespace_map(as_text(*map)));
+  for (const auto& link : links) {
+    const std::string end = real_path(link.path.starts_with('/') ? link.path : join_path(root, link.path));
+    if (std::ranges::none_of(fine, [&](const std::string& inside) { return is_within(end, inside); })) {
+      return fail(ErrorKind::kRefused,
+                  fmt::format("tablespace_map leads to {}, outside the restored copy", end),
+                  "recovery would make a link to it", "restore again with --tablespace OLD=NEW for it");
     }
-    at = end + 1;
   }
   return {};
 }

@@ -49,9 +49,8 @@ Result<std::vector<Tablespace>> place_tablespaces(
     std::string_view tablespace_map, const std::string& target,
     const std::vector<std::pair<std::string, std::string>>& mapping,
     const std::string& original_data_directory);
-// What recovery reads: it makes the links anew from this file, so it must name the new places (P13).
-std::string format_tablespace_map(const std::vector<Tablespace>& tablespaces);
-// Writes tablespace_map and the links of pg_tblspc, and makes the places.
+// Writes tablespace_map and the links of pg_tblspc, and makes the places. Recovery makes the links anew from
+// tablespace_map, so that must name the new places too (P13).
 Result<void> link_tablespaces(const std::string& data_directory, const std::vector<Tablespace>& tablespaces);
 // kRefused, naming the link, if anything of the data directory leads to `forbidden` or, for a link of
 // pg_tblspc or pg_wal, outside `allowed`.
