@@ -77,9 +77,4 @@ Result<Bytes> read_small_file(const SnapshotReader& snapshot, std::string_view p
 // Values of ".kuramori/origin": data_directory, host …
 std::map<std::string, std::string> read_origin(const SnapshotReader& snapshot);
 
-// Answers restore_command from a folder of WAL that a restore fetched in advance: the same rule as for a
-// vault (P44).
-int get_from_spool(const std::string& folder, const std::string& name, const std::string& path,
-                   std::string& why);
-
 }  // namespace kuramori

@@ -1,0 +1,21 @@
+// A spool: the WAL one recovery needs, fetched beside the restored directory in advance, so that recovery
+// needs neither vault nor key nor network.
+#pragma once
+#include <stop_token>
+#include <string>
+
+#include "base/reporter.h"
+#include "engine/wal.h"
+#include "source/postgres/target.h"
+
+namespace kuramori {
+
+// Every segment and history file that recovery will ask for, fetched in parallel into `folder`.
+Result<void> fill_spool(Vault& vault, const LoadedArchive& loaded, const postgres::RecoveryPlan& plan,
+                        const std::string& folder, unsigned workers, Reporter& reporter,
+                        std::stop_token stop);
+// Answers restore_command from it, by the same rule as for a vault: 0, 1 or 200 (P44).
+int get_from_spool(const std::string& folder, const std::string& name, const std::string& path,
+                   std::string& why);
+
+}  // namespace kuramori
