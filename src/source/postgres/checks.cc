@@ -6,6 +6,7 @@
 #include <map>
 
 #include "source/postgres/connection.h"
+#include "source/postgres/timeline_history.h"
 
 namespace kuramori::postgres {
 namespace {
@@ -60,6 +61,7 @@ class Checker {
 
   Result<std::vector<CheckResult>> run() {
     TRY_ASSIGN(std::vector<std::string> databases, list_databases());
+    if (plan_.must_reach != 0) check_end();
     for (const auto& database : databases) check_database(database);
     for (const auto& table : plan_.tables) {
       if (std::ranges::count(databases, table.database) > 0) continue;
@@ -99,6 +101,16 @@ class Checker {
     std::vector<std::string> names;
     for (size_t i = 0; i < rows.rows(); ++i) names.emplace_back(rows.text(i, 0));
     return names;
+  }
+
+  void check_end() {
+    auto end = recovery_end(connect_("template1"));
+    if (!end) {
+      add("recovery", Verdict::kFailed, "where it ended cannot be told: " + said(end.error()));
+    } else {
+      add("recovery", *end >= plan_.must_reach ? Verdict::kPassed : Verdict::kFailed,
+          fmt::format("ended at {}, promised was {}", format_lsn(*end), format_lsn(plan_.must_reach)));
+    }
   }
 
   void check_database(const std::string& database) {
@@ -319,6 +331,18 @@ Verdict overall(const std::vector<CheckResult>& results) {
   Verdict worst = results.empty() ? Verdict::kFailed : Verdict::kPassed;
   for (const auto& result : results) worst = std::max(worst, result.verdict);
   return worst;
+}
+
+Result<Lsn> recovery_end(const std::string& connect) {
+  TRY_ASSIGN(Connection connection, Connection::open(connect));
+  TRY_ASSIGN(std::string timeline_hex,
+             connection.value("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"));
+  TRY_ASSIGN(std::string text,
+             connection.value("select pg_read_file('pg_wal/' || $1 || '.history')", {timeline_hex}));
+  const auto timeline = static_cast<Timeline>(std::stoul(timeline_hex, nullptr, 16));
+  TRY_ASSIGN(TimelineHistory history, parse_timeline_history(text, timeline));
+  if (history.entries.empty()) return fail(ErrorKind::kFailed, "the server was not promoted");
+  return history.entries.back().switch_lsn;
 }
 
 Result<std::string> answer_of(const std::string& connect, const std::string& query) {

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/world.h"
+#include "source/postgres/lsn.h"
 
 namespace kuramori::postgres {
 
@@ -52,6 +53,8 @@ struct CheckPlan {
   bool at_restore_point = false;
   bool knows_tables =
       true;  // false: the snapshot recorded none (a standby, counts off): tables are only listed
+  // Recovery must have replayed at least up to here: what the plan found before the restore. 0: not checked.
+  Lsn must_reach = 0;
   std::vector<SqlCheck> sql;
   std::string default_database = "postgres";
   Duration count_budget = kCountBudget;
@@ -64,6 +67,9 @@ struct CheckPlan {
 Result<std::vector<CheckResult>> run_checks(
     const std::function<std::string(const std::string& database)>& connect, const CheckPlan& plan,
     Clock& clock);
+
+// Where the recovery of a promoted server ended: what its new timeline's history says.
+Result<Lsn> recovery_end(const std::string& connect);
 
 // kFailed if any failed; otherwise the weakest there is (kUncounted, kBounded, kPassed).
 Verdict overall(const std::vector<CheckResult>& results);

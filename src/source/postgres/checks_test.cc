@@ -128,6 +128,30 @@ TEST_F(ChecksTest, elsewhere_than_the_restore_point_counts_are_bounded_and_bound
   EXPECT_EQ(named(check(*copy, wanted), "public.lines").verdict, Verdict::kUncounted);
 }
 
+TEST_F(ChecksTest, P44_a_recovery_that_ended_too_early_fails_although_every_query_works) {
+  auto found = must(life_->find({.kind = TargetKind::kLatest}));
+  CheckPlan wanted{.knows_tables = false, .with_amcheck = false};
+  wanted.must_reach = found.reached;
+  {
+    auto copy = must(life_->sandbox(life_->config(found)));
+    EXPECT_EQ(named(check(*copy, wanted), "recovery").verdict, Verdict::kPassed)
+        << named(check(*copy, wanted), "recovery").detail;
+  }
+  auto config = life_->config(found);
+  const std::string spool = life_->server->folder() + "/it's a spool";
+  must(make_folders(spool, 0755));
+  must(PostgresServer::give_to_server_user(spool));
+  for (const auto& segment : found.segments) {
+    const std::string name = segment_name(segment.timeline, segment.start, kTestSegment);
+    must(write_file_durably(spool + "/" + name, must(read_file(life_->archive_folder + "/" + name)), 0644));
+  }
+  config.restore_command = spool_restore_command(spool);
+  EXPECT_EQ(named(check(*must(life_->sandbox(config)), wanted), "recovery").verdict, Verdict::kPassed);
+  const auto& last = found.segments.back();
+  must(remove_file(spool + "/" + segment_name(last.timeline, last.start, kTestSegment)));
+  EXPECT_EQ(named(check(*must(life_->sandbox(config)), wanted), "recovery").verdict, Verdict::kFailed);
+}
+
 TEST_F(ChecksTest, amcheck_finds_an_index_that_lacks_a_row) {
   auto copy = sandbox(TargetKind::kName);
   // An index that lacks a row the table has.

@@ -130,6 +130,21 @@ std::string quote_value(std::string_view value) {
   return quoted + "'";
 }
 
+std::string spool_restore_command(const std::string& folder) {
+  std::string quoted = "'";
+  for (char c : folder) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      if (c == '%') quoted += '%';  // the server replaces %f and %p, and %% by %
+      quoted += c;
+    }
+  }
+  quoted += "'";
+  // A file that is there but cannot be copied stops the server; only an absent one is the end (P44).
+  return fmt::format("test -d {0} || exit 200; test -e {0}/%f || exit 1; cp {0}/%f %p || exit 200", quoted);
+}
+
 std::string without_inherited(std::string_view text, bool keep_archiving) {
   std::string kept;
   each_line(text, [&](size_t, std::string_view raw) {

@@ -49,6 +49,10 @@ struct ConfigLine {
 std::vector<ConfigLine> parse_config(std::string_view text);
 std::string quote_value(std::string_view value);  // it's → 'it''s'
 
+// A restore_command that takes files from a folder of fetched segments: for a sandbox, which has no network
+// and no key. Everything the plan needs must be there before the start; what is not there is the end.
+std::string spool_restore_command(const std::string& folder);
+
 // The settings written, in order. Exactly one recovery target is ever among them.
 std::vector<std::pair<std::string, std::string>> recovery_settings(const RecoveryConfig& settings);
 // Settings a restored copy must not inherit from its parent: those of an earlier recovery, the way to a

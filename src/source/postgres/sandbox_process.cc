@@ -117,6 +117,9 @@ Result<pid_t> start_child(const ChildOptions& options) {
         if (::unshare(CLONE_NEWNET) != 0) give_up(trouble, 2);
       } else {
         if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) give_up(trouble, 2);
+        // A process that hides its memory (or changed its user) does not own its own /proc files; until exec, which
+        // is near, this child must.
+        ::prctl(PR_SET_DUMPABLE, 1);
         // Only our own id, mapped to itself: files keep their owner.
         auto put = [&](const char* path, const std::string& text) {
           const int file = ::open(path, O_WRONLY | O_CLOEXEC);

@@ -1,6 +1,7 @@
 // Recovery of real snapshots in real sandboxes.
 #include "source/postgres/sandbox.h"
 
+#include <grp.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -233,6 +234,32 @@ TEST_F(SandboxTest, S32_killed_halfway_it_leaves_nothing) {
   EXPECT_FALSE(is_alive(server));
   EXPECT_EQ(must(sweep_sandboxes(life_->server->folder())).size(), 1u);
   EXPECT_EQ(sandboxes(), 0u);
+}
+
+TEST_F(SandboxTest, an_ordinary_user_gets_a_sandbox_without_network_too) {
+  if (::geteuid() != 0) GTEST_SKIP() << "every other test runs as that user";
+  auto config = life_->config(must(life_->find({.kind = TargetKind::kSnapshot})));
+  const Account account = must(server_account());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int trouble = 9;
+    if (::setgroups(0, nullptr) == 0 && ::setresgid(account.gid, account.gid, account.gid) == 0 &&
+        ::setresuid(account.uid, account.uid, account.uid) == 0) {
+      auto sandbox = life_->sandbox(config);
+      if (!sandbox) {
+        std::fprintf(stderr, "%s\n%s\n", sandbox.error().what.c_str(), sandbox.error().why.c_str());
+        ::_exit(8);
+      }
+      trouble = ask(**sandbox, "select count(*) from t") == "100" ? 0 : 1;
+      const std::string devices = ask(**sandbox, "select pg_read_file('/proc/net/dev', 0, 100000, true)");
+      trouble += devices.find("eth") == std::string::npos && devices.find("lo:") != std::string::npos ? 0 : 2;
+    }
+    ::_exit(trouble);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST_F(SandboxTest, P45_a_running_servers_directory_is_never_a_target) {

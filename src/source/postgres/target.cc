@@ -458,7 +458,14 @@ Result<RecoveryPlan> RestorePlanner::find_latest(const TargetRequest& request, c
   if (!run.reach.segments.empty()) {
     TRY_ASSIGN(plan.last_commit, commit_before(run, run.reach.segments.size() - 1, kLsnMax));
   }
-  plan.explanation = fmt::format("the end of the archive at {}", format_lsn(run.reach.to));
+  // The last segment may end in zeros: recovery ends with the last record.
+  for (size_t i = run.reach.segments.size(); i-- > 0;) {
+    TRY_ASSIGN(const SegmentScan* scanned, scan(run, i));
+    if (scanned->end == 0) continue;
+    plan.reached = std::max(scanned->end, base.stop_lsn);
+    break;
+  }
+  plan.explanation = fmt::format("the end of the archive at {}", format_lsn(plan.reached));
   plan.explanation += plan.last_commit
                           ? fmt::format(": the last commit is of {}", format_time_(plan.last_commit->time_ns))
                           : std::string(": nothing was committed since the snapshot");

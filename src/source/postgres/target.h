@@ -59,7 +59,7 @@ struct RecoveryPlan {
   std::optional<Lsn> target_lsn;        // neither: to the end of the archive
   bool inclusive = true;
   std::optional<Moment> last_commit;  // the newest commit that will be there, if one follows the base
-  Lsn reached = 0;                    // about where recovery ends
+  Lsn reached = 0;                    // recovery replays at least up to here (an exclusive target: nearly)
   std::string explanation;            // one line for people: what will be reached, and why that
   RecoveryPromise promise;            // for the restore_command
 };
