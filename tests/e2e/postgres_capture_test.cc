@@ -2,7 +2,10 @@
 // first test; all run on 15.
 #include <gtest/gtest.h>
 
+#include <condition_variable>
 #include <cstdlib>
+#include <mutex>
+#include <set>
 #include <sstream>
 
 #include "capture_fixture.h"
@@ -113,6 +116,44 @@ TEST_F(PostgresCapture, files_that_vanish_shrink_and_grow_while_read_restore_exa
   EXPECT_EQ(restored_sql("SELECT count(*) FROM grown"), "70000");
   EXPECT_EQ(restored_sql("SELECT count(*), max(g) FROM cut"), "2000|1001000");
   EXPECT_EQ(restored_sql("SELECT to_regclass('dropped') IS NULL"), "t");
+}
+
+// P5: a file is cut while two workers are inside it. Slow reads, so that both are; the hole between what the
+// one lost and the other still had is filled, and nothing is left for an older snapshot to fill it with.
+TEST_F(PostgresCapture, a_file_that_is_cut_short_in_the_middle_has_no_holes) {
+  start_server({.settings = {"max_wal_size = 1GB"}});
+  sql("CREATE TABLE cut AS SELECT g, repeat('c', 1000) FROM generate_series(1, 160000) g");
+  const std::string cut = sql("SELECT pg_relation_filepath('cut')");
+  const uint64_t size = static_cast<uint64_t>(std::stoll(sql("SELECT pg_relation_size('cut')")));
+  ASSERT_GT(size, uint64_t{2} << 26);  // three slices
+  auto capture = begin();
+  ASSERT_OK(capture);
+  RebuiltCluster rebuilt(place("rebuilt"));
+  std::mutex mutex;
+  std::condition_variable both;
+  std::set<uint32_t> slices;
+  bool truncated = false;
+  // Each worker waits inside its slice until the other is in one too; then the file loses all but its first
+  // pages.
+  rebuilt.on_data = [&](const std::string& path, uint32_t first_page) {
+    if (path != cut) return;
+    std::unique_lock lock(mutex);
+    slices.insert(first_page / 8192);
+    both.notify_all();
+    if (!both.wait_for(lock, std::chrono::seconds(20), [&] { return slices.size() >= 2; })) return;
+    if (truncated) return;
+    truncated = true;
+    EXPECT_TRUE(server_->sql("DELETE FROM cut WHERE g > 1000"));
+    EXPECT_TRUE(server_->sql("VACUUM cut"));
+  };
+  auto end = rebuilt.take(**capture);
+  ASSERT_OK(end);
+  EXPECT_TRUE(truncated);
+  const uint64_t captured = (*capture)->files()[static_cast<size_t>(find_file(**capture, cut))].entry.size;
+  EXPECT_LT(captured, size);
+  EXPECT_GT(captured, uint64_t{1} << 26);  // the second worker had begun: the first one's slice is whole
+  ASSERT_NO_FATAL_FAILURE(check_rebuilt(rebuilt));
+  EXPECT_EQ(restored_sql("SELECT count(*) FROM cut"), "1000");
 }
 
 // The skip rule: what did not change is not given, all-zero pages and FSM and VM always are.

@@ -18,6 +18,15 @@ class RebuiltCluster::Lane final : public CaptureLane {
     if (file == last_file_ && first_page < next_page_) return fail(ErrorKind::kFailed, "pages do not ascend");
     last_file_ = file;
     next_page_ = first_page + static_cast<uint32_t>(pages.size() / 8192);
+    {
+      const std::lock_guard lock(owner_.mutex_);
+      std::vector<bool>& given = owner_.given_[file];
+      if (given.size() < next_page_) given.resize(next_page_);
+      for (uint32_t page = first_page; page < next_page_; ++page) {
+        if (given[page]) return fail(ErrorKind::kFailed, "a page was given twice");
+        given[page] = true;
+      }
+    }
     return pwrite_full(open_, uint64_t{first_page} * 8192, pages, "page file");
   }
   Result<void> add_bytes(uint32_t file, ByteView bytes) override {
@@ -50,6 +59,8 @@ Result<CaptureEnd> RebuiltCluster::take(Capture& capture, const SkipRule& skip) 
 }
 
 Result<void> RebuiltCluster::copy(Capture& capture, const SkipRule& skip) {
+  whole_ = !skip;
+  given_.clear();
   // Folders and tablespace links first, so that content finds its way.
   TRY(make_folders(folder_));
   for (const CaptureFile& file : capture.files()) {
@@ -69,6 +80,7 @@ Result<void> RebuiltCluster::copy(Capture& capture, const SkipRule& skip) {
 Result<CaptureEnd> RebuiltCluster::finish(Capture& capture) {
   Lane lane(*this, capture);
   TRY_ASSIGN(CaptureEnd end, capture.finish(lane));
+  if (whole_) TRY(check_complete(capture));
   TRY(settle(capture));
   // The links are ours; the map would make the original ones anew (P13, P48).
   if (!end.tablespace_map.empty()) TRY(remove_file(join_path(folder_, "tablespace_map")));
@@ -82,6 +94,22 @@ Result<CaptureEnd> RebuiltCluster::finish(Capture& capture) {
   TRY(PostgresServer::give_to_server_user(folder_));
   if (status_of(tablespaces())) TRY(PostgresServer::give_to_server_user(tablespaces()));
   return end;
+}
+
+Result<void> RebuiltCluster::check_complete(const Capture& capture) const {
+  for (uint32_t index = 0; index < capture.files().size(); ++index) {
+    const CaptureFile& file = capture.files()[index];
+    if (file.entry.content != ContentKind::kPages || file.vanished) continue;
+    const auto found = given_.find(index);
+    const std::vector<bool> given = found == given_.end() ? std::vector<bool>() : found->second;
+    const bool all = std::find(given.begin(), given.end(), false) == given.end();
+    if (!all || given.size() * 8192 != file.entry.size) {
+      return fail(ErrorKind::kFailed,
+                  fmt::format("{} has {} bytes, its pages given up to {}, {}", file.entry.path,
+                              file.entry.size, given.size(), all ? "all" : "with holes"));
+    }
+  }
+  return {};
 }
 
 Result<void> RebuiltCluster::settle(Capture& capture) {

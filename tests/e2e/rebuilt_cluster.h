@@ -1,7 +1,10 @@
 // A capture written straight back into a folder, without a vault between: what a source gives, a server must
 // start on.
 #pragma once
+#include <map>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "source/postgres/capture.h"
 #include "testing/postgres_server.h"
@@ -28,9 +31,14 @@ class RebuiltCluster {
 
  private:
   class Lane;
+  // Every page of every file must have been given once, or come from the base.
+  Result<void> check_complete(const Capture& capture) const;
   Result<void> settle(Capture& capture);
 
   std::string folder_;
+  bool whole_ = true;  // no skip rule: nothing may be missing
+  std::mutex mutex_;
+  std::map<uint32_t, std::vector<bool>> given_;  // pages of each file
 };
 
 // The index of the file of this path, or -1.
