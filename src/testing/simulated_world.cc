@@ -53,6 +53,9 @@ bool World::land_put(std::string_view name, ByteView bytes) {
     } else {
       state_.sessions[stored] = *decode<SessionRecord>(codec_.decode(name, bytes)->body);
     }
+  } else if (name.starts_with(names::kProofs)) {
+    auto proof = decode<ProofRecord>(codec_.decode(name, bytes)->body);
+    if (proof->passed) state_.proven.insert(proof->snapshot);
   } else if (name.starts_with(names::kWal)) {
     auto wal = names::parse_wal(name);
     state_.wal_position = std::max(state_.wal_position, wal->to);
@@ -168,7 +171,7 @@ void World::prune_landed(const std::string& name, ByteView bytes) {
   }
   prune.finished = true;
   struct Counts {
-    int visible = 0, proven = 0;
+    int visible = 0, proven = 0, confirmed = 0;
   };
   auto count = [&] {
     std::map<ResourceId, Counts> counts;
@@ -176,6 +179,7 @@ void World::prune_landed(const std::string& name, ByteView bytes) {
       if (!commit.visible) continue;
       ++counts[commit.resource].visible;
       counts[commit.resource].proven += state_.proven.contains(commit.snapshot);
+      counts[commit.resource].confirmed += state_.proof_confirmed.contains(commit.snapshot);
     }
     return counts;
   };
@@ -193,7 +197,7 @@ void World::prune_landed(const std::string& name, ByteView bytes) {
   auto after = count();
   for (const auto& [resource, counts] : before) {
     if (after[resource].visible == 0) violate("I10", fmt::format("{} leaves no snapshot", name));
-    if (counts.proven > 0 && after[resource].proven == 0)
+    if (counts.confirmed > 0 && after[resource].proven == 0)
       violate("I10", fmt::format("{} leaves no proven snapshot", name));
   }
 }
@@ -244,7 +248,7 @@ void World::hold_confirmed(const SnapshotId& snapshot) {
 }
 
 void World::proof_confirmed(const SnapshotId& snapshot) {
-  state_.proven.insert(snapshot);
+  state_.proof_confirmed.insert(snapshot);
 }
 
 void World::reader_confirmed(const SessionId& reader, const std::string& commit) {
@@ -261,13 +265,21 @@ void World::reader_confirmed(const SessionId& reader, const std::string& commit)
 }
 
 void World::check_nothing_left() {
-  std::set<std::string_view> needed;
+  std::set<std::string_view> needed, kept;
   for (const auto& [name, commit] : state_.commits) {
-    if (!commit.visible) continue;
-    for (const auto& need : commit.needs) needed.insert(need.first);
+    // A hold that came too late keeps what is left of a pruned snapshot until it is released.
+    std::string holds = fmt::format("{}{}/", names::kHolds, commit.snapshot.hex());
+    auto hold = state_.objects.lower_bound(holds);
+    bool is_held = hold != state_.objects.end() && hold->first.starts_with(holds);
+    if (commit.visible) {
+      for (const auto& need : commit.needs) needed.insert(need.first);
+    } else if (is_held) {
+      for (const auto& need : commit.needs) kept.insert(need.first);
+    }
   }
   for (const auto& [name, bytes] : state_.objects) {
-    if (is_content(name) && !name.starts_with(names::kWal) && !needed.contains(name)) {
+    if (is_content(name) && !name.starts_with(names::kWal) && !needed.contains(name) &&
+        !kept.contains(name)) {
       return violate("I12",
                      fmt::format("{} is needed by nothing visible, and three collections left it", name));
     }

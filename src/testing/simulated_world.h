@@ -65,8 +65,9 @@ struct WorldState {
     bool finished = false;
   };
   std::map<uint64_t, Prune> prunes;
-  std::set<SnapshotId> held;  // holds that were confirmed and not given up
-  std::set<SnapshotId> proven;
+  std::set<SnapshotId> held;             // holds that were confirmed and not given up
+  std::set<SnapshotId> proven;           // with a passed proof that is stored
+  std::set<SnapshotId> proof_confirmed;  // whose prover was told that it counts
   std::set<SnapshotId> pruned;
   std::map<SessionId, std::string> readers;  // confirmed and not over: what they read
   std::vector<names::WalName> wal_removed;

@@ -103,7 +103,7 @@ struct Simulation::Run {
     Dice dice;
     SimulatedClock clock;
     SimulatedRandom random;
-    std::unique_ptr<RecordCodec> codec;
+    PlainCodec plain;
     ActorStore store;
     Protocol protocol;
     std::unique_ptr<Fiber> fiber;
@@ -120,9 +120,15 @@ struct Simulation::Run {
           name(std::move(n)),
           dice(seed),
           random(random_seed),
-          codec(r.new_codec(signer, random, seed)),
+          plain(signer, seed << 20),
           store(r, *this),
-          protocol{store, *codec, clock, random, signer, is_keeper, {r.options.bug}} {}
+          protocol{store,          r.options.codec ? *r.options.codec : plain,  clock,
+                   random,         r.options.codec ? r.options.signer : signer, keeper_test(r.options),
+                   {r.options.bug}} {}
+    static std::function<bool(const SignerId&)> keeper_test(const SimulationOptions& options) {
+      if (options.codec == nullptr) return is_keeper;
+      return [owner = options.signer](const SignerId& signer) { return signer == owner; };
+    }
     // Whether it may go on with something new: a crashed one may start again.
     bool goes_on() {
       if (!dead) {
@@ -147,16 +153,7 @@ struct Simulation::Run {
   };
 
   explicit Run(SimulationOptions o)
-      : options(std::move(o)), peek_codec(make_peek_codec()), world(*peek_codec, options.muted) {}
-
-  std::unique_ptr<RecordCodec> make_peek_codec() {
-    SimulatedRandom random(1);
-    return new_codec(SignerId{}, random, 1);
-  }
-  std::unique_ptr<RecordCodec> new_codec(const SignerId& signer, Random& random, uint64_t salt) {
-    if (options.make_codec) return options.make_codec(signer, random);
-    return std::make_unique<PlainCodec>(signer, salt << 20);
-  }
+      : options(std::move(o)), world(options.codec ? *options.codec : peek, options.muted) {}
 
   // ---- the store's calls
   // -------------------------------------------------------------------------------------
@@ -347,7 +344,7 @@ struct Simulation::Run {
           script.erase(script.begin());
           return runnable[forced.actor % runnable.size()];
         }
-        return running ? running : runnable.front();
+        return running ? running : at_end == AtEnd::kFirst ? runnable.front() : runnable.back();
     }
     return running;
   }
@@ -755,8 +752,9 @@ struct Simulation::Run {
     return play();
   }
 
-  ScheduleResult run_scripted(const std::vector<Preemption>& preemptions) {
-    seed = 4711;
+  ScheduleResult run_scripted(uint64_t new_seed, const std::vector<Preemption>& preemptions, AtEnd end) {
+    seed = new_seed;
+    at_end = end;
     dice = Dice(seed);
     steps = 0;
     faults = {};
@@ -772,7 +770,7 @@ struct Simulation::Run {
   }
 
   SimulationOptions options;
-  std::unique_ptr<RecordCodec> peek_codec;
+  PlainCodec peek{SignerId{}};
   World world;
   std::unique_ptr<WorldState> with_commits, with_wal, with_rescue;
   uint64_t seed = 0;
@@ -786,6 +784,7 @@ struct Simulation::Run {
   uint32_t switch_one_in = 4;
   std::vector<uint64_t> change_at;  // descending
   std::vector<Preemption> script;
+  AtEnd at_end = AtEnd::kFirst;
   uint64_t steps = 0;
   bool stopping = false;
   ScheduleResult result;
@@ -796,16 +795,19 @@ Simulation::~Simulation() = default;
 ScheduleResult Simulation::run(uint64_t seed) {
   return run_->run(seed);
 }
-ScheduleResult Simulation::run_scripted(const std::vector<Preemption>& preemptions) {
-  return run_->run_scripted(preemptions);
+ScheduleResult Simulation::run_scripted(uint64_t seed, const std::vector<Preemption>& preemptions,
+                                        AtEnd at_end) {
+  return run_->run_scripted(seed, preemptions, at_end);
 }
 
-ExhaustiveResult run_preemptions(const SimulationOptions& options, int preemptions_max, uint64_t stride) {
+ExhaustiveResult run_preemptions(const SimulationOptions& options, uint64_t seed, int preemptions_max,
+                                 uint64_t stride) {
   constexpr uint32_t kActors = 3;  // of kPair
   Simulation simulation(options);
   ExhaustiveResult all;
+  auto at_end = Simulation::AtEnd::kFirst;
   auto try_one = [&](const std::vector<Preemption>& preemptions) {
-    ScheduleResult result = simulation.run_scripted(preemptions);
+    ScheduleResult result = simulation.run_scripted(seed, preemptions, at_end);
     ++all.schedules;
     if (result.violation && !all.violation) {
       all.violation = result.violation;
@@ -813,7 +815,9 @@ ExhaustiveResult run_preemptions(const SimulationOptions& options, int preemptio
     }
     return result.steps;
   };
-  for (uint32_t first = 0; first < kActors && !all.violation; ++first) {
+  for (uint32_t way = 0; way < 2 * kActors && !all.violation; ++way) {
+    const uint32_t first = way % kActors;
+    at_end = way < kActors ? Simulation::AtEnd::kFirst : Simulation::AtEnd::kLast;
     uint64_t steps = try_one({{0, first}});
     for (uint64_t at = 1; at < steps && !all.violation; ++at) {
       for (uint32_t to = 0; to < kActors && !all.violation; ++to) {

@@ -40,8 +40,9 @@ struct SimulationOptions {
   // Violations of these are passed over: to see what follows from a mistake, not only the mistake.
   std::vector<std::string> muted;
   bool trace = false;  // print each step to standard error
-  // Makes each actor's codec, in place of the one without cryptography; slower.
-  std::function<std::unique_ptr<RecordCodec>(const SignerId&, Random&)> make_codec;
+  // A codec for every actor, in place of the one without cryptography (slower), and who signs with it.
+  RecordCodec* codec = nullptr;
+  SignerId signer;
 };
 
 struct ScheduleResult {
@@ -64,8 +65,10 @@ class Simulation {
   ~Simulation();
   ScheduleResult run(uint64_t seed);
   // One schedule of a fault-free kPair without choices of the scheduler: actors run one after the other, but
-  // for these preemptions (ascending steps).
-  ScheduleResult run_scripted(const std::vector<Preemption>& preemptions);
+  // for these preemptions (ascending steps). The seed says what the actors do.
+  // `at_end`: who goes on when an actor is through, the first or the last of those left.
+  enum class AtEnd { kFirst, kLast };
+  ScheduleResult run_scripted(uint64_t seed, const std::vector<Preemption>& preemptions, AtEnd at_end);
 
  private:
   struct Run;
@@ -79,6 +82,7 @@ struct ExhaustiveResult {
   std::optional<Violation> violation;
   std::vector<Preemption> preemptions;  // of the violation
 };
-ExhaustiveResult run_preemptions(const SimulationOptions& options, int preemptions_max, uint64_t stride = 1);
+ExhaustiveResult run_preemptions(const SimulationOptions& options, uint64_t seed, int preemptions_max,
+                                 uint64_t stride = 1);
 
 }  // namespace kuramori::testing

@@ -36,8 +36,12 @@ Result<std::string> place_hold(const Protocol& protocol, const SnapshotId& snaps
   TRY_ASSIGN(PutResult put, RecordLog(protocol).put(RecordType::kHold, object, {}, encode(record)));
   if (!put.ours())
     return fail(ErrorKind::kFailed, fmt::format("{} is taken", object), "", "run the command again");
-  TRY(confirm_hold(protocol, snapshot));
-  return id;
+  Result<void> confirmed = confirm_hold(protocol, snapshot);
+  if (confirmed) return id;
+  // Too late for good: a hold that stays would only keep the remains from being collected.
+  if (confirmed.error().kind == ErrorKind::kRefused)
+    (void)release_hold(protocol, snapshot, id, "came too late");
+  return std::move(confirmed).error();
 }
 
 Result<void> release_hold(const Protocol& protocol, const SnapshotId& snapshot, std::string_view hold_id,

@@ -50,19 +50,22 @@ Result<std::vector<KeptSnapshot>> Pruner::read_protected(const std::vector<std::
   std::vector<KeptSnapshot> kept;
   for (const VisibleCommit* commit : commits.visible) {
     if (!contains(intent, commit->name)) continue;
-    const OfResource& of = resources[commit->key.resource];
+    OfResource& of = resources[commit->key.resource];
+    const size_t kept_before = kept.size();
     auto until = retained.find(commit->key.snapshot);
     if (held.contains(commit->key.snapshot)) {
       kept.push_back({commit->name, "held"});
     } else if (commit == of.last_proven) {
       kept.push_back({commit->name, "the last proven snapshot of its resource"});
-    } else if (of.left == 0 && commit == of.newest) {
-      kept.push_back({commit->name, "the only snapshot of its resource"});
     } else if (proofs.unreadable.contains(commit->key.snapshot)) {
       kept.push_back({commit->name, "a proof of it cannot be read"});
     } else if (until != retained.end() && until->second > now) {
       kept.push_back({commit->name, "its retention was extended"});
     }
+    of.left += kept.size() - kept_before;
+  }
+  for (const auto& [resource, of] : resources) {
+    if (of.left == 0) kept.push_back({of.newest->name, "the only snapshot of its resource"});
   }
   return kept;
 }
