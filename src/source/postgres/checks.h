@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/world.h"
+#include "source/postgres/counts.h"
 #include "source/postgres/lsn.h"
 
 namespace kuramori::postgres {
@@ -32,8 +33,11 @@ struct CheckResult {
 // A table as the snapshot saw it.
 struct ExpectedTable {
   std::string database, schema, name;
-  std::optional<int64_t> rows;          // counted there; nothing: it was not counted, only there
-  std::optional<int64_t> fewest, most;  // elsewhere than the restore point: what the WAL since then allows
+  std::optional<int64_t> rows;  // counted there; nothing: it was not counted, only there
+  std::string uncounted;        // why not
+  bool exact = true;            // nobody wrote to it between its count and the restore point
+  // Where its count need not be equal: what the WAL says about the difference.
+  std::optional<int64_t> fewest, most;
 };
 
 struct SqlCheck {
@@ -51,6 +55,7 @@ struct CheckPlan {
   std::vector<ExpectedTable> tables;
   // Recovery stopped at the restore point that was made with the counts: they must be equal.
   bool at_restore_point = false;
+  std::vector<std::string> unlisted_databases;  // whose tables the snapshot did not record
   bool knows_tables =
       true;  // false: the snapshot recorded none (a standby, counts off): tables are only listed
   // Recovery must have replayed at least up to here: what the plan found before the restore. 0: not checked.
@@ -61,6 +66,9 @@ struct CheckPlan {
   bool with_amcheck = true;
   Duration amcheck_budget = kAmcheckBudget;
 };
+
+// What a snapshot's counts ask of a restored copy: fills tables, unlisted_databases and knows_tables.
+void expect_counts(const Counts& counts, CheckPlan& plan);
 
 // `connect` gives the libpq string for a database. The server must be out of recovery for amcheck to be
 // installed in the copy. kFailed only if nothing could be asked at all; everything else is a verdict.

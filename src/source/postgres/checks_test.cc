@@ -128,6 +128,27 @@ TEST_F(ChecksTest, elsewhere_than_the_restore_point_counts_are_bounded_and_bound
   EXPECT_EQ(named(check(*copy, wanted), "public.lines").verdict, Verdict::kUncounted);
 }
 
+TEST_F(ChecksTest, S32_the_counts_of_a_snapshot_are_what_is_asked) {
+  Counts counts;
+  counts.databases = {{.name = "postgres",
+                       .tables = {{.schema = "public", .table = "lines", .rows = 3000, .touched = false},
+                                  {.schema = "public", .table = "small", .rows = 2, .touched = true},
+                                  {.schema = "public", .table = "scratch", .uncounted = "unlogged"}}},
+                      {.name = "other", .uncounted = "no connection"}};
+  CheckPlan wanted{.at_restore_point = true, .with_amcheck = false};
+  expect_counts(counts, wanted);
+  auto copy = sandbox(TargetKind::kName);
+  auto results = check(*copy, wanted);
+  EXPECT_EQ(named(results, "public.lines").verdict, Verdict::kPassed);
+  EXPECT_EQ(named(results, "public.small").verdict, Verdict::kBounded);  // somebody wrote to it meanwhile
+  EXPECT_EQ(overall(results), Verdict::kUncounted);
+  must(must(Connection::open(copy->connect("other"))).run("create table public.t (n int)"));
+  EXPECT_EQ(named(check(*copy, wanted), "other.public.t").verdict, Verdict::kUncounted);
+  wanted.tables[1].fewest = 4;
+  wanted.tables[1].most = 5;
+  EXPECT_EQ(named(check(*copy, wanted), "public.small").verdict, Verdict::kFailed);
+}
+
 TEST_F(ChecksTest, P44_a_recovery_that_ended_too_early_fails_although_every_query_works) {
   auto found = must(life_->find({.kind = TargetKind::kLatest}));
   CheckPlan wanted{.knows_tables = false, .with_amcheck = false};
