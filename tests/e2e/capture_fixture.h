@@ -2,7 +2,9 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <mutex>
+#include <sstream>
 #include <string>
 
 #include "rebuilt_cluster.h"
@@ -86,4 +88,15 @@ class PostgresCapture : public ::testing::Test {
   std::unique_ptr<PostgresServer> server_, restored_;
 };
 
+// 15, and those of KURAMORI_TEST_MAJORS ("13 17").
+inline std::vector<int> majors_to_test() {
+  std::vector<int> majors = {15};
+  if (const char* more = std::getenv("KURAMORI_TEST_MAJORS")) {
+    std::istringstream words(more);
+    for (int major; words >> major;) {
+      if (major != 15) majors.push_back(major);
+    }
+  }
+  return majors;
+}
 }  // namespace kuramori::postgres

@@ -3,10 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
 #include <set>
-#include <sstream>
 
 #include "capture_fixture.h"
 #include "os/file.h"
@@ -16,16 +14,6 @@ namespace {
 
 class PostgresCaptureOfMajor : public PostgresCapture, public ::testing::WithParamInterface<int> {};
 
-std::vector<int> majors_to_test() {
-  std::vector<int> majors = {15};
-  if (const char* more = std::getenv("KURAMORI_TEST_MAJORS")) {
-    std::istringstream words(more);
-    for (int major; words >> major;) {
-      if (major != 15) majors.push_back(major);
-    }
-  }
-  return majors;
-}
 INSTANTIATE_TEST_SUITE_P(Majors, PostgresCaptureOfMajor, ::testing::ValuesIn(majors_to_test()),
                          ::testing::PrintToStringParamName());
 

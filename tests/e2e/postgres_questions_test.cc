@@ -11,12 +11,17 @@ namespace {
 
 class PostgresQuestions : public PostgresCapture {
  protected:
-  // docs/postgres.md, "A role of its own", for 15.
+  // docs/postgres.md, "A role of its own".
   void make_role() {
+    const int major = server_->major();
     sql("CREATE ROLE kuramori LOGIN REPLICATION");
-    sql("GRANT pg_read_all_settings, pg_read_all_data TO kuramori");
-    sql("GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean),"
+    sql(std::string("GRANT pg_read_all_settings") + (major >= 14 ? ", pg_read_all_data" : "") +
+        " TO kuramori");
+    sql(std::string("GRANT EXECUTE ON FUNCTION ") +
+        (major >= 15 ? "pg_backup_start(text, boolean), pg_backup_stop(boolean),"
+                     : "pg_start_backup(text, boolean, boolean), pg_stop_backup(boolean, boolean),") +
         " pg_create_restore_point(text), pg_switch_wal() TO kuramori");
+    if (major == 13) sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO kuramori");
   }
   std::string as_role() const { return server_->connect("postgres", "kuramori"); }
   const TableCount* table(const Counts& counts, std::string_view database, std::string_view name) {
@@ -30,10 +35,17 @@ class PostgresQuestions : public PostgresCapture {
   }
 };
 
-TEST_F(PostgresQuestions, a_role_with_the_least_rights_captures_and_counts) {
-  start_server();
-  make_role();
+class PostgresRole : public PostgresQuestions, public ::testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Majors, PostgresRole, ::testing::ValuesIn(majors_to_test()),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(PostgresRole, with_the_least_rights_captures_counts_and_satisfies_the_doctor) {
+  start_server({.major = GetParam()});
   sql("CREATE TABLE t AS SELECT g FROM generate_series(1, 1234) g");
+  make_role();
+  auto findings = examine_server(as_role());
+  ASSERT_OK(findings);
+  for (const Finding& finding : *findings) EXPECT_NE(finding.about, "role") << finding.what;
   CaptureOptions limited = options();
   limited.connect = as_role();
   auto capture = Capture::begin(limited, system_clock(), listener_);
