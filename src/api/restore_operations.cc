@@ -47,7 +47,6 @@ constexpr Option kRestoreOptions[] = {
      .metavar = "OLD=NEW",
      .help = "where a tablespace goes; unmapped ones go beside the target",
      .repeats = true},
-    {.name = "only", .metavar = "PATH", .help = "only these files", .repeats = true},
     {.name = "salvage-wal",
      .metavar = "OLD_PGDATA",
      .help = "first archive what the dead server left in its pg_wal",

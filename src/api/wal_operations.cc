@@ -23,6 +23,15 @@ constexpr ExitMeaning kPushExits[] = {
     {5, "refused: other bytes under this name, or a server that is not this resource"},
 };
 
+constexpr Option kGetOptions[] = {
+    {.name = "resource", .metavar = "NAME", .help = "whose archive", .completes = Completes::kResource},
+    {.name = "promise", .metavar = "TEXT", .help = "what the restore's pre-flight found; restore writes it"},
+    {.name = "spool",
+     .metavar = "FOLDER",
+     .help = "take it from here: WAL that a restore fetched in advance; needs neither vault nor key",
+     .completes = Completes::kFolder},
+};
+
 constexpr Example kGetExamples[] = {
     {"restore_command = 'kuramori wal get --vault … --key-file … --resource orders-db %f %p'",
      "`restore` writes this line itself"},
@@ -69,7 +78,7 @@ constexpr Operation kWalGet = {
         "promoting it.",
     .examples = kGetExamples,
     .arguments = kGetArguments,
-    .options = kResourceOption,
+    .options = kGetOptions,
     .needs = Needs::kVaultAndKey,
     .exits = kGetExits,
 };

@@ -8,6 +8,13 @@ struct Entry {
   Handler handler;
 };
 constexpr Entry kHandlers[] = {
+    {"backup", run_backup},
+    {"restore", run_restore},
+    {"drill", run_drill},
+    {"doctor", run_doctor},
+    {"window", run_window},
+    {"wal show", run_wal_show},
+    {"vault scrub", run_vault_scrub},
     {"snapshots", run_snapshots},
     {"show", run_show},
     {"prune", run_prune},

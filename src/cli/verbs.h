@@ -32,5 +32,14 @@ Result<int> run_extend(Context& context);
 
 Result<int> run_wal_push(Context& context);
 Result<int> run_wal_get(Context& context);
+Result<int> run_wal_show(Context& context);
+Result<int> run_window(Context& context);
+
+Result<int> run_backup(Context& context);
+Result<int> run_restore(Context& context);
+Result<int> run_drill(Context& context);
+
+Result<int> run_doctor(Context& context);
+Result<int> run_vault_scrub(Context& context);
 
 }  // namespace kuramori

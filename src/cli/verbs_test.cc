@@ -7,7 +7,8 @@ namespace {
 
 // A verb in the table works; code that no table entry names is out of reach.
 TEST(Verbs, EveryListedOperationHasItsCode) {
-  for (const Operation* operation : operations()) EXPECT_NE(find_handler(operation->verb), nullptr) << operation->verb;
+  for (const Operation* operation : operations())
+    EXPECT_NE(find_handler(operation->verb), nullptr) << operation->verb;
   EXPECT_EQ(find_handler("vault"), nullptr);
 }
 

@@ -5,6 +5,7 @@
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/wal.h"
+#include "engine/wal_spool.h"
 
 namespace kuramori {
 
@@ -19,9 +20,21 @@ Result<int> run_wal_push(Context& context) {
 }
 
 Result<int> run_wal_get(Context& context) {
-  WalGetRequest request{.resource = context.line().value("resource"),
-                        .name = context.line().argument(0),
-                        .path = context.line().argument(1)};
+  const Invocation& line = context.line();
+  if (line.has("spool")) {
+    std::string why;
+    int status = get_from_spool(line.value("spool"), line.argument(0), line.argument(1), why);
+    if (!why.empty()) context.console().note(why);
+    return status;
+  }
+  WalGetRequest request{
+      .resource = line.value("resource"), .name = line.argument(0), .path = line.argument(1)};
+  if (request.resource.empty())
+    return fail(ErrorKind::kUsage, "wal get needs --resource NAME", "one vault may hold many archives",
+                "add --resource NAME");
+  if (line.has("promise")) {
+    TRY_ASSIGN(request.promise, postgres::parse_promise(line.value("promise")));
+  }
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   postgres::GetDecision decision = get_wal_file(*vault, request);

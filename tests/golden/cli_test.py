@@ -16,7 +16,7 @@ import jsonschema
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/cli"
-PROGRAM = pathlib.Path(os.environ.get("KURAMORI_PROGRAMS", ROOT / "build/release/bin")) / "kuramori"
+PROGRAM = pathlib.Path(os.environ.get("KURAMORI_PROGRAMS", ROOT / "build/release/bin")).resolve() / "kuramori"
 ACCEPT = os.environ.get("KURAMORI_ACCEPT") == "1"
 
 # name: arguments. @ stands for the scratch folder, which holds a vault v, its key k and the sample configuration.
@@ -50,6 +50,12 @@ VAULT_WORDS = {
     "vault_without_key": ["snapshots", "--vault", "@/v"],
     "wal_get_of_an_unknown_resource": ["wal", "get", *VAULT, "--resource", "x", "000000010000000000000001", "@/out"],
     "extend_without_a_duration": ["extend", "3f2a", "--keep", "soon", *VAULT],
+    "restore_at_half_past_nothing": ["restore", "x", "--to", "@/r", "--at", "13am", *VAULT],
+    "restore_without_a_zone": ["restore", "x", "--to", "@/r", "--at", "2026-02-11 03:00:00", *VAULT],
+    "restore_to_two_targets": ["restore", "x", "--to", "@/r", "--latest", "--xid", "7", *VAULT],
+    "restore_of_an_unknown_resource": ["restore", "x", "--to", "@/r", *VAULT],
+    "backup_of_an_unknown_resource": ["--config", "@/kuramori.yaml", "backup", "order-db"],
+    "backup_of_a_kind_to_come": ["--config", "@/kuramori.yaml", "backup", "sessions"],
     "hold_without_a_name": ["hold", "add", "3f2a", *VAULT],
 }
 DOCUMENTS = [
@@ -65,11 +71,15 @@ VAULT_DOCUMENTS = [
     ["snapshots", *VAULT],
     ["prune", "--dry-run", *VAULT],
     ["show", "3f2a", *VAULT],
+    ["vault", "scrub", "@/v", "--key-file", "@/k"],
+    ["window", "x", *VAULT],
+    ["restore", "x", "--to", "@/r", "--at", "13am", *VAULT],
+    ["--config", "@/kuramori.yaml", "doctor", "sessions"],
 ]
 
 
 def run(scratch, arguments):
-    environment = {"PATH": os.environ["PATH"], "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": os.environ["PATH"], "KURAMORI_STATE": f"{scratch}/state", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
     filled = [a.replace("@/", f"{scratch}/") for a in arguments]
     # --config, not the working folder, is what finds the sample.
     return subprocess.run([PROGRAM, *filled], cwd="/", env=environment, capture_output=True, text=True, timeout=60)

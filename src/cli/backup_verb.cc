@@ -1,0 +1,147 @@
+#include <fmt/core.h>
+
+#include "base/time_text.h"
+#include "base/units.h"
+#include "cli/vault_access.h"
+#include "cli/verbs.h"
+#include "engine/backup.h"
+
+namespace kuramori {
+namespace {
+
+// The plan that --plan names, or the only one of the resource; null if it has none.
+Result<const PlanConfig*> choose_plan(const Context& context, const Config& config,
+                                      const std::string& resource) {
+  std::vector<const PlanConfig*> plans = config.plans_of(resource);
+  std::string wanted = context.line().value("plan");
+  if (!wanted.empty()) {
+    TRY_ASSIGN(const PlanConfig* plan, config.plan(wanted));
+    if (std::ranges::find(plans, plan) != plans.end()) return plan;
+    return fail(ErrorKind::kUsage, fmt::format("plan \"{}\" does not cover \"{}\"", wanted, resource), "",
+                fmt::format("add it to the plan's resources: [{}]", resource));
+  }
+  if (plans.size() > 1)
+    return fail(ErrorKind::kUsage, fmt::format("{} plans cover \"{}\"", plans.size(), resource), "",
+                "choose one with --plan NAME");
+  return plans.empty() ? nullptr : plans.front();
+}
+
+postgres::CountsOptions counts_of(const PlanConfig* plan) {
+  postgres::CountsOptions counts;
+  if (!plan || !plan->drill) return counts;
+  const DrillConfig& drill = *plan->drill;
+  counts.tables = drill.tables;
+  counts.budget = drill.budget;
+  switch (drill.counts) {
+    case DrillConfig::Counts::kAll:
+      counts.mode = postgres::CountsMode::kAll;
+      break;
+    case DrillConfig::Counts::kTables:
+      counts.mode = postgres::CountsMode::kTables;
+      break;
+    case DrillConfig::Counts::kBudget:
+      counts.mode = postgres::CountsMode::kBudget;
+      break;
+    case DrillConfig::Counts::kOff:
+      counts.mode = postgres::CountsMode::kOff;
+      break;
+  }
+  return counts;
+}
+
+Result<std::map<std::string, std::string>> parse_tags(const std::vector<std::string>& given) {
+  std::map<std::string, std::string> tags;
+  for (const std::string& tag : given) {
+    size_t equals = tag.find('=');
+    if (equals == tag.npos || equals == 0)
+      return fail(ErrorKind::kUsage, fmt::format("\"{}\" is not a tag", tag.substr(0, 60)), "",
+                  "write --tag KEY=VALUE");
+    tags[tag.substr(0, equals)] = tag.substr(equals + 1);
+  }
+  return tags;
+}
+
+void print_outcome(Context& context, const BackupRequest& request, const VaultChoice& choice,
+                   const BackupOutcome& outcome) {
+  const CommitRecord& commit = outcome.commit;
+  std::string vault = choice.name.empty() ? choice.location : choice.name;
+  if (context.console().json()) {
+    JsonWriter json;
+    json.begin_object().field("schema", "kuramori/backup/1").key("snapshot").begin_object();
+    json.field("id", commit.snapshot.hex()).field("resource", request.resource).field("vault", vault);
+    json.field("time", format_utc(from_unix_ns(commit.started_ns))).field("size_bytes", commit.size_bytes);
+    json.field("added_bytes", commit.added_bytes)
+        .field("keep_until", format_utc(from_unix_ns(commit.keep_until_ns)));
+    json.field("keep_reason", outcome.keep_reason)
+        .field("base", outcome.base)
+        .field("why_full", outcome.why_full);
+    json.field("bytes_read", outcome.bytes_read).field("pages_unchanged", outcome.pages_unchanged);
+    json.field("wal_segments_added", outcome.wal_segments_added).field("seconds", outcome.seconds);
+    json.key("broken_pages").begin_array();
+    for (const postgres::BrokenPage& page : outcome.broken_pages)
+      json.begin_object()
+          .field("path", page.path)
+          .field("page", page.page)
+          .field("why", page.why)
+          .end_object();
+    json.end_array().key("held").begin_array();
+    for (const std::string& held : outcome.held) json.value(held);
+    json.end_array().end_object().end_object();
+    context.console().print_document(json);
+    return;
+  }
+  std::string out = fmt::format("snapshot {} of {} in {}\n", commit.snapshot.hex(), request.resource, vault);
+  out += fmt::format("  {}, added {}, read {} in {}\n", format_size(commit.size_bytes),
+                     format_size(commit.added_bytes), format_size(outcome.bytes_read),
+                     format_duration(Duration(static_cast<int64_t>(outcome.seconds * 1e9))));
+  if (!outcome.base.empty())
+    out += fmt::format("  built on {}: {} pages unchanged\n", outcome.base, outcome.pages_unchanged);
+  else
+    out += fmt::format("  a full one{}\n", outcome.why_full.empty() ? "" : ": " + outcome.why_full);
+  out += fmt::format("  kept until {} ({})\n", format_moment(from_unix_ns(commit.keep_until_ns)),
+                     outcome.keep_reason);
+  context.console().print(out);
+  for (const postgres::BrokenPage& page : outcome.broken_pages)
+    context.console().warning(
+        fmt::format("page {} of {} is broken at the source: {}", page.page, page.path, page.why));
+  for (const std::string& held : outcome.held)
+    context.console().warning(fmt::format("snapshot {} is held because of it", held));
+}
+
+}  // namespace
+
+Result<int> run_backup(Context& context) {
+  const Invocation& line = context.line();
+  BackupRequest request;
+  request.resource = line.argument(0);
+  TRY_ASSIGN(const Config* config, context.config());
+  TRY_ASSIGN(const ResourceConfig* resource, config->resource(request.resource));
+  TRY(check_supported(*resource));
+  TRY_ASSIGN(const PlanConfig* plan, choose_plan(context, *config, request.resource));
+  TRY_ASSIGN(request.connect, resource->connect.fetch(context.world()));
+  if (plan) {
+    request.plan = plan->name;
+    request.rules = plan->keep;
+    request.timezone = plan->timezone;
+    if (plan->drill)
+      for (const DrillCheck& check : plan->drill->sql)
+        if (check.expect == "unchanged") request.unchanged_queries.push_back(check.query);
+  }
+  request.counts = counts_of(plan);
+  request.label = line.value("label");
+  TRY_ASSIGN(request.tags, parse_tags(line.values("tag")));
+  if (line.has("keep")) {
+    TRY_ASSIGN(request.keep, parse_period(line.value("keep")));
+  }
+  request.full = line.has("full");
+  if (resource->processes) request.workers = static_cast<unsigned>(*resource->processes);
+  request.read_bytes_per_second = resource->read_bytes_per_second.value_or(0);
+
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(BackupOutcome outcome, backup_postgres(*vault, request, context.console(), context.stop()));
+  print_outcome(context, request, choice, outcome);
+  return outcome.broken_pages.empty() ? 0 : exit_code(ErrorKind::kPartial);
+}
+
+}  // namespace kuramori

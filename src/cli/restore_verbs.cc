@@ -1,0 +1,217 @@
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/time_text.h"
+#include "base/units.h"
+#include "cli/recovery_target.h"
+#include "cli/vault_access.h"
+#include "cli/verbs.h"
+#include "engine/drill.h"
+#include "engine/restore.h"
+
+namespace kuramori {
+namespace {
+
+std::string absolute(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::absolute(path, ignored).lexically_normal().string();
+}
+
+std::string this_program() {
+  std::error_code ignored;
+  return std::filesystem::read_symlink("/proc/self/exe", ignored).string();
+}
+
+// For a shell, and for PostgreSQL, which gives its commands to sh after it has replaced %f, %p and %%.
+std::string shell_quoted(std::string_view text) {
+  std::string out = "'";
+  for (char c : text)
+    out += c == '\'' ? std::string("'\\''") : c == '%' ? std::string("%%") : std::string(1, c);
+  return out + "'";
+}
+
+std::string wal_command(std::string_view verb, const VaultChoice& choice, const std::string& resource) {
+  return fmt::format("{} wal {} --vault {} --key-file {} --resource {}", shell_quoted(this_program()), verb,
+                     shell_quoted(choice.location), shell_quoted(absolute(choice.key_file)),
+                     shell_quoted(resource));
+}
+
+Duration seconds(double count) {
+  return Duration(static_cast<int64_t>(count * 1e9));
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> parse_tablespaces(
+    const std::vector<std::string>& given) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const std::string& one : given) {
+    size_t equals = one.find('=');
+    if (equals == one.npos || equals == 0 || equals + 1 == one.size())
+      return fail(ErrorKind::kUsage, fmt::format("\"{}\" maps no tablespace", one.substr(0, 60)), "",
+                  "write --tablespace OLD=NEW");
+    out.emplace_back(one.substr(0, equals), absolute(one.substr(equals + 1)));
+  }
+  return out;
+}
+
+void print_restore(Context& context, const RestoreRequest& request, const RestoreOutcome& outcome) {
+  if (context.console().json()) {
+    JsonWriter json;
+    json.begin_object()
+        .field("schema", "kuramori/restore/1")
+        .key("restore")
+        .begin_object()
+        .field("resource", request.resource);
+    json.field("snapshot", outcome.base.commit.snapshot.hex())
+        .field("target", outcome.target)
+        .field("estimate", request.estimate);
+    json.field("explanation", outcome.plan.explanation)
+        .field("timeline", outcome.plan.timeline)
+        .key("last_commit");
+    if (outcome.plan.last_commit && outcome.plan.last_commit->time_ns != 0)
+      json.value(format_utc(from_unix_ns(outcome.plan.last_commit->time_ns)));
+    else
+      json.null();
+    json.field("segments", outcome.plan.segments.size())
+        .field("files", outcome.files.files)
+        .field("bytes", outcome.files.bytes);
+    json.field("bytes_written", outcome.files.bytes_written)
+        .field("bytes_resumed", outcome.files.bytes_resumed);
+    json.field("bytes_compared", outcome.files.bytes_compared)
+        .field("bytes_fetched", outcome.files.bytes_fetched);
+    json.field("estimated_bytes", outcome.estimated_bytes).field("moved_aside", outcome.moved_aside);
+    json.field("segments_salvaged", outcome.segments_salvaged).field("seconds_files", outcome.seconds_files);
+    json.field("started", outcome.started)
+        .field("seconds_to_open", outcome.seconds_to_open)
+        .field("new_timeline", outcome.new_timeline);
+    json.key("notes").begin_array();
+    for (const std::string& note : outcome.notes) json.value(note);
+    json.end_array().end_object().end_object();
+    context.console().print_document(json);
+    return;
+  }
+  std::string out;
+  if (request.estimate)
+    out = fmt::format("would restore {} from snapshot {} into {}: {} out of the vault, {} WAL segments\n",
+                      request.resource, outcome.base.commit.snapshot.hex(), request.to,
+                      format_size(outcome.estimated_bytes), outcome.plan.segments.size());
+  else
+    out =
+        fmt::format("restored {} from snapshot {} into {}: {} files, {}, {} written in {}\n",
+                    request.resource, outcome.base.commit.snapshot.hex(), outcome.target, outcome.files.files,
+                    format_size(outcome.files.bytes), format_size(outcome.files.bytes_written),
+                    format_duration(seconds(outcome.seconds_files)));
+  if (!outcome.plan.explanation.empty()) out += "  " + outcome.plan.explanation + "\n";
+  if (!outcome.moved_aside.empty()) out += "  what was there is now " + outcome.moved_aside + "\n";
+  if (outcome.started)
+    out += fmt::format("  started; open after {}, timeline {}\n",
+                       format_duration(seconds(outcome.seconds_to_open)), outcome.new_timeline);
+  context.console().print(out);
+  for (const std::string& note : outcome.notes) context.console().note(note);
+}
+
+}  // namespace
+
+Result<int> run_restore(Context& context) {
+  const Invocation& line = context.line();
+  TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
+  TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
+  if (line.has("delta") && line.has("overwrite"))
+    return fail(ErrorKind::kUsage, "--delta and --overwrite exclude each other",
+                "one changes the old copy in place, the other moves it aside", "keep one of them");
+  RestoreRequest request;
+  request.resource = named.resource;
+  request.snapshot = named.snapshot;
+  request.target = target.request;
+  request.to = absolute(line.value("to"));
+  request.use = line.has("delta")       ? postgres::TargetUse::kDelta
+                : line.has("overwrite") ? postgres::TargetUse::kOverwrite
+                                        : postgres::TargetUse::kNew;
+  std::string action = line.value("action");
+  request.action = action == "pause"      ? postgres::AtTarget::kPause
+                   : action == "shutdown" ? postgres::AtTarget::kShutdown
+                                          : postgres::AtTarget::kPromote;
+  request.standby = line.has("standby");
+  request.continue_archiving = line.has("continue");
+  TRY_ASSIGN(request.tablespaces, parse_tablespaces(line.values("tablespace")));
+  if (line.has("salvage-wal")) request.salvage = absolute(line.value("salvage-wal"));
+  request.start = line.has("start");
+  request.estimate = line.has("estimate");
+  request.program = this_program();
+  // All WAL is fetched now, so that the server, which runs as another user, needs no key; a standby goes on
+  // asking.
+  request.spool_wal = !request.standby;
+
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
+  request.wal_get = wal_command("get", choice, named.resource);
+  request.archive_command = wal_command("push", choice, named.resource) + " %p";
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(RestoreOutcome outcome, restore_postgres(*vault, request, context.console(), context.stop()));
+  print_restore(context, request, outcome);
+  return 0;
+}
+
+Result<int> run_drill(Context& context) {
+  const Invocation& line = context.line();
+  TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
+  TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
+  DrillRequest request;
+  request.resource = named.resource;
+  request.snapshot = named.snapshot;
+  if (!target.text.empty()) request.target = target.request;
+  request.target_text = target.text;
+  request.program = this_program();
+  TRY_ASSIGN(const Config* config, context.config_if_any());
+  if (config) {
+    for (const PlanConfig* plan : config->plans_of(named.resource)) {
+      if (!plan->drill) continue;
+      request.count_budget = plan->drill->budget;
+      for (const DrillCheck& check : plan->drill->sql)
+        request.sql.push_back({.query = check.query, .expect = check.expect});
+      break;
+    }
+  }
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
+  request.vault_text = choice.name.empty() ? choice.location : choice.name;
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(DrillOutcome outcome, drill_postgres(*vault, request, context.console(), context.stop()));
+  const ProofRecord& proof = outcome.proof;
+  for (const std::string& left : outcome.swept)
+    context.console().note("removed what a killed drill had left: " + left);
+  if (context.console().json()) {
+    JsonWriter json;
+    json.begin_object()
+        .field("schema", "kuramori/drill/1")
+        .key("proof")
+        .begin_object()
+        .field("resource", named.resource);
+    json.field("snapshot", proof.snapshot.hex()).field("vault", proof.vault).field("target", proof.target);
+    json.field("time", format_utc(from_unix_ns(proof.started_ns))).field("passed", proof.passed);
+    json.field("seconds_to_open", proof.seconds_to_open).field("seconds_total", proof.seconds_total);
+    json.field("bytes_restored", proof.bytes_restored)
+        .field("name", outcome.proof_name)
+        .key("checks")
+        .begin_array();
+    for (const ProofCheck& check : proof.checks)
+      json.begin_object()
+          .field("name", check.name)
+          .field("verdict", check.verdict)
+          .field("detail", check.detail)
+          .end_object();
+    json.end_array().end_object().end_object();
+    context.console().print_document(json);
+  } else {
+    Table table({{"check"}, {"verdict"}, {"detail"}});
+    for (const ProofCheck& check : proof.checks) table.add({check.name, check.verdict, check.detail});
+    context.console().print(table.text() +
+                            fmt::format("{}: snapshot {} of {}, open after {}, done after {}, {} restored\n",
+                                        proof.passed ? "PROVEN" : "NOT PROVEN", proof.snapshot.hex(),
+                                        named.resource, format_duration(seconds(proof.seconds_to_open)),
+                                        format_duration(seconds(proof.seconds_total)),
+                                        format_size(proof.bytes_restored)));
+  }
+  return proof.passed ? 0 : exit_code(ErrorKind::kBrokenPromise);
+}
+
+}  // namespace kuramori
