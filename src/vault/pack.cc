@@ -581,7 +581,12 @@ Result<std::shared_ptr<PackReader>> PackReader::open(Store& store, const KeyBund
   return std::shared_ptr<PackReader>(new PackReader(std::move(state)));
 }
 
-Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, Bytes& out) {
+bool PackReader::is_filtered(uint32_t frame) const {
+  const auto& frames = state_->directory.frames;
+  return frame < frames.size() && frames[frame].codec == FrameCodec::kPagesZstd;
+}
+
+Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, Bytes& out, Pages pages) {
   const State& s = *state_;
   const auto& frames = s.directory.frames;
   if (first > frames.size() || count > frames.size() - first) {
@@ -627,7 +632,7 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
       w.opened.resize(frame.stored_bytes - kGcmTagBytes);
       if (!cipher.open(ordinal, ad, sealed, w.opened)) return damaged("is not authentic");
       if (auto done = w.decompressor.decompress(w.opened, target); !done) return damaged(done.error().what);
-      if (frame.codec == FrameCodec::kPagesZstd) unfilter_pages(target);
+      if (frame.codec == FrameCodec::kPagesZstd && pages == Pages::kPlain) unfilter_pages(target);
     }
   }
   return {};

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "codec/page_filter.h"
 #include "crypto/digest.h"
 
 namespace kuramori {
@@ -168,6 +169,7 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
       uint64_t last_frame = (position + (until - page) - 1) / kPagesPerFrame;
       uint32_t frames = static_cast<uint32_t>(std::min<uint64_t>(last_frame - frame + 1, kBatchFrames));
       const Bytes* plain = nullptr;
+      bool filtered = false;
       if (frames > 1) {
         context.batch.clear();
         TRY(pack->read(frame, frames, context.workshop, context.batch));
@@ -184,7 +186,8 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
           }
           fresh.pack = kZeroPack;
           fresh.plain.clear();
-          TRY(pack->read(frame, 1, context.workshop, fresh.plain));
+          TRY(pack->read(frame, 1, context.workshop, fresh.plain, PackReader::Pages::kFiltered));
+          fresh.filtered = pack->is_filtered(frame);
           fresh.pack = run->pack;
           fresh.frame = frame;
           context.frames.push_front(std::move(fresh));
@@ -192,6 +195,7 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
           context.frames.splice(context.frames.begin(), context.frames, cached);
         }
         plain = &context.frames.front().plain;
+        filtered = context.frames.front().filtered;
       }
       size_t at = size_t{slot} * kPageBytes;
       size_t bytes = std::min<size_t>(size_t{until - page} * kPageBytes,
@@ -199,6 +203,7 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
       if (plain->size() < at + bytes)
         return fail(ErrorKind::kDamaged, "a frame holds fewer pages than its map says");
       std::memcpy(out.data(), plain->data() + at, bytes);
+      if (filtered) unfilter_pages(out.first(bytes));
       out = out.subspan(bytes);
       page += static_cast<uint32_t>(bytes / kPageBytes);
     }

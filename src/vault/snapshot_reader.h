@@ -32,6 +32,7 @@ class SnapshotReader {
     struct CachedFrame {
       uint32_t pack = kZeroPack, frame = 0;
       Bytes plain;
+      bool filtered = false;  // pages are unfiltered as they are taken out
     };
     FrameWorkshop workshop;
     std::list<CachedFrame> frames;  // most recently used first
