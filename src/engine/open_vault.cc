@@ -70,7 +70,8 @@ Protocol protocol_of(Vault& vault) {
       .clock = vault.clock(),
       .random = vault.random(),
       .self = signer_id(vault.keys().signing->verify_key()),
-      .may_delete = [&vault](const SignerId& signer) { return vault.codec().may_delete(signer); }};
+      .may_delete = [&vault](const SignerId& signer) { return vault.codec().may_delete(signer); },
+      .may_commit = [&vault](const SignerId& signer) { return vault.codec().may_commit(signer); }};
 }
 
 std::string host_name() {

@@ -122,8 +122,13 @@ struct Simulation::Run {
           random(random_seed),
           plain(signer, seed << 20),
           store(r, *this),
-          protocol{store,          r.options.codec ? *r.options.codec : plain,  clock,
-                   random,         r.options.codec ? r.options.signer : signer, keeper_test(r.options),
+          protocol{store,
+                   r.options.codec ? *r.options.codec : plain,
+                   clock,
+                   random,
+                   r.options.codec ? r.options.signer : signer,
+                   keeper_test(r.options),
+                   {},
                    {r.options.bug}} {}
     static std::function<bool(const SignerId&)> keeper_test(const SimulationOptions& options) {
       if (options.codec == nullptr) return is_keeper;
@@ -218,8 +223,7 @@ struct Simulation::Run {
   Result<void> remove(Actor& actor, std::string_view name) {
     if (!step(actor)) return gone();
     world.remove_issued(name);
-    if (faults.retained != 0 && quick_hash(as_bytes(name)) % 100 < faults.retained &&
-        !name.starts_with(names::kSessions)) {
+    if (faults.retained != 0 && quick_hash(as_bytes(name)) % 100 < faults.retained) {
       trace(actor, "remove", name, "denied");
       return fail(ErrorKind::kDenied, "retained");
     }

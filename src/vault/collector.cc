@@ -292,15 +292,21 @@ Result<void> Collector::remove_decided(CollectReport& report) {
       if (!commit && commit.error().kind == ErrorKind::kRefused)
         TRY(ledger_.log().remove(session.record.commit_key));
     }
-    TRY(ledger_.log().remove(session.name));
+    Result<void> removed = ledger_.log().remove(session.name);
+    if (!removed && removed.error().kind == ErrorKind::kDenied) continue;  // under a lock; it does no harm
+    TRY(std::move(removed));
     ++report.sessions_removed;
     // The end goes after its session: the other way round, a crash between would open the session again.
-    if (is_reader(session)) TRY(ledger_.log().remove(names::session_end(session.id)));
+    if (!is_reader(session)) continue;
+    Result<void> end = ledger_.log().remove(names::session_end(session.id));
+    if (!end && end.error().kind != ErrorKind::kDenied) return end;
   }
   for (const std::string& end : sessions.stale_ends) {
     auto sid = names::parse_session_end(end);
     Result<Bytes> session = ledger_.log().read_bytes(names::session(*sid));
-    if (!session && session.error().kind == ErrorKind::kNotFound) TRY(ledger_.log().remove(end));
+    if (session || session.error().kind != ErrorKind::kNotFound) continue;
+    Result<void> removed = ledger_.log().remove(end);
+    if (!removed && removed.error().kind != ErrorKind::kDenied) return removed;
   }
   return {};
 }

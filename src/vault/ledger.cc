@@ -193,7 +193,8 @@ Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
     fenced_.emplace(name);
     return is_fenced;
   }
-  if (opened.type != RecordType::kCommit || !own) {
+  bool may_commit = !protocol().may_commit || protocol().may_commit(opened.signer);
+  if (opened.type != RecordType::kCommit || !own || !may_commit) {
     return fail(ErrorKind::kDamaged,
                 fmt::format("{} is not a commit of the writer whose session it names", name));
   }

@@ -58,6 +58,8 @@ struct Protocol {
   SignerId self;  // whose signature the codec makes; the first 4 bytes begin each session id it draws
   // Keepers and owners. Plans, sweeps, prunes and fences of anybody else are not believed.
   std::function<bool(const SignerId&)> may_delete;
+  // Writers and owners. A commit of anybody else is unverifiable. None: the codec's word is enough.
+  std::function<bool(const SignerId&)> may_commit = {};
   ProtocolBugs bugs = {};  // for the simulation
 };
 

@@ -502,6 +502,20 @@ TEST_F(ProtocolTest, plans_sweeps_prunes_and_fences_of_a_writer_are_not_believed
   EXPECT_EQ(count_under("packs/"), 2u);
 }
 
+TEST_F(ProtocolTest, a_commit_of_one_who_may_not_commit_is_unverifiable) {
+  auto first = snapshot();
+  Protocol strict{store, keeper_codec, clock, random, signer(kKeeper), may_delete, [](const SignerId& id) {
+                    return id == signer(kOtherWriter);
+                  }};
+  Ledger ledger(strict);
+  auto listing = ledger.read_commits();
+  ASSERT_TRUE(listing);
+  EXPECT_TRUE(listing->visible.empty());
+  ASSERT_EQ(listing->unverifiable.size(), 1u);
+  EXPECT_EQ(listing->unverifiable[0].name, first.name);
+  EXPECT_FALSE(Collector(strict).run(all));
+}
+
 TEST_F(ProtocolTest, a_sweep_larger_than_its_plan_deletes_nothing) {
   auto first = snapshot();
   auto second = snapshot();
