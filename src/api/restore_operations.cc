@@ -38,6 +38,7 @@ constexpr Option kRestoreOptions[] = {
      .completes = Completes::kWord,
      .words = "promote pause shutdown"},
     {.name = "start", .metavar = "", .help = "start the server and wait until it is open"},
+    {.name = "port", .metavar = "PORT", .help = "with --start: instead of the restored configuration's"},
     {.name = "standby", .metavar = "", .help = "leave it as a standby that follows the archive"},
     {.name = "continue", .metavar = "", .help = "it takes the old one's place: archive its new timeline"},
     {.name = "delta", .metavar = "", .help = "into an existing copy: write only what differs"},

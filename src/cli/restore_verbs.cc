@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <filesystem>
 
 #include "base/time_text.h"
@@ -53,6 +54,14 @@ Result<std::vector<std::pair<std::string, std::string>>> parse_tablespaces(
     out.emplace_back(one.substr(0, equals), absolute(one.substr(equals + 1)));
   }
   return out;
+}
+
+Result<int> parse_port(const std::string& text) {
+  int port = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error == std::errc{} && end == text.data() + text.size() && port >= 1 && port <= 65535) return port;
+  return fail(ErrorKind::kUsage, fmt::format("--port cannot be \"{}\"", text.substr(0, 20)),
+              "it is a number from 1 to 65535", "write --port 5433");
 }
 
 void print_restore(Context& context, const RestoreRequest& request, const RestoreOutcome& outcome) {
@@ -137,6 +146,9 @@ Result<int> run_restore(Context& context) {
   TRY_ASSIGN(request.tablespaces, parse_tablespaces(line.values("tablespace")));
   if (line.has("salvage-wal")) request.salvage = absolute(line.value("salvage-wal"));
   request.start = line.has("start");
+  if (line.has("port")) {
+    TRY_ASSIGN(request.port, parse_port(line.value("port")));
+  }
   request.estimate = line.has("estimate");
   request.program = this_program();
   // All WAL is fetched now, so that the server, which runs as another user, needs no key; a standby goes on

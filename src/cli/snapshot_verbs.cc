@@ -65,13 +65,18 @@ void write_snapshot(JsonWriter& json, const Snapshot& snapshot, const std::strin
   json.field("label", snapshot.commit.label);
 }
 
+// In a table whole seconds are enough.
+std::string shown_time(Time time) {
+  return format_local(time == kForever ? time : Time(std::chrono::floor<std::chrono::seconds>(time)));
+}
+
 std::string shown_vault(const VaultChoice& choice) {
   return choice.name.empty() ? choice.location : choice.name;
 }
 
 std::string shown_proof(const std::optional<ProofRecord>& proof) {
   if (!proof) return "never";
-  return (proof->passed ? "" : "FAILED ") + format_local(from_unix_ns(proof->started_ns));
+  return (proof->passed ? "" : "FAILED ") + shown_time(from_unix_ns(proof->started_ns));
 }
 
 Result<int> say_done(Context& context, std::string_view action, const Snapshot& snapshot,
@@ -117,8 +122,8 @@ Result<int> run_snapshots(Context& context) {
       write_snapshot(json, s, resource, shown_vault(choice));
       json.end_object();
       table.add({s.commit.snapshot.hex(), resource, shown_vault(choice),
-                 format_local(from_unix_ns(s.commit.started_ns)), format_size(s.commit.size_bytes),
-                 format_size(s.commit.added_bytes), format_local(from_unix_ns(s.keep_until_ns)),
+                 shown_time(from_unix_ns(s.commit.started_ns)), format_size(s.commit.size_bytes),
+                 format_size(s.commit.added_bytes), shown_time(from_unix_ns(s.keep_until_ns)),
                  joined(hold_names(s)), shown_proof(s.proof), s.commit.label});
     }
     for (const Unverifiable& bad : list.unverifiable)
@@ -224,8 +229,8 @@ Result<int> run_prune(Context& context) {
             .field("drop", line.drop)
             .field("reason", line.reason)
             .end_object();
-        table.add({line.drop ? "drop" : "keep", line.id.hex(), resource.name, format_local(line.time),
-                   line.reason});
+        table.add(
+            {line.drop ? "drop" : "keep", line.id.hex(), resource.name, shown_time(line.time), line.reason});
       }
     }
     json.end_array().field("pruned", outcome.report.pruned.size()).key("kept_after_all").begin_array();
