@@ -227,10 +227,9 @@ class FaultyStoreImpl final : public FaultyStore {
   std::vector<Delayed> take_due(uint64_t number) {
     std::lock_guard hold(mutex_);
     std::vector<Delayed> due;
-    auto later = std::stable_partition(delayed_.begin(), delayed_.end(),
-                                       [&](const Delayed& effect) { return effect.due <= number; });
-    std::move(delayed_.begin(), later, std::back_inserter(due));
-    delayed_.erase(delayed_.begin(), later);
+    auto is_due = [&](const Delayed& effect) { return effect.due <= number; };
+    std::copy_if(delayed_.begin(), delayed_.end(), std::back_inserter(due), is_due);
+    std::erase_if(delayed_, is_due);
     return due;
   }
 

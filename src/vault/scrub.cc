@@ -6,6 +6,7 @@
 #include <charconv>
 #include <iterator>
 #include <set>
+#include <tuple>
 
 #include "crypto/digest.h"
 #include "vault/names.h"
@@ -183,8 +184,9 @@ class Scrubber {
         total += size;
       }
     }
-    std::stable_sort(items.begin(), items.end(),
-                     [](const Item& a, const Item& b) { return a.verified < b.verified; });
+    std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
+      return std::tie(a.verified, a.name) < std::tie(b.verified, b.name);
+    });
     reporter_.phase("checking packs and WAL", total);
     Duration began = vault_.clock().steady();
     for (const Item& item : items) {
@@ -212,7 +214,9 @@ class Scrubber {
 
   ScrubResult finish() {
     auto& findings = result_.findings;
-    std::stable_sort(findings.begin(), findings.end(), [](auto& a, auto& b) { return a.object < b.object; });
+    std::sort(findings.begin(), findings.end(), [](auto& a, auto& b) {
+      return std::tie(a.object, a.severity) < std::tie(b.object, b.severity);
+    });
     return std::move(result_);
   }
 
