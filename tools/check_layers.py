@@ -131,7 +131,7 @@ def is_third_party(header):
 def check_file(source, path, modules, by_name, complain):
     own = folder_of(path, modules)
     text = (source / path).read_text()
-    is_test = path.endswith("_test.cc") or path.endswith("/contract.h")
+    is_test = path.endswith("_test.cc") or path.endswith(("/contract.h", "_for_tests.h", "/test_support.h"))
     # A test may use what its module stands on, and the testing layer with what that stands on.
     if own.folder.startswith("testing"):
         is_test = True

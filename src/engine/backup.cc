@@ -312,9 +312,10 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   // The role that initdb made always has this number; a sandbox logs in as it.
   TRY_ASSIGN(std::string superuser,
              connection.value("select rolname from pg_catalog.pg_roles where oid = 10"));
-  std::string origin =
-      fmt::format("data_directory={}\nsuperuser={}\nconnect_host={}\nhost={}\n", start.data_directory,
-                  superuser, facts.setting("unix_socket_directories"), host_name());
+  TRY_ASSIGN(std::string database, connection.value("select pg_catalog.current_database()"));
+  std::string origin = fmt::format("data_directory={}\nsuperuser={}\ndatabase={}\nconnect_host={}\nhost={}\n",
+                                   start.data_directory, superuser, database,
+                                   facts.setting("unix_socket_directories"), host_name());
   TRY(last_lane->add_bytes(kOwnFilesFrom + 1, as_bytes(origin)));
   files.push_back(own_file("origin", kOwnFilesFrom + 1, origin.size(), now_ns));
   if (!counts.empty()) {

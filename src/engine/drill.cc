@@ -8,6 +8,7 @@
 #include "engine/open_vault.h"
 #include "source/postgres/counts.h"
 #include "source/postgres/sandbox.h"
+#include "vault/holds.h"
 
 namespace kuramori {
 namespace {
@@ -16,27 +17,6 @@ std::string state_folder_of(const DrillRequest& request) {
   if (!request.state_folder.empty()) return request.state_folder;
   const char* temporary = getenv("TMPDIR");
   return temporary != nullptr && *temporary != '\0' ? temporary : "/var/tmp";
-}
-
-// What the snapshot knew of its tables, in the words of the checks.
-void expect_counts(const postgres::Counts& counts, bool stops_there, postgres::CheckPlan& plan) {
-  bool all_exact = stops_there;
-  for (const auto& database : counts.databases)
-    all_exact = all_exact && (database.exact || database.tables.empty());
-  plan.at_restore_point = all_exact;
-  for (const auto& database : counts.databases) {
-    for (const auto& table : database.tables) {
-      postgres::ExpectedTable expected{
-          .database = database.name, .schema = table.schema, .name = table.table};
-      if (table.rows) {
-        expected.rows = static_cast<int64_t>(*table.rows);
-        // Nobody wrote to it around the count: equal all the same.
-        if (stops_there && (database.exact || !table.touched))
-          expected.fewest = expected.most = expected.rows;
-      }
-      plan.tables.push_back(std::move(expected));
-    }
-  }
 }
 
 std::map<std::string, std::string> read_answers(const SnapshotReader& snapshot) {
@@ -112,11 +92,15 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
                                                  restored.base.commit_name, commit));
   postgres::CheckPlan plan{
       .sql = request.sql, .count_budget = request.count_budget, .with_amcheck = request.with_amcheck};
+  plan.must_reach = restored.plan.inclusive ? restored.plan.reached : 0;
+  auto origin = read_origin(*snapshot);
+  if (!origin["database"].empty()) plan.default_database = origin["database"];
   auto counts_bytes = read_small_file(*snapshot, postgres::kCountsPath);
-  plan.knows_tables = counts_bytes.has_value();
+  plan.knows_tables = false;
   if (counts_bytes) {
     TRY_ASSIGN(auto counts, postgres::decode_counts(*counts_bytes));
-    expect_counts(counts, stops_at_counts, plan);
+    postgres::expect_counts(counts, plan);
+    plan.at_restore_point = stops_at_counts;
   }
   auto answers = read_answers(*snapshot);
   for (postgres::SqlCheck& check : plan.sql) {
@@ -128,7 +112,6 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
   TRY_ASSIGN(uint64_t version, number_fact(commit, "postgres.version"));
   TRY_ASSIGN(auto programs, postgres::find_programs(postgres::major_of(static_cast<uint32_t>(version))));
   postgres::SandboxOptions options{.programs = programs, .data_directory = restore.to};
-  auto origin = read_origin(*snapshot);
   if (!origin["superuser"].empty()) options.superuser = origin["superuser"];
   if (!origin["data_directory"].empty()) options.originals.push_back(origin["data_directory"]);
   for (const auto& tablespace : restored.tablespaces) {
@@ -181,9 +164,11 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
   proof.facts["host"] = host_name();
   uint8_t suffix[4];
   vault.random().fill(suffix);
-  outcome.proof_name =
-      names::proof(proof.snapshot, fmt::format("{:016x}-{}", proof.started_ns, to_hex(suffix)));
-  TRY(vault.put(RecordType::kProof, outcome.proof_name, proof.resource, encode(proof)));
+  std::string proof_id = fmt::format("{:016x}-{}", proof.started_ns, to_hex(suffix));
+  outcome.proof_name = names::proof(proof.snapshot, proof_id);
+  auto put = put_proof(protocol_of(vault), proof, proof_id);
+  if (!put && put.error().kind != ErrorKind::kPartial) return put.error();
+  if (!put) reporter.warning(put.error().what);
   return outcome;
 }
 

@@ -307,6 +307,10 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
       .continue_archiving = request.continue_archiving,
       .archive_command = request.archive_command,
       .limits = limits};
+  if (commit.facts.contains("postgres.in_place_tablespaces") ||
+      commit.facts.contains("in_place_tablespaces")) {
+    config.extra["allow_in_place_tablespaces"] = "on";  // recovery refuses folders in pg_tblspc without it
+  }
   std::string spool = request.to + std::string(kSpoolFolder);
   config.restore_command = request.spool_wal
                                ? fmt::format("'{}' wal get --spool '{}' %f %p", request.program, spool)

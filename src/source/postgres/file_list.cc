@@ -116,7 +116,7 @@ class Walk {
     if (place == Place::kRelations) {
       for (const FolderEntry& entry : *listed) {
         const auto relation = parse_relation_name(entry.name);
-        if (relation && relation->fork == Fork::kInit) unlogged.insert(relation->number);
+        if (relation && relation->fork == RelationFork::kInit) unlogged.insert(relation->number);
       }
     }
     for (const FolderEntry& entry : *listed) {
@@ -147,7 +147,7 @@ class Walk {
     const auto relation = parse_relation_name(name);
     if (!relation) return false;
     if (relation->temporary) return true;
-    return relation->fork != Fork::kInit && unlogged.contains(relation->number);
+    return relation->fork != RelationFork::kInit && unlogged.contains(relation->number);
   }
 
   Result<void> thing(const std::string& path, const std::string& source, const std::string& name, Place place,
@@ -241,7 +241,7 @@ class Walk {
       // A page that is only half there is being made right now: the server itself does not count it (P5).
       added.entry.size = status.size - status.size % options_.page_bytes;
       added.segment = relation->segment;
-      added.always_whole = relation->fork != Fork::kMain;
+      added.always_whole = relation->fork != RelationFork::kMain;
     }
     list_.bytes += added.entry.size;
     return {};
@@ -325,11 +325,11 @@ std::optional<RelationName> parse_relation_name(std::string_view name) {
   if (const size_t mark = name.find('_'); mark != std::string_view::npos) {
     const std::string_view fork = name.substr(mark + 1);
     if (fork == "fsm") {
-      relation.fork = Fork::kFreeSpace;
+      relation.fork = RelationFork::kFreeSpace;
     } else if (fork == "vm") {
-      relation.fork = Fork::kVisibility;
+      relation.fork = RelationFork::kVisibility;
     } else if (fork == "init") {
-      relation.fork = Fork::kInit;
+      relation.fork = RelationFork::kInit;
     } else {
       return std::nullopt;
     }

@@ -18,12 +18,12 @@ constexpr size_t kLinkDepthMax = 16;      // folders entered through symbolic li
 constexpr size_t kConfigFilesMax = 1000;  // configuration files followed by include directives
 constexpr size_t kConfigFileBytesMax = 4u << 20;
 
-enum class Fork : uint8_t { kMain, kFreeSpace, kVisibility, kInit };
+enum class RelationFork : uint8_t { kMain, kFreeSpace, kVisibility, kInit };
 
 // "16384", "16384.1", "16384_fsm", "t3_16384_vm.2"
 struct RelationName {
   std::string number;  // relfilenode, as written
-  Fork fork = Fork::kMain;
+  RelationFork fork = RelationFork::kMain;
   uint32_t segment = 0;
   bool temporary = false;
 };

@@ -12,15 +12,15 @@ TEST(RelationNames, are_told_from_other_files) {
   const auto init = parse_relation_name("16384_init");
   ASSERT_TRUE(init);
   EXPECT_EQ(init->number, "16384");
-  EXPECT_EQ(init->fork, Fork::kInit);
+  EXPECT_EQ(init->fork, RelationFork::kInit);
   const auto segment = parse_relation_name("2619_vm.12");
   ASSERT_TRUE(segment);
-  EXPECT_EQ(segment->fork, Fork::kVisibility);
+  EXPECT_EQ(segment->fork, RelationFork::kVisibility);
   EXPECT_EQ(segment->segment, 12u);
   const auto temporary = parse_relation_name("t3_16384_fsm");
   ASSERT_TRUE(temporary);
   EXPECT_TRUE(temporary->temporary);
-  EXPECT_EQ(temporary->fork, Fork::kFreeSpace);
+  EXPECT_EQ(temporary->fork, RelationFork::kFreeSpace);
   // P2: near misses are ordinary files.
   for (const char* name :
        {"pg_filenode.map", "PG_VERSION", "pg_internal.init.123", "16384.", "16384.x", "16384_main",
