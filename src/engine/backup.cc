@@ -131,6 +131,11 @@ Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capt
   return added;
 }
 
+// Facts of the server that the commit may tell whoever holds the structure key. Everything else — paths,
+// locales, ports — lies in the tree, for the reader alone.
+constexpr const char* kTellableFacts[] = {"server_version",       "data_checksums", "data_directory_mode",
+                                          "in_place_tablespaces", "in_recovery",    "wal_level"};
+
 CapturedFile own_file(std::string_view name, uint32_t index, size_t size, int64_t now_ns) {
   return {.entry = {.path = fmt::format("{}/{}", kOwnFolder, name),
                     .type = EntryType::kFile,
@@ -316,6 +321,9 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   std::string origin = fmt::format("data_directory={}\nsuperuser={}\ndatabase={}\nconnect_host={}\nhost={}\n",
                                    start.data_directory, superuser, database,
                                    facts.setting("unix_socket_directories"), host_name());
+  for (const auto& [name, value] : end.facts) {
+    if (value.find('\n') == std::string::npos) origin += fmt::format("fact {}={}\n", name, value);
+  }
   TRY(last_lane->add_bytes(kOwnFilesFrom + 1, as_bytes(origin)));
   files.push_back(own_file("origin", kOwnFilesFrom + 1, origin.size(), now_ns));
   if (!counts.empty()) {
@@ -340,7 +348,9 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
                       .tags = request.tags};
   TRY_ASSIGN(LiveRecord live, writer.finish(std::move(files), base ? &*base : nullptr, commit));
   commit.wal = WalSpan{start.timeline, start.start_lsn, wal_needed};
-  commit.facts = end.facts;
+  for (const char* name : kTellableFacts) {
+    if (auto it = end.facts.find(name); it != end.facts.end()) commit.facts[name] = it->second;
+  }
   commit.facts["postgres.system_id"] = std::to_string(start.system_id);
   commit.facts["postgres.version"] = std::to_string(start.server_version);
   commit.facts["postgres.timeline"] = std::to_string(start.timeline);
