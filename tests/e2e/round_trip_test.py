@@ -41,7 +41,7 @@ class RoundTrip(harness.Case):
 
         # The older snapshot too, and the proof.
         older = self.folder / "older"
-        self.kuramori("restore", f"db@{backup['id'] if 'id' in backup else backup['snapshot']['id']}", "--to", older)
+        self.kuramori("restore", f"db@{backup['snapshot']['id']}", "--to", older)
         first = self.adopt(older, major)
         self.assertEqual(first.sql("select count(*) from entry"), "5000")
         first.stop()

@@ -37,7 +37,7 @@ class Client(threading.Thread):
                     f"insert into orders values ({order}, {customer}, now(), 'paid', {self.random.randint(100, 90000) / 100}); "
                     f"insert into order_item values ({order}, 1, {self.random.randint(1, 5000)}, 1, 9.90); "
                     f"insert into event values ({order}, now(), {customer}, 'order', '{{\"order\": {order}}}'); "
-                    f"update customer set notes = jsonb_build_object('last_order', {order}) where id = {customer}; "
+                    f"update product set price = price + 0.01 where id = {self.random.randint(1, 5000)}; "
                     "commit; "
                     "select 'acknowledged ' || (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint "
                     f"from ledger where client = {self.label} and number = {number};\n")
