@@ -13,6 +13,18 @@ Result<int> run_wal_push(Context& context) {
   WalPushRequest request{.path = context.line().argument(0), .resource = context.line().value("resource")};
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  request.may_register = !request.resource.empty();
+  // Which resources archive into this vault, should the server be new to it.
+  TRY_ASSIGN(const Config* config, context.config_if_any());
+  if (config != nullptr && request.resource.empty()) {
+    for (const PlanConfig& plan : config->plans) {
+      if (plan.wal == WalMode::kNone || plan.vault != choice.name) continue;
+      for (const std::string& name : plan.resources) {
+        auto resource = config->resource(name);
+        if (resource && (*resource)->kind == ResourceKind::kPostgres) request.configured.push_back(name);
+      }
+    }
+  }
   TRY_ASSIGN(WalPushOutcome outcome, push_wal(*vault, request));
   context.console().detail(fmt::format("{}: {} bytes of {} {}", outcome.resource, outcome.bytes, request.path,
                                        outcome.put == WalPut::kStored ? "stored" : "were there already"));

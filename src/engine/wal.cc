@@ -141,9 +141,21 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
     }
     found = &resource;
   }
-  if (found == nullptr && request.may_register && !request.resource.empty()) {
-    TRY_ASSIGN(made, vault.ensure_resource(request.resource, "postgres", system));
-    found = &made;
+  if (found == nullptr) {
+    std::vector<std::string> candidates;
+    if (request.may_register && !request.resource.empty()) {
+      candidates = {request.resource};
+    } else if (request.resource.empty()) {
+      for (const std::string& name : request.configured) {
+        bool known = std::any_of(resources.begin(), resources.end(),
+                                 [&](const ResourceRecord& resource) { return resource.name == name; });
+        if (!known) candidates.push_back(name);
+      }
+    }
+    if (candidates.size() == 1) {
+      TRY_ASSIGN(made, vault.ensure_resource(candidates.front(), "postgres", system));
+      found = &made;
+    }
   }
   if (found == nullptr) {
     return fail(

@@ -14,6 +14,9 @@ struct WalPushRequest {
   std::string data_directory;  // whose global/pg_control says which system it is; "" — the working folder
   std::string resource;        // "" — found by the system id
   bool may_register = false;   // make the resource's record when the vault has none of that name yet
+  // Names configured for this vault: if the system is not known yet and exactly one of them has no record
+  // yet, it is that one (archiving usually begins before the first snapshot).
+  std::vector<std::string> configured;
 };
 struct WalPushOutcome {
   std::string resource;
