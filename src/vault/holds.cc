@@ -18,7 +18,7 @@ Result<void> confirm_hold(const Protocol& protocol, const SnapshotId& snapshot) 
       if (!key || key->snapshot != snapshot) continue;
       if (round.finished) {
         return fail(ErrorKind::kRefused, fmt::format("snapshot {} was pruned", snapshot.hex()),
-                    "a hold cannot bring it back", "kuramori list");
+                    "a hold cannot bring it back", "kuramori snapshots");
       }
       return fail(ErrorKind::kPartial, fmt::format("snapshot {} is being pruned", snapshot.hex()),
                   fmt::format("prune {} began before the hold stood; the hold may be too late", round.number),

@@ -214,7 +214,7 @@ Result<ReaderSession> ReaderSession::open(const Protocol& protocol, ReaderOption
     if (session.protected_) (void)session.end();  // only tidiness; the refusal is the answer
     return fail(ErrorKind::kRefused,
                 fmt::format("{} {}", pruned->commit, pruned->finished ? "was pruned" : "is being pruned"),
-                "its data may be removed at any time", "kuramori list");
+                "its data may be removed at any time", "kuramori snapshots");
   }
   if (checks_first) TRY(stand());
   return session;
