@@ -29,6 +29,9 @@ using postgres::CaptureFile;
 // Files that we add to the server's own, numbered past any of the source's.
 constexpr uint32_t kOwnFilesFrom = 0xf0000000;
 constexpr std::string_view kOwnFolder = ".kuramori";
+constexpr Duration kStandbyWalLimit =
+    std::chrono::minutes(10);  // until the primary has filled the last segment
+constexpr Duration kStandbyWalPause = std::chrono::milliseconds(500);
 
 // The lane a source writes to, in the vault's words.
 class VaultLane final : public CaptureLane {
@@ -108,25 +111,60 @@ Result<std::string> why_not_on(const CommitRecord& base, const postgres::Capture
   return std::string();
 }
 
-// Whatever of the snapshot's WAL the archiver has not delivered yet, taken from the server itself: a snapshot
-// never depends on an archiver that may be behind or broken.
-Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capture& capture,
-                              const postgres::CaptureStart& start, postgres::Lsn stop) {
-  std::set<uint64_t> there;
-  TRY_ASSIGN(WalListing listing, list_wal(vault.store(), resource.id, start.timeline));
+// What the archive holds of one segment: true when it is there and can be believed. A snapshot that rests on
+// WAL which two servers wrote differently, or which was not written with this vault's keys, could not be
+// restored.
+Result<bool> is_archived(Vault& vault, const WalListing& listing, uint64_t from, std::string_view name) {
+  const WalObject* found = nullptr;
   for (const WalObject& object : listing.objects) {
-    if (object.name.kind == names::WalKind::kSegment) there.insert(object.name.from);
+    if (object.name.kind != names::WalKind::kSegment || object.name.from != from) continue;
+    if (found != nullptr && found->name.digest != object.name.digest) {
+      return fail(ErrorKind::kRefused, fmt::format("the archive holds {} with two contents", name),
+                  fmt::format("two servers write this timeline: {}, {}", found->object, object.object),
+                  "stop the one that should not run, see kuramori wal show; then run the backup again");
+    }
+    found = &object;
   }
+  if (found == nullptr) return false;
+  TRY(read_wal_header(vault.store(), vault.keys(), found->object));
+  return true;
+}
+
+// Whatever of the snapshot's WAL the archiver has not delivered yet, taken from the server itself: a snapshot
+// never depends on an archiver that may be behind or broken. A standby's last segment is still being
+// received, though: it is awaited, since half of it under its name would bar the whole one from the archive
+// for ever.
+Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capture& capture,
+                              const postgres::CaptureStart& start, postgres::Lsn stop, Reporter& reporter,
+                              const std::stop_token& interrupted) {
+  TRY_ASSIGN(WalListing listing, list_wal(vault.store(), resource.id, start.timeline));
+  const uint64_t last = postgres::segment_number_before(stop, start.segment_bytes);
+  const Duration deadline = vault.clock().steady() + kStandbyWalLimit;
   uint64_t added = 0;
-  uint64_t last = postgres::segment_number_before(stop, start.segment_bytes);
-  for (uint64_t number = postgres::segment_number(start.start_lsn, start.segment_bytes); number <= last;
-       ++number) {
-    if (there.contains(number * start.segment_bytes)) continue;
-    std::string name =
-        postgres::segment_name(start.timeline, number * start.segment_bytes, start.segment_bytes);
-    TRY_ASSIGN(Bytes content, capture.wal_segment(name));
-    TRY_ASSIGN(WalPut put, push_wal_bytes(vault, resource, name, content));
-    if (put == WalPut::kStored) ++added;
+  bool told = false;
+  for (uint64_t number = postgres::segment_number(start.start_lsn, start.segment_bytes); number <= last;) {
+    const uint64_t from = number * start.segment_bytes;
+    const std::string name = postgres::segment_name(start.timeline, from, start.segment_bytes);
+    TRY_ASSIGN(bool there, is_archived(vault, listing, from, name));
+    if (!there) {
+      auto content = capture.wal_segment(name);
+      if (!content && content.error().kind == ErrorKind::kPartial) {
+        if (interrupted.stop_requested()) return fail(ErrorKind::kInterrupted, "the backup was interrupted");
+        if (vault.clock().steady() > deadline) {
+          content.error().kind = ErrorKind::kFailed;
+          return content.error();
+        }
+        if (!told) reporter.note(content.error().what + ": waiting for it; " + content.error().next);
+        told = true;
+        vault.clock().sleep(kStandbyWalPause);
+        TRY_ASSIGN(listing, list_wal(vault.store(), resource.id, start.timeline));
+        continue;
+      }
+      if (!content) return content.error();
+      TRY_ASSIGN(WalPut put, push_wal_bytes(vault, resource, name, *content));
+      if (put == WalPut::kStored) ++added;
+    }
+    ++number;
   }
   return added;
 }
@@ -337,7 +375,8 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   TRY(lanes.finish());
 
   reporter.phase("completing the WAL", 0);
-  TRY_ASSIGN(outcome.wal_segments_added, complete_wal(vault, resource, *capture, start, wal_needed));
+  TRY_ASSIGN(outcome.wal_segments_added,
+             complete_wal(vault, resource, *capture, start, wal_needed, reporter, stop));
 
   reporter.phase("committing", 0);
   CommitRecord commit{.kind = "postgres",
@@ -361,8 +400,9 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   commit.facts["postgres.wal_level"] = start.wal_level;
   if (counted_at != 0) commit.facts["postgres.counted_lsn"] = std::to_string(counted_at);
   for (const auto& page : end.broken_pages) {
-    // The path is a name, hence not the commit's to tell; the outcome and the report have it.
-    commit.defects.push_back(fmt::format("page {} of a relation file: {}", page.page, page.why));
+    // The path is a name and a checksum tells of the content: neither is the commit's to tell. The outcome
+    // has both.
+    commit.defects.push_back(fmt::format("page {} of a relation file is broken", page.page));
   }
   if (!list.snapshots.empty()) {
     const Snapshot& previous = list.snapshots.back();

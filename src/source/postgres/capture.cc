@@ -391,7 +391,18 @@ Result<void> RunningCapture::add_file(CaptureLane& lane, const std::string& path
 
 Result<Bytes> RunningCapture::wal_segment(std::string_view name) {
   TRY_ASSIGN(const SegmentName parsed, parse_segment_name(name, start_.segment_bytes));
-  static_cast<void>(parsed);
+  if (start_.in_recovery) {
+    // What a standby has not received yet is older bytes of a recycled file, under a name that promises the
+    // whole.
+    TRY_ASSIGN(const std::string text, connection_.value("SELECT greatest(pg_last_wal_receive_lsn(), "
+                                                         "pg_last_wal_replay_lsn())"));
+    TRY_ASSIGN(const Lsn received, parse_lsn(text));
+    if (received < parsed.start + start_.segment_bytes) {
+      return fail(ErrorKind::kPartial, fmt::format("WAL segment {} is not whole on this standby yet", name),
+                  fmt::format("it received WAL up to {}", format_lsn(received)),
+                  "on the primary, psql -c 'SELECT pg_switch_wal()' ends the segment");
+    }
+  }
   const std::string path = join_path(join_path(start_.data_directory, "pg_wal"), name);
   auto bytes = read_file(path, start_.segment_bytes);
   if (!bytes && bytes.error().kind == ErrorKind::kNotFound) {

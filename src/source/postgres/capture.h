@@ -90,6 +90,7 @@ class Capture {
   // last lane; returns what the commit must say. files() is then complete.
   virtual Result<CaptureEnd> finish(CaptureLane& lane) = 0;
   // The bytes of a WAL segment of the server's pg_wal ("000000010000000000000003"), for what the archive still lacks.
+  // kPartial: a standby that has not received all of it yet.
   virtual Result<Bytes> wal_segment(std::string_view name) = 0;
 };
 
