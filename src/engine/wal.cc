@@ -168,7 +168,17 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
                 fmt::format("{} is system {}, this server is {}", found->name, found->system, system),
                 "the cluster was made anew or upgraded", "give the new cluster a resource name of its own");
   }
-  TRY_ASSIGN(Bytes content, read_file(path, kWalFileBytesMax));
+  // Read whole before anything is done with it: what is digested, compressed and stored is the same bytes,
+  // whatever happens to the file meanwhile.
+  TRY_ASSIGN(Fd fd, open_file(path));
+  TRY_ASSIGN(FileStatus status, status_of(fd, path));
+  if (status.size > kWalFileBytesMax) {
+    return fail(ErrorKind::kUsage,
+                fmt::format("{} has {} bytes: no WAL file is that large", path, status.size));
+  }
+  AlignedBuffer memory(status.size);
+  ByteView content = memory.view().first(status.size);
+  TRY(pread_full(fd, 0, memory.view().first(status.size), path));
   std::string file = path.substr(path.rfind('/') + 1);
   auto put = put_checked(vault, *found, file, content, control.segment_bytes);
   if (!put) return put.error();

@@ -1,5 +1,7 @@
 #include "os/file.h"
 
+#include <sys/mman.h>
+
 #include <fmt/core.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
@@ -264,9 +266,22 @@ Result<FreeSpace> free_space(const std::string& path) {
                    .total = uint64_t{info.f_blocks} * info.f_frsize};
 }
 
+namespace {
+// From here on memory comes straight from the kernel, in huge pages where it has them: a fault for every 4
+// KiB of a WAL segment costs a tenth of pushing it.
+constexpr size_t kHugeFromBytes = size_t{2} << 20;
+}  // namespace
+
 AlignedBuffer::AlignedBuffer(size_t size) {
   size_ = (size + kDirectIoAlignment - 1) / kDirectIoAlignment * kDirectIoAlignment;
   if (size_ == 0) return;
+  if (size_ >= kHugeFromBytes) {
+    void* memory = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    (void)::madvise(memory, size_, MADV_HUGEPAGE);  // a hint
+    data_ = static_cast<uint8_t*>(memory);
+    return;
+  }
   data_ = static_cast<uint8_t*>(std::aligned_alloc(kDirectIoAlignment, size_));
   CHECK(data_ != nullptr);
   std::memset(data_, 0, size_);
@@ -282,7 +297,11 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
 }
 
 AlignedBuffer::~AlignedBuffer() {
-  std::free(data_);
+  if (data_ != nullptr && size_ >= kHugeFromBytes) {
+    (void)::munmap(data_, size_);
+  } else {
+    std::free(data_);
+  }
 }
 
 }  // namespace kuramori

@@ -397,10 +397,23 @@ Result<std::unique_ptr<PackWriter>> PackWriter::create(Store& store, const KeyBu
   return std::unique_ptr<PackWriter>(new PackWriter(std::move(state)));
 }
 
-Result<uint32_t> PackWriter::add(FrameType type, ByteView plain, FrameWorkshop& w) {
-  State& s = *state_;
-  CHECK(!s.dead && plain.size() <= kFramePlainBytesMax && s.frames.size() < kPackFramesMax);
-  uint32_t ordinal = static_cast<uint32_t>(s.frames.size());
+namespace {
+
+Error did_not_come_back(std::string_view step) {
+  return fail(ErrorKind::kDamaged, fmt::format("a frame did not come back when it was {}", step),
+              "a bit flipped in memory or the processor erred; the pack is abandoned, nothing was committed",
+              "run it again; if this repeats, test the machine's memory");
+}
+
+struct Compressed {
+  FrameCodec codec;
+  ByteView stored;  // the workshop's, or the plain bytes themselves
+};
+
+// Opened again and compared before anything refers to it: a flipped bit in memory or a broken codec shows
+// here and not at the restore (V9, V10). The other half, that what was sealed opens to the same bytes, is
+// PackWriter::seal's.
+Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop& w) {
   FrameCodec codec = FrameCodec::kZstd;
   ByteView to_compress = plain;
   if (type == FrameType::kPages) {
@@ -413,43 +426,58 @@ Result<uint32_t> PackWriter::add(FrameType type, ByteView plain, FrameWorkshop& 
   w.compressed.clear();
   w.compressor.compress(to_compress, w.compressed);
   if (w.faults && w.faults->after_compress) w.faults->after_compress(w.compressed);
-  ByteView stored = w.compressed;
-  if (stored.size() >= plain.size()) {
-    codec = FrameCodec::kStored;
-    stored = plain;
+  if (w.compressed.size() >= plain.size()) return Compressed{FrameCodec::kStored, plain};
+  w.opened.resize(plain.size());
+  if (!w.decompressor.decompress(w.compressed, w.opened)) return did_not_come_back("decompressed again");
+  if (codec == FrameCodec::kPagesZstd) unfilter_pages(w.opened);
+  if (!equal(w.opened, plain)) return did_not_come_back("compared");
+  return Compressed{codec, w.compressed};
+}
+
+}  // namespace
+
+Result<PreparedFrame> prepare_frame(FrameType type, ByteView plain, FrameWorkshop& w) {
+  TRY_ASSIGN(Compressed compressed, compress_frame(type, plain, w));
+  return PreparedFrame{.type = type,
+                       .codec = compressed.codec,
+                       .plain_bytes = static_cast<uint32_t>(plain.size()),
+                       .stored = to_bytes(compressed.stored)};
+}
+
+Result<uint32_t> PackWriter::add(FrameType type, ByteView plain, FrameWorkshop& w) {
+  CHECK(!state_->dead && plain.size() <= kFramePlainBytesMax);
+  auto compressed = compress_frame(type, plain, w);
+  if (!compressed) {
+    state_->dead = true;
+    return std::move(compressed.error()).within(state_->name);
   }
-  auto ad = frame_binding(s.keys.family, s.origin, ordinal, type, codec, static_cast<uint32_t>(plain.size()));
+  return seal(type, compressed->codec, static_cast<uint32_t>(plain.size()), compressed->stored, w);
+}
+
+Result<uint32_t> PackWriter::add_prepared(const PreparedFrame& frame, FrameWorkshop& w) {
+  CHECK(!state_->dead && frame.plain_bytes <= kFramePlainBytesMax);
+  return seal(frame.type, frame.codec, frame.plain_bytes, frame.stored, w);
+}
+
+Result<uint32_t> PackWriter::seal(FrameType type, FrameCodec codec, uint32_t plain_bytes, ByteView stored,
+                                  FrameWorkshop& w) {
+  State& s = *state_;
+  CHECK(s.frames.size() < kPackFramesMax);
+  uint32_t ordinal = static_cast<uint32_t>(s.frames.size());
+  // Until this frame is known to be whole, the pack is dead: its ordinal is never used a second time (V19).
+  s.dead = true;
+  auto ad = frame_binding(s.keys.family, s.origin, ordinal, type, codec, plain_bytes);
   w.sealed.clear();
   s.cipher->seal(ordinal, ad, stored, w.sealed);
   if (w.faults && w.faults->after_seal) w.faults->after_seal(w.sealed);
-
-  // Opened again and compared before anything refers to it: a flipped bit in memory or a broken codec shows
-  // here and not at the restore (V9, V10).
-  s.dead = true;
-  auto broken = [&](std::string_view step) {
-    return fail(
-        ErrorKind::kDamaged, fmt::format("frame {} of {} did not come back when {}", ordinal, s.name, step),
-        "a bit flipped in memory or the processor erred; the pack is abandoned, nothing was committed",
-        "run the backup again; if this repeats, test the machine's memory");
-  };
-  w.opened.resize(stored.size());
-  if (!s.cipher->open(ordinal, ad, w.sealed, w.opened)) return broken("opened again");
-  if (codec != FrameCodec::kStored) {
-    w.compressed.swap(w.opened);
-    w.opened.resize(plain.size());
-    if (!w.decompressor.decompress(w.compressed, w.opened)) return broken("decompressed again");
-    if (codec == FrameCodec::kPagesZstd) unfilter_pages(w.opened);
+  w.unsealed.resize(stored.size());
+  if (!s.cipher->open(ordinal, ad, w.sealed, w.unsealed) || !equal(w.unsealed, stored)) {
+    return did_not_come_back("opened again").within(fmt::format("frame {} of {}", ordinal, s.name));
   }
-  if (!equal(w.opened, plain)) return broken("compared");
-  s.dead = false;
-
-  FrameEntry entry{s.offset, static_cast<uint32_t>(w.sealed.size()), static_cast<uint32_t>(plain.size()),
-                   type, codec};
-  if (auto done = s.append_checked(w.sealed); !done) {
-    s.dead = true;
-    return done.error();
-  }
+  FrameEntry entry{s.offset, static_cast<uint32_t>(w.sealed.size()), plain_bytes, type, codec};
+  TRY(s.append_checked(w.sealed));
   s.frames.push_back(entry);
+  s.dead = false;
   return ordinal;
 }
 

@@ -60,11 +60,22 @@ struct FrameWorkshop {
   explicit FrameWorkshop(int level) : compressor(level) {}
   Compressor compressor;
   Decompressor decompressor;
-  Bytes filtered, compressed, opened, sealed;
+  Bytes filtered, compressed, opened, sealed, unsealed;
   PipelineFaults* faults = nullptr;
 };
 
 constexpr int kZstdLevel = 1;  // performance.md's choice: the best speed a byte, with the page filter
+
+// A frame ready to be sealed: compressed, and checked that it comes back. It belongs to no pack yet, so that
+// several threads can prepare the frames of one.
+struct PreparedFrame {
+  FrameType type = FrameType::kBytes;
+  FrameCodec codec = FrameCodec::kStored;
+  uint32_t plain_bytes = 0;
+  Bytes stored;
+};
+// kDamaged: it did not come back; a bit flipped in memory or the processor erred.
+Result<PreparedFrame> prepare_frame(FrameType type, ByteView plain, FrameWorkshop& workshop);
 
 class PackWriter {
  public:
@@ -77,6 +88,8 @@ class PackWriter {
   // Compresses, seals, opens again and compares, appends. Returns the ordinal. After an error the pack is
   // dead.
   Result<uint32_t> add(FrameType type, ByteView plain, FrameWorkshop& workshop);
+  // The same for a frame that was prepared elsewhere.
+  Result<uint32_t> add_prepared(const PreparedFrame& frame, FrameWorkshop& workshop);
   uint64_t bytes() const;
   uint32_t frames() const;
   // Writes the trailers and makes the pack exist. With `wal`, the trailer is signed: no commit binds it.
@@ -85,6 +98,8 @@ class PackWriter {
  private:
   struct State;
   explicit PackWriter(std::unique_ptr<State> state);
+  Result<uint32_t> seal(FrameType type, FrameCodec codec, uint32_t plain_bytes, ByteView stored,
+                        FrameWorkshop& workshop);
   std::unique_ptr<State> state_;
 };
 

@@ -7,6 +7,8 @@
 namespace kuramori {
 namespace {
 
+constexpr size_t kPreparersMax = 3;  // threads that compress besides the one that writes
+
 Result<WalListing> list_under(Store& store, const std::string& prefix) {
   WalListing listing;
   TRY(for_each_object(store, prefix, [&](const ObjectInfo& object) -> Result<void> {
@@ -22,17 +24,70 @@ Result<WalListing> list_under(Store& store, const std::string& prefix) {
 
 // What claims the same range and kind as `name`.
 Result<std::vector<WalObject>> rivals_of(Store& store, const names::WalName& name) {
-  std::string prefix = fmt::format("{}{:016x}-{:016x}.", names::wal_prefix(name.resource, name.timeline), name.from, name.to);
+  std::string prefix =
+      fmt::format("{}{:016x}-{:016x}.", names::wal_prefix(name.resource, name.timeline), name.from, name.to);
   TRY_ASSIGN(WalListing listing, list_under(store, prefix));
   std::erase_if(listing.objects, [&](const WalObject& other) { return other.name.kind != name.kind; });
   return listing.objects;
 }
 
+// Prepares the frames of one file on every processor; take() hands them out in order.
+class FramePreparer {
+ public:
+  explicit FramePreparer(ByteView content)
+      : content_(content), frames_((content.size() + kWalFrameBytes - 1) / kWalFrameBytes) {
+    size_t others = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()) - 1, kPreparersMax);
+    for (size_t i = 0; i < std::min(others, frames_.size()); ++i) {
+      threads_.emplace_back([this](std::stop_token stop) {
+        FrameWorkshop workshop(kZstdLevel);
+        while (!stop.stop_requested() && prepare_next(workshop)) {
+        }
+      });
+    }
+  }
+  size_t count() const { return frames_.size(); }
+
+  // Helps as long as the frame that is asked for is not ready.
+  Result<PreparedFrame> take(size_t frame, FrameWorkshop& workshop) {
+    for (;;) {
+      {
+        std::lock_guard lock(mutex_);
+        if (frames_[frame]) return std::move(*frames_[frame]);
+      }
+      if (prepare_next(workshop)) continue;
+      std::unique_lock lock(mutex_);
+      ready_.wait(lock, [&] { return frames_[frame].has_value(); });
+    }
+  }
+
+ private:
+  bool prepare_next(FrameWorkshop& workshop) {
+    size_t frame = next_++;
+    if (frame >= frames_.size()) return false;
+    size_t at = frame * kWalFrameBytes;
+    auto prepared =
+        prepare_frame(FrameType::kWal,
+                      content_.subspan(at, std::min<size_t>(kWalFrameBytes, content_.size() - at)), workshop);
+    std::lock_guard lock(mutex_);
+    frames_[frame] = std::move(prepared);
+    ready_.notify_all();
+    return true;
+  }
+
+  ByteView content_;
+  std::vector<std::optional<Result<PreparedFrame>>> frames_;  // guarded by mutex_
+  std::atomic<size_t> next_{0};
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::vector<std::jthread> threads_;  // last: joined before what they use goes
+};
+
 Error split_brain(const WalHeader& header, const std::string& theirs) {
-  return fail(ErrorKind::kRefused,
-              fmt::format("{} is already archived with other content", header.file),
-              fmt::format("two servers write timeline {:X} of this resource; the archive holds {}", header.timeline, theirs),
-              "stop the one that should not run; never reuse this archive for a restored copy (its timeline differs)");
+  return fail(ErrorKind::kRefused, fmt::format("{} is already archived with other content", header.file),
+              fmt::format("two servers write timeline {:X} of this resource; the archive holds {}",
+                          header.timeline, theirs),
+              "stop the one that should not run; never reuse this archive for a restored copy (its timeline "
+              "differs)");
 }
 
 }  // namespace
@@ -44,19 +99,25 @@ Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t t
   return list_under(store, names::wal_prefix(resource, timeline));
 }
 
-Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header, ByteView content) {
+Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
+                       ByteView content) {
   if (content.size() > kWalFileBytesMax) {
-    return fail(ErrorKind::kUsage, fmt::format("{} has {} bytes: no WAL file is that large", header.file, content.size()));
+    return fail(ErrorKind::kUsage,
+                fmt::format("{} has {} bytes: no WAL file is that large", header.file, content.size()));
   }
+  // Compressing takes most of the time and needs no name; the digest does, and the name needs the digest. So
+  // other threads compress while this one digests.
+  FramePreparer preparer(content);
   Secret key = wal_digest_key(vault.keys(), resource);
   header.plain_bytes = content.size();
   header.digest = hmac_sha256(key.view(), content);
   header.stored_ns = to_unix_ns(vault.clock().now());
-  names::WalName name{resource, header.timeline, header.from, header.to, kind, header.digest.hex().substr(0, 16)};
+  names::WalName name{
+      resource, header.timeline, header.from, header.to, kind, header.digest.hex().substr(0, 16)};
   std::string object = names::wal(name);
 
-  // Before: is it there already? After: did somebody else put other bytes meanwhile? Each of two rivals sees the
-  // other's object in its second look, so at least one of them refuses; both stay visible.
+  // Before: is it there already? After: did somebody else put other bytes meanwhile? Each of two rivals sees
+  // the other's object in its second look, so at least one of them refuses; both stay visible.
   TRY_ASSIGN(auto before, rivals_of(vault.store(), name));
   bool there = false;
   for (const WalObject& rival : before) {
@@ -68,10 +129,12 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
-  TRY_ASSIGN(auto pack, PackWriter::create(vault.store(), vault.keys(), vault.random(), vault.clock(), object, resource));
+  TRY_ASSIGN(auto pack, PackWriter::create(vault.store(), vault.keys(), vault.random(), vault.clock(), object,
+                                           resource));
   FrameWorkshop workshop(kZstdLevel);
-  for (size_t at = 0; at < content.size(); at += kWalFrameBytes) {
-    TRY(pack->add(FrameType::kWal, content.subspan(at, std::min<size_t>(kWalFrameBytes, content.size() - at)), workshop));
+  for (size_t frame = 0; frame < preparer.count(); ++frame) {
+    TRY_ASSIGN(PreparedFrame prepared, preparer.take(frame, workshop));
+    TRY(pack->add_prepared(prepared, workshop));
   }
   auto done = pack->finish(&header);
   if (!done && done.error().kind != ErrorKind::kExists) return done.error();
@@ -90,8 +153,9 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
 Result<Bytes> get_wal(Vault& vault, const WalObject& object) {
   TRY_ASSIGN(auto pack, PackReader::open(vault.store(), vault.keys(), object.object, nullptr));
   const WalHeader& header = *pack->wal();
-  bool fits = header.timeline == object.name.timeline && header.from == object.name.from && header.to == object.name.to &&
-              header.digest.hex().starts_with(object.name.digest) && header.plain_bytes <= kWalFileBytesMax;
+  bool fits = header.timeline == object.name.timeline && header.from == object.name.from &&
+              header.to == object.name.to && header.digest.hex().starts_with(object.name.digest) &&
+              header.plain_bytes <= kWalFileBytesMax;
   if (!fits) return fail(ErrorKind::kDamaged, fmt::format("{} is not what its name says", object.object));
   Bytes content;
   content.reserve(header.plain_bytes);
