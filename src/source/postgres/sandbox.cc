@@ -95,8 +95,7 @@ Result<std::unique_ptr<Sandbox>> Sandbox::start(SandboxFolder folder, const Sand
       }
     }
     auto status = status_if_there(there);
-    if (status && *status && (*status)->type == FileType::kFolder && ::geteuid() == 0)
-      hidden.push_back(there);
+    if (status && *status && (*status)->type == FileType::kFolder) hidden.push_back(there);
   }
 
   const auto folders = library_folders_of(options.programs.folder);
@@ -130,6 +129,7 @@ Result<std::unique_ptr<Sandbox>> Sandbox::start(SandboxFolder folder, const Sand
       {"ssl", "off"},
       {"autovacuum", "off"},
       {"huge_pages", "try"},
+      {"dynamic_shared_memory_type", "mmap"},  // in the copy: /dev/shm is read-only like all else
       {"shared_buffers", "128MB"},
       {"shared_preload_libraries", usable_libraries("shared_preload_libraries")},
       {"session_preload_libraries", usable_libraries("session_preload_libraries")},
@@ -138,6 +138,8 @@ Result<std::unique_ptr<Sandbox>> Sandbox::start(SandboxFolder folder, const Sand
       // has no use for it.
       {"hot_standby", options.action == AtTarget::kPromote ? "off" : "on"},
   };
+  // Debian's configuration has it outside the data directory.
+  if (options.programs.major <= 14) settings["stats_temp_directory"] = "pg_stat_tmp";
   if (options.throw_away) {
     settings["fsync"] = "off";
     settings["full_page_writes"] = "off";
@@ -168,13 +170,15 @@ Result<std::unique_ptr<Sandbox>> Sandbox::start(SandboxFolder folder, const Sand
   child.account = place.account();
   child.hidden = hidden;
   child.empty_folder = empty;
+  child.writable = {data, place.path(), place.socket_folder()};
+  for (const auto& own : options.tablespaces) child.writable.push_back(resolved(own));
 
   auto& words = sandbox->isolation_;
   words.emplace_back("a network namespace of its own, without interfaces");
   words.push_back("listens on " + place.socket_folder() + " only");
   words.emplace_back("archiving off");
   for (const auto& path : hidden) words.push_back(path + " is hidden");
-  if (hidden.empty()) words.emplace_back("no link leads out of the copy");
+  words.emplace_back("everything but its own folders is read-only");
 
   auto started = start_child(child);
   if (!started) {

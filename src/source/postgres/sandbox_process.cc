@@ -40,6 +40,7 @@ constexpr const char* kSteps[] = {"start",
                                   "make a network namespace",
                                   "make a mount namespace",
                                   "hide a folder",
+                                  "make everything but its own folders read-only",
                                   "become the owner of the data",
                                   "open the log",
                                   "execute the program"};
@@ -116,9 +117,10 @@ Result<pid_t> start_child(const ChildOptions& options) {
       if (options.as_root) {
         if (::unshare(CLONE_NEWNET) != 0) give_up(trouble, 2);
       } else {
-        if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) give_up(trouble, 2);
-        // A process that hides its memory (or changed its user) does not own its own /proc files; until exec, which
-        // is near, this child must.
+        if (::unshare(CLONE_NEWUSER | CLONE_NEWNET | (options.writable.empty() ? 0 : CLONE_NEWNS)) != 0)
+          give_up(trouble, 2);
+        // A process that hides its memory (or changed its user) does not own its own /proc files; until exec,
+        // which is near, this child must.
         ::prctl(PR_SET_DUMPABLE, 1);
         // Only our own id, mapped to itself: files keep their owner.
         auto put = [&](const char* path, const std::string& text) {
@@ -131,24 +133,35 @@ Result<pid_t> start_child(const ChildOptions& options) {
         put("/proc/self/gid_map", gid_map);
       }
     }
-    if (options.as_root && !options.hidden.empty()) {
-      if (::unshare(CLONE_NEWNS) != 0) give_up(trouble, 3);
+    if (!options.writable.empty()) {
+      if (!(options.no_network && !options.as_root) && ::unshare(CLONE_NEWNS) != 0) give_up(trouble, 3);
       if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) give_up(trouble, 3);
+      for (const auto& folder : options.writable) {
+        if (::mount(folder.c_str(), folder.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
+          give_up(trouble, 3);
+      }
       for (const auto& folder : options.hidden) {
         if (::mount(options.empty_folder.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) != 0) {
           give_up(trouble, 4);
         }
-        ::mount(nullptr, folder.c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr);
+      }
+      mount_attr close{}, open{};
+      close.attr_set = MOUNT_ATTR_RDONLY;
+      if (::mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &close, sizeof close) != 0) give_up(trouble, 5);
+      open.attr_clr = MOUNT_ATTR_RDONLY;
+      for (const auto& folder : options.writable) {
+        if (::mount_setattr(AT_FDCWD, folder.c_str(), AT_RECURSIVE, &open, sizeof open) != 0)
+          give_up(trouble, 5);
       }
     }
     const int log = ::open(options.log_file.c_str(), log_flags, 0600);
-    if (log < 0) give_up(trouble, 6);
+    if (log < 0) give_up(trouble, 7);
     if (options.as_root) {
-      if (::fchown(log, options.account.uid, options.account.gid) != 0) give_up(trouble, 6);
+      if (::fchown(log, options.account.uid, options.account.gid) != 0) give_up(trouble, 7);
       if (::setgroups(0, nullptr) != 0 ||
           ::setresgid(options.account.gid, options.account.gid, options.account.gid) ||
           ::setresuid(options.account.uid, options.account.uid, options.account.uid)) {
-        give_up(trouble, 5);
+        give_up(trouble, 6);
       }
     }
     // After the change of user, which clears it. If the parent is gone already, the signal was missed.
@@ -163,7 +176,7 @@ Result<pid_t> start_child(const ChildOptions& options) {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::signal(SIGPIPE, SIG_DFL);
     ::execve(argv[0], argv.data(), envp.data());
-    give_up(trouble, 7);
+    give_up(trouble, 8);
   }
   writer = Fd();
   ChildTrouble trouble;

@@ -1,0 +1,38 @@
+"""What a drill must not reach: the original's files, also where only the WAL names them."""
+
+import subprocess
+import time
+
+import harness
+
+
+class DrillReach(harness.Case):
+    def make_place(self, name):
+        place = self.folder / name
+        subprocess.run(harness.as_server(["mkdir", place]), check=True)
+        return place
+
+    def test_a_tablespace_that_the_wal_makes_does_not_lead_to_the_live_one_P48(self):
+        server = self.server(15)
+        server.sql("create table entry (id bigint primary key)", "insert into entry select generate_series(1, 1000)")
+        self.kuramori("backup", "db")
+        place = self.make_place("place")
+        server.sql(f"create tablespace aside location '{place}'", "create table there (id bigint) tablespace aside",
+                   "insert into there select generate_series(1, 1000)")
+        time.sleep(0.05)
+        moment = server.sql("select clock_timestamp()")
+        time.sleep(0.05)
+        server.sql("insert into there select generate_series(1001, 9000)", "checkpoint")
+        server.switch_wal()
+        server.stop()
+        before = harness.relation_files(place, ["."])
+        self.assertTrue(before)
+        outcome = self.kuramori("drill", "db", "--at", moment + ":00" if moment[-3] in "+-" else moment, status=None)
+        self.assertEqual(harness.differing(before, harness.relation_files(place, ["."])), [], outcome)
+        self.assertNotEqual(outcome.status, 0, "it cannot have been proven: the tablespace's place was not to be reached")
+        server.start()
+        self.assertEqual(server.sql("select count(*) from there"), "9000")
+
+
+if __name__ == "__main__":
+    harness.main()
