@@ -14,7 +14,7 @@ SEGMENT_BYTES = 16 * 2**20
 # Rows at scale 1 (about 4 GB with indexes) by part; pgbench scale last.
 ROWS = {"documents": 1_050_000, "events": 4_400_000, "attachments": 15_500, "small": 400}
 PGBENCH_SCALE = 56
-VERSION = "3"  # of the recipe: another one makes the cluster anew
+VERSION = "5"  # of the recipe: another one makes the cluster anew
 
 
 def as_server(command):

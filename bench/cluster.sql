@@ -4,20 +4,26 @@
 set synchronous_commit = off;
 set max_parallel_workers_per_gather = 0;
 set jit = off;
+-- Each of these queries looks a few rows up for each of very many: by the index, never by a hash of the whole table.
+set enable_hashjoin = off;
+set enable_mergejoin = off;
+set enable_seqscan = off;
+set enable_bitmapscan = off;
 
 \if :is_words
--- Language-like text: few words often, many seldom; sentences made of them.
+-- Language-like text: few words often, many seldom; a million phrases of them, so many that
+-- hardly one comes twice within a compressor's window, as in what people write.
 create table word (id int primary key, text text not null);
 insert into word
 select i, substr(translate(md5('w' || i), '0123456789', 'aeioulnrst'), 1, 2 + (hashint4(i) & 2147483647) % 8)
-from generate_series(0, 4095) i;
-create table sentence (id int primary key, text text not null);
-insert into sentence
+from generate_series(0, 19999) i;
+create table phrase (id int primary key, text text not null);
+insert into phrase
 select s, (select string_agg(w.text, ' ' order by j)
-           from generate_series(1, 5 + (hashint4(s) & 7)) j
-           join word w on w.id = floor(4096 * power(((hashint8(s * 31::bigint + j) & 1048575) / 1048576.0), 3))::int)
-from generate_series(0, 59999) s;
-vacuum analyze word, sentence;
+           from generate_series(1, 4 + (hashint4(s) & 3)) j
+           join word w on w.id = floor(20000 * power(((hashint8(s * 31::bigint + j) & 1048575) / 1048576.0::float8), 3.5))::int)
+from generate_series(0, 999999) s;
+vacuum analyze word, phrase;
 \endif
 
 \if :is_documents
@@ -27,9 +33,9 @@ create table document (
   created_at timestamptz not null, updated_at timestamptz not null);
 insert into document
 select i, (hashint8(i) & 65535) % 500,
-       (select text from sentence where id = (hashint8(i * 3) & 2147483647) % 60000),
-       (select string_agg(s.text, '. ') from generate_series(1, 6 + (hashint8(i) & 15)::int) j
-        join sentence s on s.id = (hashint8(i * 64 + j) & 2147483647) % 60000),
+       (select string_agg(p.text, ' ') from generate_series(1, 1) j join phrase p on p.id = (hashint8(i * 7 + j) & 2147483647) % 1000000),
+       (select string_agg(p.text, case when j % 3 = 0 then '. ' else ' ' end)
+        from generate_series(1, 20 + (hashint8(i) & 31)::int) j join phrase p on p.id = (hashint8(i * 128 + j) & 2147483647) % 1000000),
        jsonb_build_object(
          'author', (select text from word where id = (hashint8(i * 7) & 4095)) || '.' ||
                    (select text from word where id = (hashint8(i * 11) & 4095)) || '@example.org',

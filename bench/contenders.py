@@ -4,7 +4,7 @@ import pathlib
 import shutil
 
 from cluster import BIN, PORT, as_server, give_to_server
-from measure import Cost, folder_bytes, run
+from measure import folder_bytes, run
 
 WORKERS = 2
 PASSPHRASE = "a pass phrase of the benchmark"
@@ -49,6 +49,13 @@ class Contender:
 
     def repository_bytes(self):
         return folder_bytes(self.repository)
+
+    def know_the_cluster(self):
+        """Whatever must be there before WAL can be pushed."""
+
+    def wal_bytes(self):
+        """Of the repository, what is WAL."""
+        return 0
 
     def backup(self):
         raise NotImplementedError
@@ -139,6 +146,9 @@ pg1-database=postgres
     def restore(self):
         return self.measured(*self.words(f"--pg1-path={self.target}", "--type=immediate", "restore"))
 
+    def wal_bytes(self):
+        return folder_bytes(self.repository / "archive")
+
     def push(self, segment):
         return self.words("archive-push", str(segment))
 
@@ -196,6 +206,13 @@ plans:
 
     def restore(self):
         return self.measured(*self.words("restore", "bench@latest", "--to", self.target, "--quiet"))
+
+    def know_the_cluster(self):
+        self.cluster.archive_with("exit 0")
+        self.measured(*self.words("backup", "bench", "--quiet"))
+
+    def wal_bytes(self):
+        return folder_bytes(self.repository / "wal")
 
     def push(self, segment):
         return [self.client, "--config", str(self.options), "wal", "push", str(segment)]

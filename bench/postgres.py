@@ -84,9 +84,11 @@ class Bench:
 
     def one_push(self, contender, kind, segments):
         contender.prepare()
+        contender.know_the_cluster()
         settle(self.cluster.folder, 1)
         for segment in segments:  # what the server wrote a moment ago is in the page cache
             segment.read_bytes()
+        before = contender.wal_bytes()
         begin, cpu = time.monotonic(), 0.0
         for segment in segments:
             process = subprocess.Popen(as_server(contender.push(segment)), cwd=self.cluster.data)
@@ -97,8 +99,7 @@ class Bench:
             cpu += usage.ru_utime + usage.ru_stime
         wall = time.monotonic() - begin
         cost = Cost(wall / len(segments), cpu / len(segments), 0)
-        cost.bytes = sum(path.stat().st_size for path in contender.repository.rglob("*")
-                         if path.is_file() and ("archive" in path.parts or "wal" in path.parts)) / len(segments)
+        cost.bytes = (contender.wal_bytes() - before) / len(segments)
         self.keep(f"push {kind}", contender, cost)
 
     def run(self):

@@ -87,7 +87,7 @@ run_fuzz_targets() {
 
 step_fuzz() {
   local begin=$SECONDS
-  [ -n "$(ls fuzz/*_fuzz.cc 2>/dev/null)" ] || return 0
+  [ -n "$(ls fuzz/*.cc 2>/dev/null)" ] || return 0
   step "build fuzz" build_targets fuzz all || return 1
   begin=$SECONDS
   say "== fuzz, $1 s each"
