@@ -40,7 +40,8 @@ Result<Bytes> from_base64(std::string_view text);
 template <class T>
 T load_le(const uint8_t* from) {
   T value;
-  std::memcpy(&value, from, sizeof value);  // every machine we build for is little-endian (checked in bytes.cc)
+  std::memcpy(&value, from,
+              sizeof value);  // every machine we build for is little-endian (checked in bytes.cc)
   return value;
 }
 template <class T>

@@ -33,14 +33,14 @@ struct Id {
   }
 };
 
-using FamilyId = Id<16, struct FamilyTag>;      // vaults that share keys and copy verbatim
-using VaultId = Id<16, struct VaultTag>;        // one place
-using SessionId = Id<16, struct SessionTag>;    // one run of one writer; never used twice
-using SnapshotId = Id<8, struct SnapshotTag>;   // one restorable state
-using ResourceId = Id<8, struct ResourceTag>;   // one protected thing
-using SignerId = Id<16, struct SignerTag>;      // first half of SHA-256 of an Ed25519 public key
-using Digest = Id<32, struct DigestTag>;        // SHA-256
-using FileKey = Id<16, struct FileTag>;         // keyed digest of a path: names a file without telling its name
+using FamilyId = Id<16, struct FamilyTag>;     // vaults that share keys and copy verbatim
+using VaultId = Id<16, struct VaultTag>;       // one place
+using SessionId = Id<16, struct SessionTag>;   // one run of one writer; never used twice
+using SnapshotId = Id<8, struct SnapshotTag>;  // one restorable state
+using ResourceId = Id<8, struct ResourceTag>;  // one protected thing
+using SignerId = Id<16, struct SignerTag>;     // first half of SHA-256 of an Ed25519 public key
+using Digest = Id<32, struct DigestTag>;       // SHA-256
+using FileKey = Id<16, struct FileTag>;  // keyed digest of a path: names a file without telling its name
 
 template <size_t kSize, class Tag>
 struct IdHash {

@@ -8,7 +8,8 @@
 
 namespace kuramori {
 
-// A moment as nanoseconds since 1970-01-01T00:00:00Z. Decides when something is tried, never whether it is safe.
+// A moment as nanoseconds since 1970-01-01T00:00:00Z. Decides when something is tried, never whether it is
+// safe.
 using Time = std::chrono::sys_time<std::chrono::nanoseconds>;
 using Duration = std::chrono::nanoseconds;
 

@@ -192,7 +192,7 @@ uint64_t ContentWriter::bytes_stored() const {
 }
 
 Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, const BaseSnapshot* base,
-                                   CommitRecord& commit) {
+                                         CommitRecord& commit) {
   Shared& s = *shared_;
   uint64_t size_bytes = 0;
 

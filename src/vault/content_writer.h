@@ -60,8 +60,8 @@ class ContentWriter {
   std::unique_ptr<Lane> lane();
   void provoke(PipelineFaults* faults);  // tests only
 
-  // After every lane is finished: writes tree and page map, fills the commit's content fields (tree, maps, sizes) and
-  // returns what the commit must keep alive. `base` may be null.
+  // After every lane is finished: writes tree and page map, fills the commit's content fields (tree, maps,
+  // sizes) and returns what the commit must keep alive. `base` may be null.
   Result<LiveRecord> finish(std::vector<CapturedFile> files, const BaseSnapshot* base, CommitRecord& commit);
 
   uint64_t bytes_stored() const;

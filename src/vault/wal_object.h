@@ -1,5 +1,6 @@
-// WAL objects: one archived file — a segment, a timeline's history, a label — as one small pack that says in its
-// signed trailer what it is, so that a writer who cannot read content still knows "same name, same content".
+// WAL objects: one archived file — a segment, a timeline's history, a label — as one small pack that says in
+// its signed trailer what it is, so that a writer who cannot read content still knows "same name, same
+// content".
 #pragma once
 #include <vector>
 
@@ -9,12 +10,12 @@
 
 namespace kuramori {
 
-constexpr uint32_t kWalFrameBytes = 1u << 20;       // plain bytes a frame
-constexpr uint64_t kWalFileBytesMax = 1ull << 30;   // PostgreSQL's largest segment
+constexpr uint32_t kWalFrameBytes = 1u << 20;      // plain bytes a frame
+constexpr uint64_t kWalFileBytesMax = 1ull << 30;  // PostgreSQL's largest segment
 
 struct WalObject {
   names::WalName name;
-  std::string object;   // its full name
+  std::string object;  // its full name
   uint64_t stored_bytes = 0;
 };
 
@@ -28,8 +29,8 @@ Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t t
 
 enum class WalPut { kStored, kAlreadyThere };
 
-// Stores `content` durably before it returns. The same content again is kAlreadyThere (P31); other content in the same
-// range is kRefused: two histories claim one name (split brain), and neither is overwritten.
+// Stores `content` durably before it returns. The same content again is kAlreadyThere (P31); other content in
+// the same range is kRefused: two histories claim one name (split brain), and neither is overwritten.
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
                        ByteView content);
 

@@ -1,5 +1,5 @@
-// A physical capture of a running PostgreSQL cluster on its own host: pg_backup_start, parallel reads of the data
-// directory with page checksums verified in passing, pg_backup_stop, pg_control last (docs/postgres.md).
+// A physical capture of a running PostgreSQL cluster on its own host: pg_backup_start, parallel reads of the
+// data directory with page checksums verified in passing, pg_backup_stop, pg_control last (docs/postgres.md).
 #pragma once
 #include <functional>
 #include <map>
@@ -28,17 +28,17 @@ struct CaptureFile {
   TreeEntry entry;  // entry.size: at listing time; after copy() the captured size
   uint64_t inode = 0;
   int64_t birth_ns = 0;
-  uint32_t segment = 0;         // of a relation file: 0 for "16384", 1 for "16384.1" (1 GiB each)
-  bool always_whole = false;    // FSM and VM forks: a page LSN does not tell whether they changed
-  bool vanished = false;        // after copy(): dropped while the capture ran
+  uint32_t segment = 0;       // of a relation file: 0 for "16384", 1 for "16384.1" (1 GiB each)
+  bool always_whole = false;  // FSM and VM forks: a page LSN does not tell whether they changed
+  bool vanished = false;      // after copy(): dropped while the capture ran
 };
 
 struct CaptureStart {
   uint64_t system_id = 0;
   uint32_t server_version = 0;  // PG_VERSION_NUM, 150018
   Timeline timeline = 0;
-  Lsn start_lsn = 0;            // of pg_backup_start (the redo LSN of its checkpoint)
-  uint32_t segment_bytes = 0;   // WAL segment size
+  Lsn start_lsn = 0;           // of pg_backup_start (the redo LSN of its checkpoint)
+  uint32_t segment_bytes = 0;  // WAL segment size
   uint32_t page_bytes = 8192;
   uint32_t checksum_version = 0;
   std::string wal_level;
@@ -57,7 +57,7 @@ struct BrokenPage {
 struct CaptureEnd {
   Lsn stop_lsn = 0;
   Timeline stop_timeline = 0;
-  std::string stop_wal_file;   // the last segment that recovery needs
+  std::string stop_wal_file;  // the last segment that recovery needs
   std::string backup_label, tablespace_map;
   int64_t finished_ns = 0;
   uint64_t bytes_read = 0;
@@ -66,8 +66,8 @@ struct CaptureEnd {
   std::map<std::string, std::string> facts;  // GUCs a restored server needs, locale, extensions' libraries …
 };
 
-// For one file: nothing — read it whole; an LSN — pages below `base_pages` that are not all zero and whose LSN is
-// lower are unchanged and need not be given to the lane.
+// For one file: nothing — read it whole; an LSN — pages below `base_pages` that are not all zero and whose
+// LSN is lower are unchanged and need not be given to the lane.
 struct Skip {
   Lsn unchanged_before = 0;
   uint32_t base_pages = 0;
@@ -75,22 +75,23 @@ struct Skip {
 using SkipRule = std::function<Skip(const CaptureFile&)>;  // unchanged_before == 0: whole
 using LaneFactory = std::function<Result<std::unique_ptr<CaptureLane>>(unsigned worker)>;
 
-// Use in this order: begin, files, copy, finish. Destroyed before finish(), it ends the backup mode and nothing is
-// left behind (the session's connection holds it).
+// Use in this order: begin, files, copy, finish. Destroyed before finish(), it ends the backup mode and
+// nothing is left behind (the session's connection holds it).
 class Capture {
  public:
   virtual ~Capture() = default;
-  static Result<std::unique_ptr<Capture>> begin(const CaptureOptions& options, Clock& clock, Reporter& reporter);
+  static Result<std::unique_ptr<Capture>> begin(const CaptureOptions& options, Clock& clock,
+                                                Reporter& reporter);
 
   virtual const CaptureStart& start() const = 0;
   virtual const std::vector<CaptureFile>& files() const = 0;
   // Reads everything but pg_control in parallel, each worker with a lane of its own. May be called once.
   virtual Result<void> copy(const SkipRule& skip, const LaneFactory& lanes) = 0;
-  // pg_backup_stop (`stop_early` for tests), then backup_label, tablespace_map and pg_control as kBytes files of the
-  // last lane; returns what the commit must say. files() is then complete.
+  // pg_backup_stop (`stop_early` for tests), then backup_label, tablespace_map and pg_control as kBytes files
+  // of the last lane; returns what the commit must say. files() is then complete.
   virtual Result<CaptureEnd> finish(CaptureLane& lane) = 0;
-  // The bytes of a WAL segment of the server's pg_wal ("000000010000000000000003"), for what the archive still lacks.
-  // kPartial: a standby that has not received all of it yet.
+  // The bytes of a WAL segment of the server's pg_wal ("000000010000000000000003"), for what the archive
+  // still lacks. kPartial: a standby that has not received all of it yet.
   virtual Result<Bytes> wal_segment(std::string_view name) = 0;
 };
 

@@ -35,10 +35,10 @@ struct ChildOptions {
   Account account;                  // of the child, if as_root
   bool no_network = true;           // a network namespace of its own
   std::vector<std::string> hidden;  // folders that become empty in the child's own mount namespace
-  // The only folders that the child can change: in its mount namespace everything else is read-only, wherever its
-  // WAL or its links lead it (P48). Empty: no mount namespace of its own.
+  // The only folders that the child can change: in its mount namespace everything else is read-only, wherever
+  // its WAL or its links lead it (P48). Empty: no mount namespace of its own.
   std::vector<std::string> writable;
-  std::string empty_folder;         // what is seen in their place
+  std::string empty_folder;  // what is seen in their place
 };
 
 // Starts it; it is killed (SIGQUIT: PostgreSQL's immediate shutdown) when the thread that started it ends.

@@ -463,7 +463,9 @@ TEST(WalFacts, ShortDataAreDamageNotACrash) {
           WalRecord record{
               .rmgr = rmgr, .info = static_cast<uint8_t>(info), .major = major, .main_data = data};
           auto fact = fact_of(record);
-          if (!fact) { EXPECT_EQ(fact.error().kind, ErrorKind::kDamaged); }
+          if (!fact) {
+            EXPECT_EQ(fact.error().kind, ErrorKind::kDamaged);
+          }
         }
       }
     }
