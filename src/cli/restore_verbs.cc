@@ -122,13 +122,35 @@ void print_restore(Context& context, const RestoreRequest& request, const Restor
 
 }  // namespace
 
+// What would be taken and then have no effect is refused: a server that was to pause must not be promoted.
+Result<void> check_together(const Invocation& line) {
+  auto refuse = [](std::string what, std::string why, std::string next) {
+    return fail(ErrorKind::kUsage, std::move(what), std::move(why), std::move(next));
+  };
+  if (line.has("delta") && line.has("overwrite"))
+    return refuse("--delta and --overwrite exclude each other",
+                  "one changes the old copy in place, the other moves it aside", "keep one of them");
+  if (line.has("latest") && line.has("action") && line.value("action") != "promote")
+    return refuse(fmt::format("--latest cannot {} at its target", line.value("action")),
+                  "the end of the archive is no position that a server stops at",
+                  "name a target: --lsn or --at");
+  if (line.has("exclusive") && !line.has("at") && !line.has("lsn") && !line.has("xid"))
+    return refuse("--exclusive needs a target that can be stopped before", "", "add --at, --lsn or --xid");
+  if (line.has("port") && !line.has("start"))
+    return refuse("--port is of the server that --start starts", "without --start nothing listens",
+                  "add --start");
+  if (line.has("estimate") && line.has("salvage-wal"))
+    return refuse("--estimate writes nothing, --salvage-wal does", "", "leave one of them out");
+  if (line.has("estimate") && line.has("start"))
+    return refuse("--estimate starts nothing", "", "leave --start out");
+  return {};
+}
+
 Result<int> run_restore(Context& context) {
   const Invocation& line = context.line();
+  TRY(check_together(line));
   TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
   TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
-  if (line.has("delta") && line.has("overwrite"))
-    return fail(ErrorKind::kUsage, "--delta and --overwrite exclude each other",
-                "one changes the old copy in place, the other moves it aside", "keep one of them");
   RestoreRequest request;
   request.resource = named.resource;
   request.snapshot = named.snapshot;
