@@ -5,6 +5,7 @@
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
+#include "engine/local_state.h"
 
 namespace kuramori {
 namespace {
@@ -141,6 +142,9 @@ Result<int> run_backup(Context& context) {
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(BackupOutcome outcome, backup_postgres(*vault, request, context.console(), context.stop()));
   print_outcome(context, request, choice, outcome);
+  // What this machine has seen must still be there at the next scrub.
+  TRY_ASSIGN(SnapshotList seen, list_snapshots(*vault, outcome.commit.resource));
+  remember_heads(*vault, seen, context.console());
   return outcome.broken_pages.empty() ? 0 : exit_code(ErrorKind::kPartial);
 }
 

@@ -26,6 +26,8 @@ constexpr Entry kHandlers[] = {
     {"vault show", run_vault_show},
     {"vault collect", run_vault_collect},
     {"vault disown", run_vault_disown},
+    {"vault key list", run_vault_key_list},
+    {"vault key rewrap", run_vault_key_rewrap},
     {"wal push", run_wal_push},
     {"wal get", run_wal_get},
     {"resources", run_resources},

@@ -5,8 +5,8 @@
 // is expected they become runs of the same bytes. Nothing is added or dropped: 8,192 bytes in, 8,192 bytes
 // out.
 //
-// The format, exactly (also docs/vault-format.md, "Page filter 1"). Integers are little-endian; all sums and differences
-// wrap around in their width. Of the page header, which is never changed, four u16 are read:
+// The format, exactly (also docs/vault-format.md, "Page filter 1"). Integers are little-endian; all sums and
+// differences wrap around in their width. Of the page header, which is never changed, four u16 are read:
 //   lower = [12]  upper = [14]  special = [16]  version = [18]
 // A page is left alone unless version = 0x2004, 24 < lower <= upper <= special, (lower - 24) divides by 4,
 // and special is 8192 (layout heap), 8184 (layout other) or 8176 (layout B-tree if the u16 in the last two
