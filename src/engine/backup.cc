@@ -29,6 +29,7 @@ using postgres::CaptureFile;
 // Files that we add to the server's own, numbered past any of the source's.
 constexpr uint32_t kOwnFilesFrom = 0xf0000000;
 constexpr std::string_view kOwnFolder = ".kuramori";
+constexpr std::string_view kTablespaceFolder = "pg_tblspc/";
 constexpr Duration kStandbyWalLimit =
     std::chrono::minutes(10);  // until the primary has filled the last segment
 constexpr Duration kStandbyWalPause = std::chrono::milliseconds(500);
@@ -336,10 +337,23 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
 
   std::vector<CapturedFile> files;
   uint32_t index = 0;
+  std::set<std::string> tablespaces;
+  for (const CaptureFile& file : capture->files()) {
+    if (file.entry.path.starts_with(kTablespaceFolder))
+      tablespaces.insert(file.entry.path.substr(0, file.entry.path.find('/', kTablespaceFolder.size())));
+  }
   for (const CaptureFile& file : capture->files()) {
     uint32_t number = index++;
     if (file.vanished) continue;
-    files.push_back({.entry = file.entry,
+    TreeEntry entry = file.entry;
+    // What lies in a tablespace is below its folder; where that was is in tablespace_map. A tree in which
+    // anything lies below a link is not one (V27).
+    if (entry.type == EntryType::kSymlink && tablespaces.contains(entry.path)) {
+      entry.type = EntryType::kDirectory;
+      entry.mode = 0700;
+      entry.link.clear();
+    }
+    files.push_back({.entry = std::move(entry),
                      .index = number,
                      .inode = file.inode,
                      .birth_ns = file.birth_ns,

@@ -33,8 +33,11 @@ std::string shown_time(int64_t ns) {
 // Where the parts of a cluster's tree go.
 class Placement {
  public:
-  Placement(std::string target, const std::vector<postgres::Tablespace>& tablespaces)
+  Placement(std::string target, const std::vector<postgres::Tablespace>& tablespaces, const Tree& tree)
       : target_(std::move(target)) {
+    for (const TreeNode& node : tree.nodes) {
+      if (node.entry.type == EntryType::kSymlink) links_.insert(node.entry.path);
+    }
     for (const auto& tablespace : tablespaces) {
       if (!tablespace.in_place)
         places_[fmt::format("{}{}", kTablespacePrefix, tablespace.oid)] = tablespace.place;
@@ -56,14 +59,25 @@ class Placement {
         if (slash == std::string_view::npos) return {};  // the link itself
         return place->second + std::string(path.substr(slash));
       }
+      // Made after the capture began, so tablespace_map does not know it: redo makes it, and all that is in
+      // it, anew. Its link leads to the original's own folder, where nothing of this restore may go (P48).
+      if (links_.contains(std::string(path.substr(0, slash)))) return {};
     }
     return std::string(path);
   }
 
  private:
   std::string target_;
+  std::set<std::string> links_;
   std::map<std::string, std::string, std::less<>> places_;
 };
+
+// A word of a command that PostgreSQL gives to sh, after it has replaced %f, %p and %%.
+std::string for_server_shell(std::string_view word) {
+  std::string quoted = "'";
+  for (char c : word) quoted += c == '\'' ? std::string("'\\''") : c == '%' ? "%%" : std::string(1, c);
+  return quoted + "'";
+}
 
 Result<uint64_t> salvage_wal(Vault& vault, const RestoreRequest& request, Reporter& reporter) {
   TRY_ASSIGN(ResourceRecord resource, vault.resource(request.resource));
@@ -107,6 +121,18 @@ std::vector<std::string> as_account(const postgres::Account& account, std::vecto
                                    fmt::format("--regid={}", account.gid), "--clear-groups"};
   wrapped.insert(wrapped.end(), argv.begin(), argv.end());
   return wrapped;
+}
+
+// The snapshot of this resource whose restore into `target` was interrupted. With a control file it was not:
+// that is written last, and a server may be running there.
+std::optional<std::string> interrupted_in(const Restorable& restorable, const std::string& target) {
+  auto control = status_if_there(join_path(target, "global/pg_control"));
+  if (!control || *control) return {};
+  auto id = interrupted_restore(target);
+  bool ours =
+      id && std::any_of(restorable.snapshots.begin(), restorable.snapshots.end(),
+                        [&](const Snapshot& snapshot) { return snapshot.commit.snapshot.hex() == *id; });
+  return ours ? id : std::nullopt;
 }
 
 // Starts the restored server for good, and waits until it is what `action` asks for.
@@ -238,6 +264,9 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   // 2. Decide, and refuse before anything is written.
   TRY_ASSIGN(Restorable restorable, load_restorable(vault, request.resource));
   postgres::TargetRequest target = request.target;
+  // A standby follows what is archived; it stops nowhere unless told.
+  if (request.standby && target.kind == postgres::TargetKind::kSnapshot)
+    target.kind = postgres::TargetKind::kLatest;
   if (!request.snapshot.empty() &&
       !(request.snapshot == "latest" && target.kind != postgres::TargetKind::kSnapshot)) {
     TRY_ASSIGN(const Snapshot* wanted, find_snapshot(restorable.snapshots, request.snapshot));
@@ -264,24 +293,31 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   // 3. The place.
   TRY_ASSIGN(uint64_t system_id, number_fact(commit, "postgres.system_id"));
   TRY_ASSIGN(auto account, postgres::server_account());
-  bool resuming = request.use == postgres::TargetUse::kNew && is_resumable(request.to, commit);
   auto use = request.use;
-  if (!resuming) {
+  bool move_aside = false;
+  auto interrupted = interrupted_in(restorable, request.to);
+  if (interrupted == commit.snapshot.hex()) {
+    // The same again: it goes on. Moved aside, in an --overwrite, was what had been there before.
+    if (use == postgres::TargetUse::kOverwrite) use = postgres::TargetUse::kNew;
+  } else if (interrupted && use != postgres::TargetUse::kNew) {
+    use = postgres::TargetUse::kDelta;  // of another snapshot of this resource, and cannot be started
+  } else {
+    interrupted.reset();
     TRY_ASSIGN(auto state, postgres::check_target(request.to, system_id, request.use));
-    if (use == postgres::TargetUse::kOverwrite && state == postgres::TargetState::kStoppedCluster) {
-      TRY_ASSIGN(outcome.moved_aside, postgres::move_aside(request.to, vault.clock().now()));
-    }
+    bool there = state == postgres::TargetState::kStoppedCluster;
+    move_aside = there && use == postgres::TargetUse::kOverwrite;
     // Nothing there to differ from: a delta restore is then a plain one, with its direct writes and its
     // journal.
-    if (use == postgres::TargetUse::kDelta && state != postgres::TargetState::kStoppedCluster)
-      use = postgres::TargetUse::kNew;
+    if (use == postgres::TargetUse::kDelta && !there) use = postgres::TargetUse::kNew;
   }
   auto origin = read_origin(*snapshot);
   std::string tablespace_map;
   if (auto text = read_small_file(*snapshot, "tablespace_map")) tablespace_map = as_text(*text);
   TRY_ASSIGN(auto tablespaces, postgres::place_tablespaces(tablespace_map, request.to, request.tablespaces,
-                                                           origin["data_directory"]));
-
+                                                           origin["data_directory"],
+                                                           interrupted || use == postgres::TargetUse::kDelta
+                                                               ? postgres::LinkedPlace::kMayHoldData
+                                                               : postgres::LinkedPlace::kMustBeEmpty));
   outcome.tablespaces = tablespaces;
 
   // 4. Keep the snapshot from being collected while it is read.
@@ -294,7 +330,11 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   if (!reading.is_protected())
     reporter.note("this key may not announce a reader: the snapshot is not kept from being collected");
 
-  // 5. The files; what makes it recover; pg_control last.
+  // 5. The files; what makes it recover; pg_control last. The old copy goes aside when nothing is left to
+  // refuse.
+  if (move_aside) {
+    TRY_ASSIGN(outcome.moved_aside, postgres::move_aside(request.to, vault.clock().now()));
+  }
   Duration began = vault.clock().steady();
   TRY_ASSIGN(auto limits, settings_of(*snapshot));
   postgres::RecoveryConfig config{
@@ -313,14 +353,17 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   }
   std::string spool = request.to + std::string(kSpoolFolder);
   config.restore_command = request.spool_wal
-                               ? fmt::format("'{}' wal get --spool '{}' %f %p", request.program, spool)
+                               ? fmt::format("{} wal get --spool {} %f %p", for_server_shell(request.program),
+                                             for_server_shell(spool))
                                : fmt::format("{} --promise '{}' %f %p", request.wal_get,
                                              postgres::format_promise(outcome.plan.promise));
   FileRestoreOptions files{.target = request.to,
                            .workers = request.workers,
                            .delta = use == postgres::TargetUse::kDelta,
-                           .place = Placement(request.to, tablespaces),
+                           .place = Placement(request.to, tablespaces, snapshot->tree()),
                            .last = [](const TreeEntry& entry) { return entry.path == "global/pg_control"; }};
+  // The links say whose the tablespaces' places are, should this be interrupted.
+  files.before_first = [&] { return postgres::link_tablespaces(request.to, tablespaces); };
   files.before_last = [&]() -> Result<void> {
     TRY(postgres::link_tablespaces(request.to, tablespaces));
     TRY_ASSIGN(auto report, postgres::configure_recovery(request.to, config));

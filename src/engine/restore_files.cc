@@ -20,6 +20,7 @@ constexpr uint32_t kSlicePages = 8192;         // 64 MiB of a page file: the uni
 constexpr size_t kPieceBytes = 1u << 20;       // written at once
 constexpr size_t kDirectFromBytes = 1u << 20;  // smaller files are written through the page cache
 constexpr std::string_view kJournalHead = "kuramori restore 1";
+constexpr std::string_view kInPlace = " in-place";
 constexpr size_t kJournalBytesMax = 256u << 20;
 
 struct Destination {
@@ -39,16 +40,34 @@ struct Slice {
 // look.
 class Journal {
  public:
-  static Result<Journal> begin(const std::string& path, const CommitRecord& commit, Random& random) {
+  static Result<Journal> begin(const std::string& path, const CommitRecord& commit, bool in_place,
+                               Random& random) {
     Journal journal;
     journal.path_ = path;
     journal.key_ = Secret::random(32, random);
-    TRY_ASSIGN(journal.fd_, open_file(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600));
-    std::string head =
-        fmt::format("{} {} {}\n", kJournalHead, commit.snapshot.hex(), to_hex(journal.key_.view()));
-    TRY(write_full(journal.fd_, as_bytes(head), path));
-    TRY(sync_file(journal.fd_, path));
+    std::string head = fmt::format("{} {} {}{}\n", kJournalHead, commit.snapshot.hex(),
+                                   to_hex(journal.key_.view()), in_place ? kInPlace : "");
+    TRY(write_file_durably(path, as_bytes(head)));
+    TRY_ASSIGN(journal.fd_, open_file(path, O_WRONLY | O_APPEND));
     return journal;
+  }
+
+  // Whether an older state of a cluster lies below what was begun here: its longer files and those of its own
+  // are not to be left, whatever the one who goes on asks for.
+  static bool is_in_place(const std::string& path) {
+    auto bytes = read_file(path, kJournalBytesMax);
+    if (!bytes) return false;
+    std::string_view text = as_text(*bytes);
+    return text.starts_with(kJournalHead) && text.substr(0, text.find('\n')).ends_with(kInPlace);
+  }
+
+  static std::optional<std::string> snapshot_of(const std::string& path) {
+    auto bytes = read_file(path, kJournalBytesMax);
+    if (!bytes) return {};
+    std::string_view text = as_text(*bytes);
+    if (!text.starts_with(kJournalHead) || text.size() < kJournalHead.size() + 1) return {};
+    text.remove_prefix(kJournalHead.size() + 1);
+    return std::string(text.substr(0, text.find_first_of(" \n")));
   }
 
   // nullopt: none, or another snapshot's.
@@ -124,15 +143,21 @@ class FileRestore {
 
   Result<FileRestoreOutcome> run() {
     TRY(make_folders(options_.target, 0700));
-    TRY(plan());
+    // The journal stands before anything else does: an interrupted restore is known for what it is.
     std::string journal_path = join_path(options_.target, kJournalName);
+    if (Journal::is_in_place(journal_path)) options_.delta = true;
     auto resumed = options_.delta ? std::nullopt : Journal::resume(journal_path, snapshot_.commit());
     if (resumed) {
       journal_.emplace(std::move(*resumed));
     } else {
-      TRY_ASSIGN(Journal fresh, Journal::begin(journal_path, snapshot_.commit(), system_random()));
+      TRY_ASSIGN(Journal fresh,
+                 Journal::begin(journal_path, snapshot_.commit(), options_.delta, system_random()));
       journal_.emplace(std::move(fresh));
     }
+    // The place of a delta must not be startable while it is neither the old state nor the new one.
+    if (options_.delta) TRY(remove_last());
+    if (options_.before_first) TRY(options_.before_first());
+    TRY(plan());
     uint64_t total = 0;
     for (const Destination& to : destinations_) total += to.node->entry.size;
     reporter_.phase(resumed ? "checking what is there, and restoring the rest" : "restoring", total);
@@ -159,12 +184,29 @@ class FileRestore {
   }
 
  private:
+  std::optional<std::string> path_of(const TreeEntry& entry) const {
+    auto place = options_.place ? options_.place(entry) : std::optional<std::string>(entry.path);
+    if (!place) return {};
+    return place->starts_with('/') ? *place : join_path(options_.target, *place);
+  }
+
+  Result<void> remove_last() {
+    for (const TreeNode& node : snapshot_.tree().nodes) {
+      if (node.entry.type != EntryType::kFile || !options_.last || !options_.last(node.entry)) continue;
+      auto path = path_of(node.entry);
+      auto there = path ? status_if_there(folder_of(*path)) : Result<std::optional<FileStatus>>(std::nullopt);
+      if (!there) return there.error();
+      if (*there) TRY(remove_file(*path));
+    }
+    return {};
+  }
+
   Result<void> plan() {
     for (const TreeNode& node : snapshot_.tree().nodes) {
       const TreeEntry& entry = node.entry;
-      auto place = options_.place ? options_.place(entry) : std::optional<std::string>(entry.path);
-      if (!place) continue;
-      std::string path = place->starts_with('/') ? *place : join_path(options_.target, *place);
+      auto to_path = path_of(entry);
+      if (!to_path) continue;
+      std::string path = std::move(*to_path);
       known_.insert(path);
       switch (entry.type) {
         case EntryType::kDirectory:
@@ -186,10 +228,6 @@ class FileRestore {
           }
           break;
       }
-    }
-    // The place of a delta must not be startable while it is neither the old state nor the new one.
-    if (options_.delta) {
-      for (const Destination& to : last_) TRY(remove_file(to.path));
     }
     for (const Destination& to : destinations_) {
       if (to.node->entry.content != ContentKind::kPages) {
@@ -383,8 +421,14 @@ class FileRestore {
       TRY_ASSIGN(auto entries, list_folder(folder));
       for (const FolderEntry& entry : entries) {
         std::string path = join_path(folder, entry.name);
-        if (known_.contains(path) || entry.type != FileType::kFile || entry.name == kJournalName) continue;
-        TRY(remove_file(path));
+        if (known_.contains(path) || entry.name == kJournalName) continue;
+        if (entry.type == FileType::kFile) {
+          TRY(remove_file(path));
+        } else if (entry.type == FileType::kFolder) {
+          TRY(remove_tree(path));  // a dropped database, a replication slot
+        } else {
+          continue;
+        }
         ++outcome_.removed;
       }
     }
@@ -407,7 +451,7 @@ class FileRestore {
   }
 
   const SnapshotReader& snapshot_;
-  const FileRestoreOptions& options_;
+  FileRestoreOptions options_;
   Reporter& reporter_;
   std::stop_token stop_;
   std::optional<Journal> journal_;
@@ -421,8 +465,8 @@ class FileRestore {
 
 }  // namespace
 
-bool is_resumable(const std::string& target, const CommitRecord& commit) {
-  return Journal::resume(join_path(target, kJournalName), commit).has_value();
+std::optional<std::string> interrupted_restore(const std::string& target) {
+  return Journal::snapshot_of(join_path(target, kJournalName));
 }
 
 Result<FileRestoreOutcome> restore_files(const SnapshotReader& snapshot, const FileRestoreOptions& options,

@@ -22,6 +22,8 @@ struct FileRestoreOptions {
   // Written after everything else is durable ("global/pg_control"): until then the target cannot be started
   // (P47).
   std::function<bool(const TreeEntry&)> last;
+  // Called when the journal stands, before anything is written.
+  std::function<Result<void>()> before_first;
   // Called when all but those is durable.
   std::function<Result<void>()> before_last;
 };
@@ -39,8 +41,8 @@ struct FileRestoreOutcome {
 // The target folder is made if it is absent. A journal in it (kJournalName) says what is done, so that the
 // same restore interrupted can go on: what it claims is read back and checked, never believed.
 constexpr std::string_view kJournalName = ".kuramori-restore";
-// Whether `target` holds an interrupted restore of this snapshot that can go on.
-bool is_resumable(const std::string& target, const CommitRecord& commit);
+// The id of the snapshot whose restore into `target` was interrupted; nothing when there is none.
+std::optional<std::string> interrupted_restore(const std::string& target);
 
 Result<FileRestoreOutcome> restore_files(const SnapshotReader& snapshot, const FileRestoreOptions& options,
                                          Reporter& reporter, std::stop_token stop);

@@ -14,6 +14,8 @@ constexpr std::string_view kPromiseFile = "promise";  // the plan's promise, and
 Result<void> fill_spool(Vault& vault, const LoadedArchive& loaded, const postgres::RecoveryPlan& plan,
                         const std::string& folder, unsigned workers, Reporter& reporter,
                         std::stop_token stop) {
+  // Left from an earlier restore to this place: perhaps of another cluster, or beyond this one's target.
+  TRY(remove_tree(folder));
   TRY(make_folders(folder, 0700));
   uint32_t segment_bytes = loaded.archive.segment_bytes();
   reporter.phase("fetching WAL", plan.segments.size() * uint64_t{segment_bytes});

@@ -163,8 +163,8 @@ class Scene(harness.Case):
         if failures:
             call, problem = failures[0]
             raise AssertionError(f"killed at store call {call}: {problem}") from problem
-        # Threads may make a run a few calls shorter than the one that was counted.
-        self.assertGreaterEqual(sum(lane.killed for lane in self.lanes), len(calls) * 9 // 10)
+        # Threads that want the same frame at once read it twice: a run may be shorter than the one that was counted.
+        self.assertGreaterEqual(sum(lane.killed for lane in self.lanes), len(calls) * 3 // 4)
 
     def cannot_be_started(self, folder):
         """P47: without pg_control no server of any version opens the folder."""

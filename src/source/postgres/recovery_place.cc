@@ -204,7 +204,7 @@ Result<std::string> move_aside(const std::string& given, Time now) {
 Result<std::vector<Tablespace>> place_tablespaces(
     std::string_view map, const std::string& target,
     const std::vector<std::pair<std::string, std::string>>& mapping,
-    const std::string& original_data_directory) {
+    const std::string& original_data_directory, LinkedPlace linked) {
   TRY_ASSIGN(auto links, parse_tablespace_map(map));
   std::vector<Tablespace> list;
   for (auto& link : links) {
@@ -270,6 +270,8 @@ Result<std::vector<Tablespace>> place_tablespaces(
     }
     TRY_ASSIGN(auto status, status_if_there(place));
     if (!status) continue;
+    const std::string link = join_path(join_path(root, "pg_tblspc"), std::to_string(list[i].oid));
+    if (linked == LinkedPlace::kMayHoldData && real_path(link) == place) continue;
     TRY_ASSIGN(bool empty, status->type == FileType::kFolder ? is_empty(place) : Result<bool>(false));
     if (!empty) {
       return fail(ErrorKind::kRefused, fmt::format("{} is not empty", place),
@@ -283,6 +285,10 @@ Result<std::vector<Tablespace>> place_tablespaces(
 Result<void> link_tablespaces(const std::string& data_directory, const std::vector<Tablespace>& tablespaces) {
   const std::string folder = join_path(data_directory, "pg_tblspc");
   TRY(make_folders(folder));
+  TRY_ASSIGN(auto entries, list_folder(folder));
+  for (const FolderEntry& entry : entries) {
+    if (entry.type == FileType::kSymlink) TRY(remove_file(join_path(folder, entry.name)));
+  }
   bool any = false;
   for (const auto& space : tablespaces) {
     if (space.in_place) continue;
@@ -291,7 +297,6 @@ Result<void> link_tablespaces(const std::string& data_directory, const std::vect
     TRY(make_folders(folder_of(space.place), 0711));
     TRY(make_folders(space.place));
     const std::string link = join_path(folder, std::to_string(space.oid));
-    TRY(remove_file(link));
     if (::symlink(space.place.c_str(), link.c_str()) != 0) {
       return system_error(fmt::format("cannot link {} to {}", link, space.place), errno);
     }

@@ -44,12 +44,16 @@ struct Tablespace {
 // `tablespace_map` as pg_backup_stop gave it; `mapping`: OLD=NEW pairs, by path or by oid. Unmapped ones go
 // to
 // "<target>.tablespaces/<oid>". kUsage for a mapping that matches none, two to one place, a relative place;
-// kRefused for a place that is not empty or inside the target's original directory.
+// kRefused for a place that is not empty or inside the target's original directory. What the target's own
+// links lead to may hold data already where kMayHoldData says so: it is changed in place, or an interrupted
+// restore goes on.
+enum class LinkedPlace { kMustBeEmpty, kMayHoldData };
 Result<std::vector<Tablespace>> place_tablespaces(
     std::string_view tablespace_map, const std::string& target,
     const std::vector<std::pair<std::string, std::string>>& mapping,
-    const std::string& original_data_directory);
-// Writes tablespace_map and the links of pg_tblspc, and makes the places. Recovery makes the links anew from
+    const std::string& original_data_directory, LinkedPlace linked = LinkedPlace::kMustBeEmpty);
+// Writes tablespace_map and the links of pg_tblspc, and makes the places; links to other tablespaces go: the
+// server would clean up unlogged relations behind them too. Recovery makes the links anew from
 // tablespace_map, so that must name the new places too (P13).
 Result<void> link_tablespaces(const std::string& data_directory, const std::vector<Tablespace>& tablespaces);
 // kRefused, naming the link, if anything of the data directory leads to `forbidden` or, for a link of
