@@ -12,6 +12,7 @@
 #include "engine/open_vault.h"
 #include "engine/snapshots.h"
 #include "engine/wal.h"
+#include "source/postgres/backup_label.h"
 #include "source/postgres/checks.h"
 #include "source/postgres/connection.h"
 #include "source/postgres/server.h"
@@ -337,21 +338,30 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
 
   std::vector<CapturedFile> files;
   uint32_t index = 0;
-  std::set<std::string> tablespaces;
+  // What lies in a tablespace is below its folder; where that was is in tablespace_map. A tree in which
+  // anything lies below a link is not one (V27). A tablespace made after backup mode began is not in the map:
+  // redo makes it and all that is in it, and would stumble over what were there already (P16).
+  TRY_ASSIGN(auto mapped, postgres::parse_tablespace_map(end.tablespace_map));
+  std::set<std::string> unmapped;
   for (const CaptureFile& file : capture->files()) {
-    if (file.entry.path.starts_with(kTablespaceFolder))
-      tablespaces.insert(file.entry.path.substr(0, file.entry.path.find('/', kTablespaceFolder.size())));
+    const bool is_tablespace =
+        file.entry.type == EntryType::kSymlink && file.entry.path.starts_with(kTablespaceFolder);
+    if (is_tablespace && std::ranges::none_of(mapped, [&](const auto& link) {
+          return file.entry.path == fmt::format("{}{}", kTablespaceFolder, link.oid);
+        }))
+      unmapped.insert(file.entry.path);
   }
   for (const CaptureFile& file : capture->files()) {
     uint32_t number = index++;
     if (file.vanished) continue;
     TreeEntry entry = file.entry;
-    // What lies in a tablespace is below its folder; where that was is in tablespace_map. A tree in which
-    // anything lies below a link is not one (V27).
-    if (entry.type == EntryType::kSymlink && tablespaces.contains(entry.path)) {
-      entry.type = EntryType::kDirectory;
-      entry.mode = 0700;
-      entry.link.clear();
+    if (entry.path.starts_with(kTablespaceFolder)) {
+      if (unmapped.contains(entry.path.substr(0, entry.path.find('/', kTablespaceFolder.size())))) continue;
+      if (entry.type == EntryType::kSymlink) {
+        entry.type = EntryType::kDirectory;
+        entry.mode = 0700;
+        entry.link.clear();
+      }
     }
     files.push_back({.entry = std::move(entry),
                      .index = number,

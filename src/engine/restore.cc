@@ -33,11 +33,8 @@ std::string shown_time(int64_t ns) {
 // Where the parts of a cluster's tree go.
 class Placement {
  public:
-  Placement(std::string target, const std::vector<postgres::Tablespace>& tablespaces, const Tree& tree)
+  Placement(std::string target, const std::vector<postgres::Tablespace>& tablespaces)
       : target_(std::move(target)) {
-    for (const TreeNode& node : tree.nodes) {
-      if (node.entry.type == EntryType::kSymlink) links_.insert(node.entry.path);
-    }
     for (const auto& tablespace : tablespaces) {
       if (!tablespace.in_place)
         places_[fmt::format("{}{}", kTablespacePrefix, tablespace.oid)] = tablespace.place;
@@ -59,16 +56,12 @@ class Placement {
         if (slash == std::string_view::npos) return {};  // the link itself
         return place->second + std::string(path.substr(slash));
       }
-      // Made after the capture began, so tablespace_map does not know it: redo makes it, and all that is in
-      // it, anew. Its link leads to the original's own folder, where nothing of this restore may go (P48).
-      if (links_.contains(std::string(path.substr(0, slash)))) return {};
     }
     return std::string(path);
   }
 
  private:
   std::string target_;
-  std::set<std::string> links_;
   std::map<std::string, std::string, std::less<>> places_;
 };
 
@@ -360,7 +353,7 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   FileRestoreOptions files{.target = request.to,
                            .workers = request.workers,
                            .delta = use == postgres::TargetUse::kDelta,
-                           .place = Placement(request.to, tablespaces, snapshot->tree()),
+                           .place = Placement(request.to, tablespaces),
                            .last = [](const TreeEntry& entry) { return entry.path == "global/pg_control"; }};
   // The links say whose the tablespaces' places are, should this be interrupted.
   files.before_first = [&] { return postgres::link_tablespaces(request.to, tablespaces); };
