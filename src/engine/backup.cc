@@ -446,6 +446,19 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
     commit.keep_until_ns = to_unix_ns(keep.until);
     outcome.keep_reason = keep.reason;
   }
+  // A page broke since the last good copy: that copy must outlive this one (P3). Held before the commit: once
+  // the new snapshot counts, a prune may let the old one go at any moment.
+  // One that is damaged itself needs no hold: a page that stays broken would fill the vault with held
+  // snapshots.
+  if (!end.broken_pages.empty() && !list.snapshots.empty() && list.snapshots.back().commit.defects.empty()) {
+    const CommitRecord& good = list.snapshots.back().commit;
+    auto held = place_hold(protocol, good.snapshot, "before-damage",
+                           fmt::format("snapshot {} found broken pages", options.snapshot.hex()));
+    if (held)
+      outcome.held.push_back(good.snapshot.hex());
+    else
+      reporter.warning(fmt::format("the previous snapshot could not be put on hold: {}", held.error().what));
+  }
   TRY_ASSIGN(CommittedSnapshot committed, session->commit(std::move(commit), live));
   give_up.armed = false;
 
@@ -454,16 +467,6 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   outcome.bytes_read = end.bytes_read;
   outcome.pages_unchanged = end.pages_skipped;
   outcome.broken_pages = end.broken_pages;
-  // A page broke since the last good copy: that copy must outlive this one (P3).
-  if (!end.broken_pages.empty() && !list.snapshots.empty()) {
-    const CommitRecord& good = list.snapshots.back().commit;
-    auto held = place_hold(protocol, good.snapshot, "before-damage",
-                           fmt::format("snapshot {} found broken pages", outcome.commit.snapshot.hex()));
-    if (held)
-      outcome.held.push_back(good.snapshot.hex());
-    else
-      reporter.warning(fmt::format("the previous snapshot could not be put on hold: {}", held.error().what));
-  }
   outcome.seconds = std::chrono::duration<double>(vault.clock().steady() - began).count();
   return outcome;
 }

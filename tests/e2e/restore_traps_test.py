@@ -80,6 +80,24 @@ class RestoreTraps(harness.Case):
         # Replay of CREATE TABLESPACE stumbles over a folder in place of a link.
         self.assertEqual([path.name for path in (target / "pg_tblspc").iterdir() if not path.is_symlink()], [])
 
+    def test_a_page_that_stays_broken_holds_the_last_good_copy_and_no_other_P3(self):
+        server = self.server(15, initdb=["--wal-segsize=1"])
+        server.sql("create table entry as select generate_series(1, 10000) n")
+        server.sql("vacuum entry", "checkpoint")
+        good = self.kuramori("backup", "db", "--json").json()["snapshot"]["id"]
+        server.sql("checkpoint")
+        with open(server.data / server.sql("select pg_relation_filepath('entry')"), "r+b") as file:
+            file.seek(3 * 8192 + 4000)
+            byte = file.read(1)[0]
+            file.seek(3 * 8192 + 4000)
+            file.write(bytes([byte ^ 1]))
+        held = []
+        for _ in range(3):
+            snapshot = self.kuramori("backup", "db", "--full", "--json", status=3).json()["snapshot"]
+            self.assertEqual(len(snapshot["broken_pages"]), 1)
+            held += snapshot["held"]
+        self.assertEqual(held, [good])
+
 
 if __name__ == "__main__":
     harness.main()
