@@ -6,6 +6,7 @@
 #include "base/time_text.h"
 #include "engine/backup.h"
 #include "engine/open_vault.h"
+#include "source/postgres/connection.h"
 #include "source/postgres/counts.h"
 #include "source/postgres/sandbox.h"
 #include "vault/holds.h"
@@ -34,6 +35,15 @@ std::map<std::string, std::string> read_answers(const SnapshotReader& snapshot) 
     if (query && answer) answers[std::string(as_text(*query))] = as_text(*answer);
   }
   return answers;
+}
+
+// For tests alone: KURAMORI_TEST_SANDBOX_SQL, one statement, is run in the restored copy before it is
+// checked, so that a test can spoil it. It reaches nothing but a copy that is thrown away.
+Result<void> spoil_for_tests(const std::string& connect) {
+  const char* sql = getenv("KURAMORI_TEST_SANDBOX_SQL");
+  if (sql == nullptr || *sql == '\0') return {};
+  TRY_ASSIGN(auto connection, postgres::Connection::open(connect));
+  return connection.run(sql);
 }
 
 }  // namespace
@@ -132,6 +142,8 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
         {"the server opens", "passed",
          fmt::format("in {:.1f} s after the files were there", (*sandbox)->seconds_to_open())});
     proof.seconds_to_open = std::chrono::duration<double>(vault.clock().steady() - began).count();
+    if (auto spoiled = spoil_for_tests((*sandbox)->connect()); !spoiled)
+      reporter.warning("KURAMORI_TEST_SANDBOX_SQL: " + spoiled.error().what);
     reporter.phase("checking", 0);
     auto results = postgres::run_checks(
         [&](const std::string& database) { return (*sandbox)->connect(database); }, plan, vault.clock());
