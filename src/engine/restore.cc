@@ -363,6 +363,8 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
     outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
     if (request.spool_wal) {
       TRY(fill_spool(vault, restorable.loaded, outcome.plan, spool, request.workers, reporter, stop));
+      TRY(refuse_live_places(outcome.plan, restorable.bases[outcome.plan.base].start_lsn, spool,
+                             restorable.loaded.archive.segment_bytes(), reporter));
     }
     return {};
   };

@@ -5,6 +5,7 @@
 
 #include "conc/task_group.h"
 #include "os/file.h"
+#include "source/postgres/wal_facts.h"
 
 namespace kuramori {
 namespace {
@@ -36,6 +37,55 @@ Result<void> fill_spool(Vault& vault, const LoadedArchive& loaded, const postgre
   }
   std::string promise = fmt::format("{}\n{}\n", postgres::format_promise(plan.promise), segment_bytes);
   return write_file_durably(join_path(folder, kPromiseFile), as_bytes(promise));
+}
+
+Result<void> refuse_live_places(const postgres::RecoveryPlan& plan, postgres::Lsn from,
+                                const std::string& folder, uint32_t segment_bytes, Reporter& reporter) {
+  if (plan.segments.empty()) return {};
+  Bytes bytes, before;  // the reader may still hold views of the one before
+  size_t at = 0;
+  auto segment = [&](uint64_t number) -> Result<std::optional<ByteView>> {
+    while (at < plan.segments.size() && plan.segments[at].start / segment_bytes < number) ++at;
+    if (at >= plan.segments.size() || plan.segments[at].start / segment_bytes != number)
+      return std::optional<ByteView>();
+    before = std::move(bytes);
+    TRY_ASSIGN(bytes,
+               read_file(join_path(folder, postgres::segment_name(plan.segments[at].timeline,
+                                                                  plan.segments[at].start, segment_bytes)),
+                         kWalFileBytesMax));
+    return std::optional(ByteView(bytes));
+  };
+  std::map<std::string, postgres::Lsn> places;
+  auto see = [&](const postgres::WalRecord& record) {
+    if (record.lsn >= plan.reached) return false;
+    if (record.lsn < from) return true;  // the snapshot has it
+    if (record.rmgr != postgres::kRmTablespace) return true;
+    auto fact = postgres::fact_of(record);
+    if (!fact || !*fact) return true;
+    if (const auto* made = std::get_if<postgres::TablespaceCreated>(&**fact))
+      places.emplace(made->path, record.lsn);
+    return true;
+  };
+  TRY(postgres::scan_wal({.from = plan.segments.front().start, .segment_bytes = segment_bytes}, segment,
+                         see));
+  for (const auto& [place, lsn] : places) {
+    if (!place.starts_with('/')) continue;  // in place: inside the copy
+    TRY_ASSIGN(auto status, status_if_there(place));
+    if (!status) {
+      reporter.warning(fmt::format(
+          "recovery needs the folder {}, which is not there: make it before the server starts", place));
+      continue;
+    }
+    auto entries = list_folder(place);
+    if (entries && entries->empty()) continue;
+    return fail(
+        ErrorKind::kRefused, fmt::format("recovery would write into {}, which is not empty", place),
+        fmt::format("the WAL makes a tablespace there at {}, and replay cannot be told another place",
+                    postgres::format_lsn(lsn)),
+        "restore from a newer snapshot, which has it (--tablespace maps it), or on another machine, or move "
+        "the folder away if nobody uses it");
+  }
+  return {};
 }
 
 int get_from_spool(const std::string& folder, const std::string& name, const std::string& path,

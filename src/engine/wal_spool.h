@@ -14,6 +14,11 @@ namespace kuramori {
 Result<void> fill_spool(Vault& vault, const LoadedArchive& loaded, const postgres::RecoveryPlan& plan,
                         const std::string& folder, unsigned workers, Reporter& reporter,
                         std::stop_token stop);
+// Replay of CREATE TABLESPACE makes its link to the very folder the original used, wherever the copy stands.
+// kRefused when the spooled WAL, `from` on, does so for a folder that holds something here: it may be the
+// original's own (P48).
+Result<void> refuse_live_places(const postgres::RecoveryPlan& plan, postgres::Lsn from,
+                                const std::string& folder, uint32_t segment_bytes, Reporter& reporter);
 // Answers restore_command from it, by the same rule as for a vault: 0, 1 or 200 (P44).
 int get_from_spool(const std::string& folder, const std::string& name, const std::string& path,
                    std::string& why);

@@ -30,6 +30,12 @@ class DrillReach(harness.Case):
         outcome = self.kuramori("drill", "db", "--at", moment + ":00" if moment[-3] in "+-" else moment, status=None)
         self.assertEqual(harness.differing(before, harness.relation_files(place, ["."])), [], outcome)
         self.assertNotEqual(outcome.status, 0, "it cannot have been proven: the tablespace's place was not to be reached")
+        # A restore beside it is refused before anything can be started: replay has no other place for it.
+        target = self.folder / "target"
+        refused = self.kuramori("restore", "db", "--to", target, "--latest", status=5)
+        self.assert_refused(refused, str(place))
+        self.assertFalse((target / "global" / "pg_control").exists())
+        self.assertEqual(harness.differing(before, harness.relation_files(place, ["."])), [])
         server.start()
         self.assertEqual(server.sql("select count(*) from there"), "9000")
 
