@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <set>
+
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
 #include "vault/holds.h"
@@ -108,13 +110,20 @@ Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::
 Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name) {
   const SnapshotId& id = snapshot.commit.snapshot;
   std::string prefix = names::hold(id, "");
+  constexpr std::string_view kReleased = ".released";
   std::vector<std::string> found;
+  std::set<std::string> released;
   TRY(for_each_object(vault.store(), prefix, [&](const ObjectInfo& object) -> Result<void> {
-    if (object.name.ends_with(".released")) return {};
+    if (object.name.ends_with(kReleased)) {
+      released.insert(
+          object.name.substr(prefix.size(), object.name.size() - prefix.size() - kReleased.size()));
+      return {};
+    }
     TRY_ASSIGN(HoldRecord hold, vault.read<HoldRecord>(object.name, RecordType::kHold));
     if (hold.name == name) found.push_back(object.name.substr(prefix.size()));
     return {};
   }));
+  std::erase_if(found, [&](const std::string& hold_id) { return released.contains(hold_id); });
   if (found.empty()) {
     return fail(ErrorKind::kUsage, fmt::format("snapshot {} has no hold \"{}\"", id.hex(), name), "",
                 fmt::format("kuramori show {} lists its holds", id.hex()));
