@@ -185,6 +185,7 @@ TEST_F(PostgresStandby, a_capture_of_a_standby_starts) {
   ASSERT_NO_FATAL_FAILURE(wait_for_standby());
   EXPECT_EQ(find_file(**capture, "standby.signal"), -1);
   RebuiltCluster rebuilt(place("rebuilt"));
+  rebuilt.while_waiting([&] { sql("INSERT INTO t SELECT 1; SELECT pg_switch_wal()"); });
   ASSERT_OK(rebuilt.take(**capture));
   ASSERT_NO_FATAL_FAILURE(check_rebuilt(rebuilt));
   EXPECT_GE(restored_sql("SELECT count(*) FROM t"), "21000");

@@ -7,6 +7,8 @@
 
 namespace kuramori::postgres {
 
+constexpr int kSegmentTries = 100;  // of 100 ms, for a standby's last segment
+
 // Writes to where the bytes belong; lanes of several threads write to different places of the same file.
 class RebuiltCluster::Lane final : public CaptureLane {
  public:
@@ -88,8 +90,16 @@ Result<CaptureEnd> RebuiltCluster::finish(Capture& capture) {
   const uint64_t last = segment_number_before(end.stop_lsn, start.segment_bytes);
   for (uint64_t number = segment_number(start.start_lsn, start.segment_bytes); number <= last; ++number) {
     const std::string name = segment_name(start.timeline, number * start.segment_bytes, start.segment_bytes);
-    TRY_ASSIGN(const Bytes bytes, capture.wal_segment(name));
-    TRY(write_new_file(folder_ + "/pg_wal/" + name, bytes));
+    // A standby has its last segment whole only when its primary has ended it: awaited, as the engine does.
+    Result<Bytes> bytes = capture.wal_segment(name);
+    for (int tries = 0; !bytes && bytes.error().kind == ErrorKind::kPartial && tries < kSegmentTries;
+         ++tries) {
+      if (while_waiting_) while_waiting_();
+      system_clock().sleep(std::chrono::milliseconds(100));
+      bytes = capture.wal_segment(name);
+    }
+    if (!bytes) return bytes.error();
+    TRY(write_new_file(folder_ + "/pg_wal/" + name, *bytes));
   }
   TRY(PostgresServer::give_to_server_user(folder_));
   if (status_of(tablespaces())) TRY(PostgresServer::give_to_server_user(tablespaces()));

@@ -29,6 +29,9 @@ class RebuiltCluster {
   const std::string& folder() const { return folder_; }
   std::string tablespaces() const { return folder_ + "-tablespaces"; }
 
+  // Called while take() waits for WAL that the server does not have whole yet.
+  void while_waiting(std::function<void()> call) { while_waiting_ = std::move(call); }
+
  private:
   class Lane;
   // Every page of every file must have been given once, or come from the base.
@@ -36,6 +39,7 @@ class RebuiltCluster {
   Result<void> settle(Capture& capture);
 
   std::string folder_;
+  std::function<void()> while_waiting_;
   bool whole_ = true;  // no skip rule: nothing may be missing
   std::mutex mutex_;
   std::map<uint32_t, std::vector<bool>> given_;  // pages of each file

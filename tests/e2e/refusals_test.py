@@ -136,7 +136,7 @@ class FullDisks(harness.Case):
         self.kuramori("backup", "db")
         first = [snapshot["id"] for snapshot in self.snapshots()]
         server.sql("insert into entry select i, repeat(md5((i * 7)::text), 20) from generate_series(1, 20000) i", "checkpoint")
-        for leave in (0, 100_000, 1_000_000):
+        for leave in (0, 20_000, 200_000):
             filler = self.fill(disk, leave)
             outcome = self.kuramori("backup", "db", status=1)
             self.assertRegex(outcome.err.lower(), "no space|full")
