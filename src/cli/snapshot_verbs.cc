@@ -129,7 +129,10 @@ Result<int> run_snapshots(Context& context) {
     for (const Unverifiable& bad : list.unverifiable)
       console.warning(
           fmt::format("{} in {} cannot be verified: {}", bad.name, shown_vault(choice), bad.error.what));
-    unverifiable += list.unverifiable.size();
+    for (const Unverifiable& bad : list.unreadable)
+      console.warning(
+          fmt::format("{} in {} cannot be read: {}", bad.name, shown_vault(choice), bad.error.what));
+    unverifiable += list.unverifiable.size() + list.unreadable.size();
   }
   json.end_array().end_object();
   if (!known)

@@ -30,7 +30,8 @@ PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resour
                         .time = from_unix_ns(snapshot.commit.started_ns),
                         .stop = from_unix_ns(snapshot.commit.finished_ns),
                         .keep_until = from_unix_ns(snapshot.keep_until_ns),
-                        .proven = snapshot.proof && snapshot.proof->passed};
+                        .proven = (snapshot.proof && snapshot.proof->passed) ||
+                                  list.unreadable_proofs.contains(snapshot.commit.snapshot)};
     for (const HoldRecord& hold : snapshot.holds) facts.holds.push_back(hold.name);
     question.snapshots.push_back(std::move(facts));
   }

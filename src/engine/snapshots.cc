@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "crypto/digest.h"
 #include "engine/open_vault.h"
 
 namespace kuramori {
@@ -11,21 +12,40 @@ namespace {
 
 constexpr size_t kPrefixCharsMin = 4;
 
-Result<std::vector<HoldRecord>> holds_of(Vault& vault, const SnapshotId& snapshot) {
+constexpr std::string_view kReleased = ".released";
+
+// A record that cannot be believed goes to `unreadable`; nothing is returned for it, nor for one that is
+// gone.
+Result<std::optional<OpenedRecord>> open_record(Vault& vault, const std::string& name,
+                                                std::vector<Unverifiable>& unreadable) {
+  auto bytes = vault.store().get(name);
+  if (!bytes && bytes.error().kind == ErrorKind::kNotFound) return std::optional<OpenedRecord>();
+  if (!bytes) return bytes.error();
+  auto record = vault.codec().decode(name, *bytes);
+  if (record) return std::optional(std::move(*record));
+  unreadable.push_back({name, sha256(*bytes), record.error()});
+  return std::optional<OpenedRecord>();
+}
+
+Result<std::vector<HoldRecord>> holds_of(Vault& vault, const SnapshotId& snapshot,
+                                         std::vector<Unverifiable>& unreadable) {
   std::map<std::string, HoldRecord> holds;
   std::set<std::string> released;
-  std::string prefix = names::hold(snapshot, "");
-  TRY(for_each_object(vault.store(), prefix, [&](const ObjectInfo& object) -> Result<void> {
-    TRY_ASSIGN(Bytes bytes, vault.store().get(object.name));
-    TRY_ASSIGN(OpenedRecord record, vault.codec().decode(object.name, bytes));
-    if (record.type == RecordType::kHoldRelease) {
-      released.insert(object.name.substr(0, object.name.size() - std::string_view(".released").size()));
-      return {};
-    }
-    TRY_ASSIGN(HoldRecord hold, decode<HoldRecord>(record.body));
-    holds[object.name] = std::move(hold);
-    return {};
-  }));
+  TRY(for_each_object(vault.store(), names::hold(snapshot, ""),
+                      [&](const ObjectInfo& object) -> Result<void> {
+                        TRY_ASSIGN(auto record, open_record(vault, object.name, unreadable));
+                        if (record && record->type == RecordType::kHoldRelease) {
+                          released.insert(object.name.substr(0, object.name.size() - kReleased.size()));
+                          return {};
+                        }
+                        if (!record && object.name.ends_with(kReleased)) return {};  // releases nothing
+                        HoldRecord held{.snapshot = snapshot, .name = "unreadable"};
+                        if (record) {
+                          if (auto hold = decode<HoldRecord>(record->body)) held = std::move(*hold);
+                        }
+                        holds[object.name] = std::move(held);
+                        return {};
+                      }));
   std::vector<HoldRecord> in_force;
   for (auto& [name, hold] : holds) {
     if (!released.contains(name)) in_force.push_back(std::move(hold));
@@ -33,12 +53,21 @@ Result<std::vector<HoldRecord>> holds_of(Vault& vault, const SnapshotId& snapsho
   return in_force;
 }
 
-Result<std::optional<ProofRecord>> latest_proof(Vault& vault, const SnapshotId& snapshot) {
+Result<std::optional<ProofRecord>> latest_proof(Vault& vault, const SnapshotId& snapshot,
+                                                SnapshotList& list) {
   std::optional<ProofRecord> latest;
   TRY(for_each_object(
       vault.store(), names::proof(snapshot, ""), [&](const ObjectInfo& object) -> Result<void> {
-        TRY_ASSIGN(ProofRecord proof, vault.read<ProofRecord>(object.name, RecordType::kProof));
-        if (!latest || proof.started_ns > latest->started_ns) latest = std::move(proof);
+        size_t before = list.unreadable.size();
+        TRY_ASSIGN(auto record, open_record(vault, object.name, list.unreadable));
+        auto proof = record && record->type == RecordType::kProof
+                         ? decode<ProofRecord>(record->body)
+                         : Result<ProofRecord>(fail(ErrorKind::kDamaged, object.name + " is no proof"));
+        if (!proof) {
+          if (record || list.unreadable.size() > before) list.unreadable_proofs.insert(snapshot);
+          return {};
+        }
+        if (!latest || proof->started_ns > latest->started_ns) latest = std::move(*proof);
         return {};
       }));
   return latest;
@@ -76,10 +105,10 @@ Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId
       snapshot.keep_until_ns = std::max(snapshot.keep_until_ns, later->second);
     }
     if (has(names::hold(id, ""))) {
-      TRY_ASSIGN(snapshot.holds, holds_of(vault, id));
+      TRY_ASSIGN(snapshot.holds, holds_of(vault, id, list.unreadable));
     }
     if (has(names::proof(id, ""))) {
-      TRY_ASSIGN(snapshot.proof, latest_proof(vault, id));
+      TRY_ASSIGN(snapshot.proof, latest_proof(vault, id, list));
     }
     list.snapshots.push_back(std::move(snapshot));
   }

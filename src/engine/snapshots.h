@@ -1,5 +1,6 @@
 // Which snapshots a vault has, with everything a person or a decision needs to know of each.
 #pragma once
+#include <set>
 #include <vector>
 
 #include "vault/ledger.h"
@@ -11,6 +12,10 @@ struct SnapshotList {
   std::vector<ResourceRecord> resources;
   std::vector<Snapshot> snapshots;         // oldest first
   std::vector<Unverifiable> unverifiable;  // commits that cannot be read or believed: shown, never hidden
+  // Holds and proofs that cannot be read: shown too. Such a hold holds; such a proof proves nothing, but its
+  // snapshot is not pruned either. Neither keeps anybody from restoring.
+  std::vector<Unverifiable> unreadable;
+  std::set<SnapshotId> unreadable_proofs;
 };
 // `resource`: only this one's; nothing — all.
 Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource);

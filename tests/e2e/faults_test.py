@@ -104,6 +104,44 @@ class Damage(harness.Case):
                 self.spoil(path, content)
         self.kuramori("vault", "scrub", "here")
 
+    def test_a_record_that_cannot_be_read_keeps_nobody_from_restoring_and_lets_nothing_go_V1_V14(self):
+        self.servers[0].start()
+        held, proven, due = [self.kuramori("backup", "db", "--keep", "1s", "--json").json()["snapshot"]["id"] for _ in range(3)]
+        self.kuramori("hold", "add", held, "--name", "audit")
+        self.kuramori("drill", f"db@{proven}")
+        newest = self.kuramori("backup", "db", "--json").json()["snapshot"]["id"]
+        self.config.write_text(self.config.read_text().replace("window: 14d", "window: 1s"))
+        time.sleep(1.2)
+        self.kuramori("prune")
+        self.kuramori("vault", "collect", "here")
+        stay = [*self.ids, held, proven, newest]  # and the due one is gone
+        self.assertEqual([snapshot["id"] for snapshot in self.snapshots()], stay, due)
+        alone = {"vault": [self.vault / name for name in ("vault", "vault.2", "vault.3")]}
+        for kind in ("holds", "proofs", "prune", "gc", "vault"):
+            for path in alone.get(kind) or self.objects(kind):
+                content = path.read_bytes()
+                half = len(content) // 2
+                for what, spoiled in (("flipped", content[:half] + bytes([content[half] ^ 4]) + content[half + 1:]),
+                                      ("cut", content[:half]), ("emptied", b"")):
+                    self.spoil(path, spoiled)
+                    name = path.relative_to(self.vault).as_posix()
+                    outcome = self.kuramori("vault", "scrub", "here", status=4)
+                    self.assertIn(name, outcome.out, what)
+                    outcome = self.kuramori("prune", status=None)
+                    if kind in ("holds", "proofs"):
+                        listed = self.kuramori("snapshots", "db", "--json", status=4)
+                        self.assertIn(name, listed.err, what)
+                        self.assertEqual([snapshot["id"] for snapshot in listed.json()["snapshots"]], stay, what)
+                        target = self.folder / "target"
+                        self.kuramori("restore", f"db@{self.ids[0]}", "--to", target)
+                        self.assertEqual(kill_points.tree_digest(target), self.digests[self.ids[0]])
+                        for left in self.folder.glob("target*"):
+                            shutil.rmtree(left)
+                self.spoil(path, content)
+        self.kuramori("vault", "scrub", "here")
+        self.assertEqual([snapshot["id"] for snapshot in self.snapshots()], stay)
+        self.kuramori("backup", "db")
+
     def test_what_a_snapshot_needs_and_is_gone_is_named_V1(self):
         for kind in ("packs", "maps", "live", "wal"):
             path = self.objects(kind)[0]
