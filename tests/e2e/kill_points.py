@@ -53,8 +53,8 @@ plans:
     keep: {{ {keep} }}
 {drill}""")
 
-    def run(self, *words, status=0, cwd=None, **env):
-        command = harness.as_server([self.case.programs / "kuramori", "--config", self.config, *words])
+    def run(self, *words, status=0, cwd=None, program="kuramori", **env):
+        command = harness.as_server([self.case.programs / program, "--config", self.config, *words])
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=cwd or "/",
                               timeout=harness.COMMAND_SECONDS_MAX, env=harness.environment(TMPDIR=self.sandboxes, **env))
         outcome = harness.Outcome(words, done.returncode, done.stdout, done.stderr)

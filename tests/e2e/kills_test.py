@@ -1,6 +1,7 @@
 """A backup, a push of WAL, a prune and a collection are SIGKILLed at every store call they make (V6, V26, P28, S6):
 what was there before is still whole, and the same command done again does its work."""
 
+import itertools
 import pathlib
 import subprocess
 import time
@@ -51,21 +52,23 @@ class Kills(kill_points.Scene):
         name = min(name for name in held - archived)
         path = self.cluster.data / "pg_wal" / name
         push = ("wal", "push", path)
-        calls = lane.count_calls(*push, cwd=self.cluster.data)
-        self.assertGreaterEqual(calls, 2)
-        for after in (False, True):
-            for call in range(1, calls + 1):
-                lane.take(self.vault)
-                self.assertTrue(lane.kill_at(call, *push, after=after, cwd=self.cluster.data))
-                lane.scrub_is_sound()
-                # Never half a segment: whole or not there.
-                got = lane.folder / "got"
-                got.unlink(missing_ok=True)
-                if lane.run("wal", "get", "--resource", "db", name, got, status=None).status == 0:
+        for program in ("kuramori", "kuramori-wal"):
+            lane.take(self.vault)
+            calls = lane.count_calls(*push, cwd=self.cluster.data, program=program)
+            self.assertGreaterEqual(calls, 2)
+            for after, call in itertools.product((False, True), range(1, calls + 1)):
+                with self.subTest(program=program, call=call, after=after):
+                    lane.take(self.vault)
+                    self.assertTrue(lane.kill_at(call, *push, after=after, cwd=self.cluster.data, program=program))
+                    lane.scrub_is_sound()
+                    # Never half a segment: whole or not there.
+                    got = lane.folder / "got"
+                    got.unlink(missing_ok=True)
+                    if lane.run("wal", "get", "--resource", "db", name, got, status=None).status == 0:
+                        self.assertEqual(got.read_bytes(), path.read_bytes())
+                    lane.run(*push, cwd=self.cluster.data, program=program)
+                    lane.run("wal", "get", "--resource", "db", name, got)
                     self.assertEqual(got.read_bytes(), path.read_bytes())
-                lane.run(*push, cwd=self.cluster.data)
-                lane.run("wal", "get", "--resource", "db", name, got)
-                self.assertEqual(got.read_bytes(), path.read_bytes())
 
     def make_due(self, lane):
         """Three snapshots of which the first is due, the newest is not."""

@@ -102,6 +102,12 @@ class Targets(Case):
         # The plan gives the zone, and it is said which was taken (P49).
         self.assertEqual(self.rows("--at", self.points[3]["at"].replace("+00:00", "")), "1,2,3")
         self.assertIn("UTC", self.outcome.err)
+        # Which snapshot to begin from is chosen: the last before the target (P50).
+        later = self.backup()
+        self.assertEqual(self.rows("--at", self.points[3]["at"]), "1,2,3")
+        self.assertEqual(self.outcome.json()["restore"]["snapshot"], self.base)
+        self.assertEqual(self.rows("--latest"), "1,2,3,4,5")
+        self.assertEqual(self.outcome.json()["restore"]["snapshot"], later)
         # A quiet database: after the last commit, but inside what is archived.
         server.sql("select pg_create_restore_point('quiet')")
         server.switch_wal()
@@ -525,6 +531,29 @@ class Afterwards(Case):
             again = self.promoted(place)
             self.assertEqual(again.sql("select string_agg(id::text, ',' order by id) from entry"), wanted, words)
             again.stop()
+
+    def test_started_by_the_restore_it_is_open_when_that_ends_D3(self):
+        server = self.small_server()
+        server.sql("create table entry as select generate_series(1, 10) id")
+        self.backup()
+        server.sql("insert into entry values (11)")
+        server.switch_wal()
+        estimate = self.restore(self.folder / "no", "--latest", "--estimate").json()["restore"]
+        self.assertGreater(estimate["estimated_bytes"], 0)
+        self.assertFalse((self.folder / "no").exists())
+        # Where its socket goes must be in the configuration, which was the command line's here.
+        server.sql(f"alter system set unix_socket_directories = '{server.socket}'", "alter system set listen_addresses = ''")
+        self.backup()
+        target = self.folder / "target"
+        done = self.restore(target, "--latest", "--start", "--port", "5439").json()["restore"]
+        try:
+            self.assertTrue(done["started"])
+            self.assertEqual(done["new_timeline"], 2)
+            found = subprocess.run([f"{harness.CLIENT}/psql", "-XqAt", "-c", "select count(*), pg_is_in_recovery() from entry",
+                                    f"host={server.socket} port=5439 user=postgres dbname=postgres"], capture_output=True, text=True)
+            self.assertEqual(found.stdout.strip(), "11|f", found.stderr)
+        finally:
+            subprocess.run(harness.as_server([server.bin / "pg_ctl", "-D", target, "-m", "immediate", "stop"]), capture_output=True, cwd="/")
 
     def test_a_standby_follows_the_archive_D9(self):
         server = self.small_server()
