@@ -245,6 +245,10 @@ Result<int> run_drill(Context& context) {
                                         format_duration(seconds(proof.seconds_total)),
                                         format_size(proof.bytes_restored)));
   }
+  if (!outcome.partial.empty()) {
+    context.console().warning(outcome.partial);
+    return exit_code(ErrorKind::kPartial);
+  }
   return proof.passed ? 0 : exit_code(ErrorKind::kBrokenPromise);
 }
 

@@ -29,6 +29,7 @@ struct DrillOutcome {
   ProofRecord proof;
   std::string proof_name;
   Snapshot base;
+  std::string partial;  // not empty: nothing failed, and too little was compared to call it proven (exit 3)
   std::vector<std::string> swept;  // what killed drills had left, now gone
 };
 

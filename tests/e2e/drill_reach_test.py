@@ -39,6 +39,18 @@ class DrillReach(harness.Case):
         server.start()
         self.assertEqual(server.sql("select count(*) from there"), "9000")
 
+    def test_a_drill_that_compared_nothing_is_not_proven(self):
+        """L5, S32: a server that opens proves no row; a partial result is named and exits 3."""
+        server = self.server(15, plan="""    drill:
+      counts: [public.absent]
+""")
+        server.sql("create table entry (id bigint primary key)", "insert into entry select generate_series(1, 1000)")
+        self.kuramori("backup", "db")
+        outcome = self.kuramori("drill", "db", status=3)
+        self.assertIn("NOT PROVEN", outcome.out)
+        self.assertIn("uncounted", outcome.out)
+        self.assertNotIn("passed", " ".join(line for line in outcome.out.splitlines() if line.startswith("table ")))
+
 
 if __name__ == "__main__":
     harness.main()
