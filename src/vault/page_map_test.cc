@@ -154,6 +154,8 @@ TEST_F(PageMapTest, a_file_that_shrank_does_not_get_its_old_end_back) {
   FileKey key;
   PageMap full{.packs = {"p"},
                .files = {{.key = key, .pages = 10, .runs = {{.page = 0, .count = 10, .pack = 0}}}}};
+  // P21: a file that is smaller than it was in the base, and one that grew again, find no pages of the older
+  // map.
   PageMap shrunk{.packs = {}, .files = {{.key = key, .state = FileState::kDelta, .pages = 5}}};
   PageMap grown{.packs = {}, .files = {{.key = key, .state = FileState::kDelta, .pages = 8}}};
   EXPECT_TRUE(resolve({shrunk, full}));

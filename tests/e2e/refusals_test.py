@@ -128,6 +128,7 @@ class FullDisks(harness.Case):
         return filler
 
     def test_in_the_vault(self):
+        """S14: success is told only where there is some; V25, P67: and the vault goes on."""
         disk = self.folder / "disk"
         self.small_disk(disk, 64)
         self.vault = disk / "vault"
