@@ -137,8 +137,10 @@ class Scene(harness.Case):
         self.cluster.sql("checkpoint")
         self.now = tree_digest(self.cluster.data)
 
-    def sweep(self, calls, one):
-        """one(lane, k) for every k, on all lanes at once; the first failure names its k."""
+    def sweep(self, calls, one, least=0.75):
+        """one(lane, k) for every k, on all lanes at once; the first failure names its k. `least`: the share of runs that
+        must have been killed. Threads that want the same frame at once read it twice, so that a run may be a good deal
+        shorter than the one that was counted."""
         calls = list(calls)
         waiting, lock, failures = iter(calls), threading.Lock(), []
         for lane in self.lanes:
@@ -163,8 +165,7 @@ class Scene(harness.Case):
         if failures:
             call, problem = failures[0]
             raise AssertionError(f"killed at store call {call}: {problem}") from problem
-        # Threads that want the same frame at once read it twice: a run may be shorter than the one that was counted.
-        self.assertGreaterEqual(sum(lane.killed for lane in self.lanes), len(calls) * 3 // 4)
+        self.assertGreaterEqual(sum(lane.killed for lane in self.lanes), least * len(calls))
 
     def cannot_be_started(self, folder):
         """P47: without pg_control no server of any version opens the folder."""

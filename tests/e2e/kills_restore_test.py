@@ -43,7 +43,7 @@ class Kills(kill_points.Scene):
             self.assertEqual(kill_points.tree_digest(lane.target), self.now)
             self.assertFalse((lane.target / ".kuramori-restore").exists())
 
-        self.sweep(range(1, calls + 1), one)
+        self.sweep(range(1, calls + 1), one, least=0.6)
         for lane in self.lanes:  # the sessions of so many killed readers
             lane.scrub_is_sound()
             lane.run("vault", "collect", "here")
@@ -83,7 +83,7 @@ class Kills(kill_points.Scene):
                 self.assertTrue(any(kill_points.tree_digest(path) == self.digests[self.first] for path in aside), aside)
 
         step = 1 if harness.ALL else 9
-        self.sweep(sorted({*range(1, calls + 1, step), *range(calls - 10, calls + 1)}), one)
+        self.sweep(sorted({*range(1, calls + 1, step), *range(calls - 10, calls + 1)}), one, least=0.4)
 
     def test_a_restore_in_place_killed_can_be_repeated_P47(self):
         self.killed_restore_in_place("--delta")
@@ -112,7 +112,7 @@ class Kills(kill_points.Scene):
 
         # The restore in it is the one above; here what comes before and after it.
         step = 1 if harness.ALL else 13
-        self.sweep(sorted({*range(1, 13), *range(13, calls - 6, step), *range(calls - 6, calls + 1)}), one)
+        self.sweep(sorted({*range(1, 13), *range(13, calls - 6, step), *range(calls - 6, calls + 1)}), one, least=0.4)
 
     def proofs(self, lane):
         return len([path for path in (lane.vault / "proofs").rglob("*") if path.is_file()])

@@ -21,6 +21,8 @@
 namespace kuramori::postgres {
 namespace {
 
+constexpr int kAsidesASecondMax = 100;  // old copies kept of one second
+
 std::string without_slash(std::string path) {
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   return path;
@@ -193,9 +195,14 @@ Result<std::string> move_aside(const std::string& given, Time now) {
   ::gmtime_r(&seconds, &utc);
   char stamp[32];
   std::strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &utc);
-  std::string aside = path + ".old-" + stamp;
-  if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) != 0) {
-    return system_error(fmt::format("cannot move {} to {}", path, aside), errno);
+  const std::string wanted = path + ".old-" + stamp;
+  std::string aside = wanted;
+  // Twice within a second: both are kept.
+  for (int next = 2; ::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) != 0;
+       ++next) {
+    if (errno != EEXIST || next > kAsidesASecondMax)
+      return system_error(fmt::format("cannot move {} to {}", path, aside), errno);
+    aside = fmt::format("{}-{}", wanted, next);
   }
   TRY(sync_folder(folder_of(path)));
   return aside;
