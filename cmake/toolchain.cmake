@@ -10,7 +10,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   # libstdc++ 12 uses what it deprecates in its own std::stable_sort.
-  add_compile_options(-Wno-missing-designated-field-initializers -Wno-c99-designator -Wno-deprecated-declarations)
+  add_compile_options(-Wno-missing-designated-field-initializers -Wno-c99-designator -Wno-deprecated-declarations -Wno-unused-private-field)
 endif()
 add_compile_definitions(_FILE_OFFSET_BITS=64 _GNU_SOURCE)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")

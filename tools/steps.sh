@@ -88,7 +88,7 @@ run_fuzz_targets() {
 step_fuzz() {
   local begin=$SECONDS
   [ -n "$(ls fuzz/*.cc 2>/dev/null)" ] || return 0
-  step "build fuzz" build_targets fuzz all || return 1
+  step "build fuzz" build_targets fuzz tests_fuzz || return 1
   begin=$SECONDS
   say "== fuzz, $1 s each"
   run_fuzz_targets "$1"
