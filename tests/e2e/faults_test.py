@@ -178,17 +178,32 @@ class Damage(harness.Case):
 class Pushes(harness.Case):
     in_memory = True
 
+    def segments_left_behind(self, server):
+        """Two finished segments that the server has and the vault has not, and never will by the server's own doing.
+
+        The archiver takes up a new command when it comes round to it, and may be at work on a segment meanwhile: only a segment
+        it failed with the new command, before any later one was tried, is certainly not in the vault."""
+        failures = lambda: int(server.sql("select failed_count from pg_stat_archiver"))
+        server.sql("alter system set archive_command = '/bin/false'", "select pg_reload_conf()")
+        before = failures()
+        deadline = time.monotonic() + 60
+        while failures() == before:
+            self.assertLess(time.monotonic(), deadline, "the archiver never failed with its new command")
+            server.sql("insert into entry values (0)", "select pg_switch_wal()")
+            time.sleep(0.2)
+        first = server.sql("select last_failed_wal from pg_stat_archiver")
+        for n in range(2):
+            server.sql(f"insert into entry values ({n})", "select pg_switch_wal()")
+        waiting = sorted(path.name[:24] for path in (server.data / "pg_wal/archive_status").glob("*.ready") if len(path.name) == 30)
+        left = [name for name in waiting if name >= first]
+        self.assertGreaterEqual(len(left), 2)
+        return left[:2]
+
     def test_wal_that_is_not_what_it_says_is_refused_P29_P31_P40_S6(self):
         server = self.server(initdb=["--wal-segsize=1"])
         server.sql("create table entry (id int)")
         self.kuramori("backup", "db")
-        server.sql("alter system set archive_command = '/bin/false'", "select pg_reload_conf()")
-        time.sleep(0.3)
-        for n in range(3):
-            server.sql(f"insert into entry values ({n})", "select pg_switch_wal()")
-        ready = sorted(path.name[:24] for path in (server.data / "pg_wal/archive_status").glob("*.ready") if len(path.name) == 30)
-        self.assertGreaterEqual(len(ready), 2)
-        name, second = ready[0], ready[1]
+        name, second = self.segments_left_behind(server)
         wal = server.data / "pg_wal"
         push = lambda path, status=0, program="kuramori": self.kuramori("wal", "push", path, cwd=server.data, status=status, program=program)
         whole = (wal / name).read_bytes()
