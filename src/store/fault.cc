@@ -146,6 +146,13 @@ class FaultyStoreImpl final : public FaultyStore {
     return result;
   }
 
+  Retention* retention() override { return inner_.retention(); }
+  Versions* versions() override { return inner_.versions(); }
+  Tiers* tiers() override { return inner_.tiers(); }
+  Result<size_t> remove_unfinished(Duration older_than) override {
+    return inner_.remove_unfinished(older_than);
+  }
+
   // Counts the call, lets due effects land, and says what is to happen.
   Fault begin(StoreCall call, std::string_view name) {
     uint64_t number = ++calls_;

@@ -115,6 +115,12 @@ class CountedStore final : public Store {
   Result<void> remove(std::string_view name) override {
     return counted([&] { return inner_->remove(name); });
   }
+  Retention* retention() override { return inner_->retention(); }
+  Versions* versions() override { return inner_->versions(); }
+  Tiers* tiers() override { return inner_->tiers(); }
+  Result<size_t> remove_unfinished(Duration older_than) override {
+    return counted([&] { return inner_->remove_unfinished(older_than); });
+  }
 
  private:
   std::unique_ptr<Store> inner_;

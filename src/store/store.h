@@ -26,6 +26,7 @@ struct ObjectInfo {
   std::string name;
   uint64_t size = 0;              // bytes
   std::optional<Time> stored_at;  // by the store's clock, where it has one
+  std::string storage_class;      // "STANDARD_IA", "GLACIER"; "" where the store has none or does not say
 };
 
 struct ListPage {
@@ -51,6 +52,59 @@ class ObjectReader {
 
 constexpr size_t kListPageMax = 1000;  // names a page
 
+// --- what only some stores can do: a Store answers nullptr where it cannot --------------------------------
+
+// Objects that nobody can remove before a date (S3 Object Lock, compliance). kRefused from a method: this
+// place was made without it.
+class Retention {
+ public:
+  virtual ~Retention() = default;
+  // nullopt: nothing keeps it. kNotFound: there is no such object.
+  virtual Result<std::optional<Time>> retained_until(std::string_view name) = 0;
+  // Extends only: what is retained longer already stays so, and that succeeds.
+  virtual Result<void> retain_until(std::string_view name, Time until) = 0;
+  // A hold has no end and goes when it is taken off.
+  virtual Result<bool> legal_hold(std::string_view name) = 0;
+  virtual Result<void> set_legal_hold(std::string_view name, bool on) = 0;
+};
+
+// A name in a versioned place may have been put again or marked as deleted, by whoever could: what was there
+// before is still there, and a reader whose digest does not fit looks for it here.
+struct ObjectVersion {
+  std::string name;
+  std::string id;
+  uint64_t size = 0;  // bytes
+  std::optional<Time> stored_at;
+  bool latest = false;
+  bool delete_marker = false;  // not an object: it hides those before it
+};
+class Versions {
+ public:
+  virtual ~Versions() = default;
+  // Of exactly this name, newest first; empty when it never was.
+  virtual Result<std::vector<ObjectVersion>> versions(std::string_view name) = 0;
+  virtual Result<Bytes> get_version(std::string_view name, std::string_view id) = 0;  // whole
+  virtual Result<std::unique_ptr<ObjectReader>> open_version(std::string_view name, std::string_view id) = 0;
+  // kDenied: it is retained.
+  virtual Result<void> remove_version(std::string_view name, std::string_view id) = 0;
+};
+
+// Storage classes whose objects must be thawed before they can be read. Reading one that is not: kRefused.
+class Tiers {
+ public:
+  virtual ~Tiers() = default;
+  enum class State { kReadable, kCold, kThawing };
+  struct Tier {
+    State state = State::kReadable;
+    std::string storage_class;           // "STANDARD" where the store does not say
+    std::optional<Time> readable_until;  // a thawed copy goes back then
+  };
+  virtual Result<Tier> tier(std::string_view name) = 0;
+  enum class Speed { kBulk, kStandard, kExpedited };
+  // Asks for a readable copy for this many days; asking again while it is on its way succeeds.
+  virtual Result<void> thaw(std::string_view name, int days, Speed speed) = 0;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -62,8 +116,19 @@ class Store {
   virtual Result<ObjectInfo> head(std::string_view name) = 0;
   // Names that start with `prefix` and sort after `after`, at most `limit` (≤ kListPageMax).
   virtual Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) = 0;
-  // Idempotent: removing what is not there succeeds. kDenied: it is retained.
+  // Idempotent: removing what is not there succeeds. kDenied: it is retained. In a versioned place every
+  // version goes: a removed object does not come back.
   virtual Result<void> remove(std::string_view name) = 0;
+
+  virtual Retention* retention() { return nullptr; }
+  virtual Versions* versions() { return nullptr; }
+  virtual Tiers* tiers() { return nullptr; }
+  // Throws away what writers began longer ago than `older_than` and neither finished nor gave up. Returns how
+  // many.
+  virtual Result<size_t> remove_unfinished(Duration older_than) {
+    (void)older_than;
+    return size_t{0};
+  }
 };
 
 // Calls `visit(const ObjectInfo&) -> Result<void>` for every object under `prefix`, a page at a time.
