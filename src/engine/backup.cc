@@ -128,7 +128,7 @@ Result<bool> is_archived(Vault& vault, const WalListing& listing, uint64_t from,
     found = &object;
   }
   if (found == nullptr) return false;
-  TRY(read_wal_header(vault.store(), vault.keys(), found->object));
+  TRY(read_wal_header(vault.store(), vault.keys(), found->object, &vault.codec().signers()));
   return true;
 }
 

@@ -98,6 +98,7 @@ Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId
     if (resource && visible->key.resource != *resource) continue;
     Snapshot snapshot{.commit_name = visible->name,
                       .commit_digest = visible->digest,
+                      .signer = visible->signer,
                       .commit = visible->record,
                       .keep_until_ns = visible->record.keep_until_ns};
     const SnapshotId& id = visible->key.snapshot;

@@ -27,6 +27,27 @@ Secret derive(const KeyBundle& keys, std::string_view purpose, const std::option
   return hkdf_sha256(keys.structure.view(), keys.family.view(), info);
 }
 
+constexpr std::string_view kSignatureContext = "kuramori signature 1";
+
+Error not_authentic(std::string_view name, std::string_view why) {
+  return fail(ErrorKind::kDamaged, fmt::format("{} is not authentic: {}", name, why));
+}
+
+// Opens the seal of an envelope whose signature, if it needs one, has been checked.
+Result<OpenedRecord> open_envelope(const KeyBundle& keys, const Envelope& e, ByteView object) {
+  if (!(e.flags & kSealed)) return not_authentic(e.name, "it is not sealed");
+  auto plain =
+      xopen(structure_key(keys, e.scope), with_context("kuramori record 1", keys.family, e.head), e.body);
+  if (!plain) return not_authentic(e.name, "it was not sealed with this vault's keys");
+  OpenedRecord opened{.type = e.type, .signer = e.signer, .body = {}, .digest = sha256(object)};
+  if (e.flags & kCompressed) {
+    TRY_ASSIGN(opened.body, zstd_decompress(*plain, kRecordBytesMax));
+  } else {
+    opened.body = std::move(*plain);
+  }
+  return opened;
+}
+
 // Records whose author matters: everything that makes or unmakes a snapshot, or vouches for one.
 bool is_signed(RecordType type) {
   return type != RecordType::kLive && type != RecordType::kPageMap && type != RecordType::kPack;
@@ -116,19 +137,19 @@ Result<Envelope> parse_envelope(std::string_view name, ByteView object, bool who
   return e;
 }
 
-SealedRecordCodec::SealedRecordCodec(const KeyBundle& keys, Random& random) : keys_(keys), random_(random) {
-  signers_[signer_id(keys.owner_verify)] = {keys.owner_verify, Role::kOwner};
+SealedRecordCodec::SealedRecordCodec(const KeyBundle& keys, Random& random)
+    : keys_(keys), random_(random), signers_(keys) {
   CHECK(keys.signing.has_value());
 }
 
 bool SealedRecordCodec::may_delete(const SignerId& signer) const {
-  auto it = signers_.find(signer);
-  return it != signers_.end() && (it->second.role == Role::kOwner || it->second.role == Role::kKeeper);
+  auto found = signers_.find(signer);
+  return found && may_sign((*found)->role, RecordType::kGcSweep);
 }
 
 bool SealedRecordCodec::may_commit(const SignerId& signer) const {
-  auto it = signers_.find(signer);
-  return it != signers_.end() && (it->second.role == Role::kOwner || it->second.role == Role::kWriter);
+  auto found = signers_.find(signer);
+  return found && may_sign((*found)->role, RecordType::kCommit);
 }
 
 Bytes SealedRecordCodec::encode(RecordType type, std::string_view name, std::optional<ResourceId> scope,
@@ -149,7 +170,7 @@ Bytes SealedRecordCodec::encode(RecordType type, std::string_view name, std::opt
   append_le<uint32_t>(object, static_cast<uint32_t>(sealed.size()));
   append(object, sealed);
   if (flags & kSigned) {
-    Signature signature = keys_.signing->sign(with_context("kuramori signature 1", keys_.family, object));
+    Signature signature = keys_.signing->sign(with_context(kSignatureContext, keys_.family, object));
     append(object, signer_id(keys_.signing->verify_key()).view());
     append(object, signature.view());
   }
@@ -159,30 +180,34 @@ Bytes SealedRecordCodec::encode(RecordType type, std::string_view name, std::opt
 
 Result<OpenedRecord> SealedRecordCodec::decode(std::string_view name, ByteView object) {
   TRY_ASSIGN(Envelope e, parse_envelope(name, object));
-  auto damaged = [&](std::string_view why) {
-    return fail(ErrorKind::kDamaged, fmt::format("{} is not authentic: {}", name, why));
-  };
-  if (!(e.flags & kSealed)) return damaged("it is not sealed");
-  if (is_signed(e.type)) {
-    if (!(e.flags & kSigned)) return damaged("it is not signed");
-    auto signer = signers_.find(e.signer);
-    if (signer == signers_.end())
-      return damaged(fmt::format("its signer {} is not known here", e.signer.hex()));
-    if (!verify(signer->second.key, with_context("kuramori signature 1", keys_.family, e.signed_part),
-                e.signature)) {
-      return damaged("its signature does not fit");
-    }
+  if (!is_signed(e.type)) return open_envelope(keys_, e, object);
+  if (!(e.flags & kSigned)) return not_authentic(name, "it is not signed");
+  auto signer =
+      signers_.verified(e.signer, with_context(kSignatureContext, keys_.family, e.signed_part), e.signature);
+  if (!signer) {
+    // What the store did not answer says nothing about the record.
+    if (signer.error().kind != ErrorKind::kDamaged) return std::move(signer.error()).within(name);
+    return not_authentic(name, signer.error().what);
   }
-  auto plain =
-      xopen(structure_key(keys_, e.scope), with_context("kuramori record 1", keys_.family, e.head), e.body);
-  if (!plain) return damaged("it was not sealed with this vault's keys");
-  OpenedRecord opened{.type = e.type, .signer = e.signer, .body = {}, .digest = sha256(object)};
-  if (e.flags & kCompressed) {
-    TRY_ASSIGN(opened.body, zstd_decompress(*plain, kRecordBytesMax));
-  } else {
-    opened.body = std::move(*plain);
+  if (!may_sign((*signer)->role, e.type)) {
+    return not_authentic(name, fmt::format("its signer {} is a {}, whose word does not count here",
+                                           e.signer.hex(), name_of((*signer)->role)));
   }
-  return opened;
+  if (!(*signer)->counts(sha256(object))) {
+    return not_authentic(name,
+                         fmt::format("its signer {} was revoked, and it did not stand then", e.signer.hex()));
+  }
+  return open_envelope(keys_, e, object);
+}
+
+Result<OpenedRecord> open_record_of(const KeyBundle& keys, const VerifyKey& signer, std::string_view name,
+                                    ByteView object) {
+  TRY_ASSIGN(Envelope e, parse_envelope(name, object));
+  if (!(e.flags & kSigned) || e.signer != signer_id(signer) ||
+      !verify(signer, with_context(kSignatureContext, keys.family, e.signed_part), e.signature)) {
+    return not_authentic(name, "its signature is not the one it must carry");
+  }
+  return open_envelope(keys, e, object);
 }
 
 }  // namespace kuramori

@@ -7,11 +7,10 @@
 //
 // Integers are little-endian. docs/vault-format.md has the particulars and a worked example.
 #pragma once
-#include <map>
-
 #include "crypto/keys.h"
 #include "vault/key_bundle.h"
 #include "vault/record_codec.h"
+#include "vault/signers.h"
 
 namespace kuramori {
 
@@ -38,11 +37,9 @@ Bytes envelope_head(RecordType type, uint16_t flags, std::string_view name,
 // Checks framing, version, checksum and name; opens nothing. `whole`: no bytes may follow.
 Result<Envelope> parse_envelope(std::string_view name, ByteView object, bool whole = true);
 
-// Who may have signed what: verified against the owner's key, the root of trust.
-struct Signer {
-  VerifyKey key;
-  Role role = Role::kOwner;
-};
+// Opens a record that this key, and no other, must have signed.
+Result<OpenedRecord> open_record_of(const KeyBundle& keys, const VerifyKey& signer, std::string_view name,
+                                    ByteView object);
 
 class SealedRecordCodec final : public RecordCodec {
  public:
@@ -53,15 +50,17 @@ class SealedRecordCodec final : public RecordCodec {
                ByteView body) override;
   Result<OpenedRecord> decode(std::string_view name, ByteView object) override;
 
-  // May this signer delete (plans, sweeps, prunes, fences)?
+  // May this signer delete (plans, sweeps, prunes, fences)? What it signed has been decoded before, so a
+  // revoked one is asked about here only for what still counts.
   bool may_delete(const SignerId& signer) const;
   // May this signer make snapshots exist?
   bool may_commit(const SignerId& signer) const;
+  Signers& signers() { return signers_; }
 
  private:
   const KeyBundle& keys_;
   Random& random_;
-  std::map<SignerId, Signer> signers_;
+  Signers signers_;
 };
 
 // The structure key of one resource (or, without one, of the whole vault's records).

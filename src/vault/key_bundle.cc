@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "base/check.h"
 #include "crypto/aead.h"
 #include "crypto/digest.h"
 #include "os/file.h"
@@ -122,6 +123,28 @@ std::string_view name_of(Role role) {
       return "keeper";
   }
   return "unknown";
+}
+
+std::optional<Role> role_of(std::string_view name) {
+  for (Role role : {Role::kOwner, Role::kWriter, Role::kReader, Role::kKeeper})
+    if (name_of(role) == name) return role;
+  return {};
+}
+
+KeyBundle KeyBundle::new_role(const KeyBundle& owner, Role role, std::string name, Random& random) {
+  CHECK(owner.role == Role::kOwner && role != Role::kOwner);
+  KeyBundle b;
+  b.role = role;
+  b.family = owner.family;
+  b.name = std::move(name);
+  b.reader_public = owner.reader_public;
+  // Where content lies is structure: all need it, the reader to find what it opens.
+  b.structure = owner.structure.clone();
+  if (role == Role::kReader) b.reader = BoxKeyPair::from_secret(owner.reader->secret_key.view());
+  if (role == Role::kWriter) b.chunk = owner.chunk.clone();
+  b.signing = SigningKey::generate(random);
+  b.owner_verify = owner.owner_verify;
+  return b;
 }
 
 KeyBundle KeyBundle::new_owner(std::string name, Random& random) {

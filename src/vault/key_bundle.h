@@ -14,6 +14,7 @@ namespace kuramori {
 
 enum class Role : uint8_t { kOwner = 1, kWriter = 2, kReader = 3, kKeeper = 4 };
 std::string_view name_of(Role role);
+std::optional<Role> role_of(std::string_view name);
 
 struct KeyBundle {
   Role role = Role::kOwner;
@@ -27,6 +28,9 @@ struct KeyBundle {
   VerifyKey owner_verify;             // the root of trust
 
   static KeyBundle new_owner(std::string name, Random& random);
+  // What a role of the owner's family holds, with a signing key of its own. The signing key counts nowhere until
+  // the owner has granted it the role (vault/signers.h).
+  static KeyBundle new_role(const KeyBundle& owner, Role role, std::string name, Random& random);
 };
 
 // Asked only when the file is wrapped. An error stops the opening.

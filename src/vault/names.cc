@@ -95,6 +95,59 @@ std::string disowned(std::string_view commit_digest_hex) {
   return fmt::format("{}{}", kDisowned, commit_digest_hex);
 }
 
+std::string signer_prefix(const SignerId& signer) {
+  return fmt::format("{}{}/", kSigners, signer.hex());
+}
+std::string grant(const SignerId& signer, int copy) {
+  return signer_prefix(signer) + (copy == 1 ? "grant" : "grant.2");
+}
+std::string revocation(const SignerId& signer, int copy) {
+  return signer_prefix(signer) + (copy == 1 ? "revoked" : "revoked.2");
+}
+std::string audit(uint64_t n) {
+  return fmt::format("{}{:010}", kAudit, n);
+}
+
+std::optional<SignerName> parse_signer(std::string_view name) {
+  if (!name.starts_with(kSigners)) return {};
+  std::string_view rest = name.substr(kSigners.size());
+  auto hex = take_until(rest, '/');
+  auto signer = hex ? id_of<SignerId>(*hex) : std::nullopt;
+  if (!signer) return {};
+  for (int copy = 1; copy <= kSignerCopies; ++copy) {
+    if (name == grant(*signer, copy)) return SignerName{*signer, false};
+    if (name == revocation(*signer, copy)) return SignerName{*signer, true};
+  }
+  return {};
+}
+
+std::string epoch_prefix(uint64_t epoch) {
+  return fmt::format("{:010}/", epoch);
+}
+std::string epoch_begin(uint64_t epoch) {
+  return numbered(kEpochs, epoch, "begin");
+}
+std::string epoch_seal(uint64_t epoch) {
+  return numbered(kEpochs, epoch, "seal");
+}
+bool is_of_ledger(std::string_view name) {
+  return name.starts_with(kSessions) || name.starts_with(kCommits) || name.starts_with(kPrune) ||
+         name.starts_with(kGc);
+}
+std::optional<InEpoch> parse_in_epoch(std::string_view name) {
+  auto epoch = parse_number(name, "");
+  if (!epoch) return {};
+  return InEpoch{*epoch, name.substr(name.find('/') + 1)};
+}
+
+std::string incarnation(std::string_view origin, const SessionId& by) {
+  return fmt::format("{}.{}", origin, by.hex());
+}
+std::string_view origin_of(std::string_view name) {
+  if (!name.starts_with(kPacks) && !name.starts_with(kMaps) && !name.starts_with(kLive)) return name;
+  return name.substr(0, name.find('.'));
+}
+
 std::optional<CommitName> parse_commit(std::string_view name) {
   if (!name.starts_with(kCommits)) return {};
   name.remove_prefix(kCommits.size());
@@ -125,6 +178,7 @@ std::optional<SessionId> owner_of(std::string_view name) {
   if (!take_until(name, '/')) return {};
   auto sid = take_until(name, '-');
   if (!sid) return {};
+  if (take_until(name, '.')) return id_of<SessionId>(name);
   return id_of<SessionId>(*sid);
 }
 

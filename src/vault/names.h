@@ -23,6 +23,9 @@ constexpr std::string_view kProofs = "proofs/";
 constexpr std::string_view kResources = "resources/";
 constexpr std::string_view kSigners = "signers/";
 constexpr std::string_view kDisowned = "disowned/";
+constexpr std::string_view kEpochs = "epochs/";
+constexpr std::string_view kAudit = "audit/";
+constexpr std::string_view kKeys = "keys/";
 
 // sessions/<sid>
 std::string session(const SessionId& sid);
@@ -48,6 +51,19 @@ std::string retain(const SnapshotId& snapshot, uint64_t n);
 std::string proof(const SnapshotId& snapshot, std::string_view proof_id);
 std::string resource(const ResourceId& id);
 std::string disowned(std::string_view commit_digest_hex);
+// signers/<signer>/grant and grant.2; signers/<signer>/revoked and revoked.2: each twice, for without them
+// what a signer made could not be believed (V12).
+std::string signer_prefix(const SignerId& signer);
+std::string grant(const SignerId& signer, int copy);
+std::string revocation(const SignerId& signer, int copy);
+constexpr int kSignerCopies = 2;  // copies are numbered 1, 2
+struct SignerName {
+  SignerId signer;
+  bool revoked;
+};
+std::optional<SignerName> parse_signer(std::string_view name);
+// audit/<n>: ten digits, counted from 1
+std::string audit(uint64_t n);
 
 struct CommitName {
   ResourceId resource;
@@ -57,7 +73,27 @@ struct CommitName {
 std::optional<CommitName> parse_commit(std::string_view name);
 std::optional<SessionId> parse_session(std::string_view name);
 std::optional<SessionId> parse_session_end(std::string_view name);
-// The session that put a pack, map or live object ("packs/3f/<sid>-17" → sid); nothing for other names.
+// epochs/<e>/begin, epochs/<e>/seal (two places only)
+std::string epoch_begin(uint64_t epoch);
+std::string epoch_seal(uint64_t epoch);
+// "0000000007/": before what is put exactly once, in both places (two places only)
+std::string epoch_prefix(uint64_t epoch);
+// Whether this is put exactly once, and so belongs to the ledger where there is one.
+bool is_of_ledger(std::string_view name);
+// "0000000007/commits/…" → 7 and "commits/…"; nothing for other names.
+struct InEpoch {
+  uint64_t epoch;
+  std::string_view name;
+};
+std::optional<InEpoch> parse_in_epoch(std::string_view name);
+
+// packs/<xx>/<sid>-<n>.<incarnation>: the same bytes, put again by that session (a copy, a healed one).
+std::string incarnation(std::string_view origin, const SessionId& by);
+// The name those bytes were made under: without the incarnation, if there is one.
+std::string_view origin_of(std::string_view name);
+
+// The session that put a pack, map or live object ("packs/3f/<sid>-17" → sid; an incarnation's is who put
+// it again); nothing for other names.
 std::optional<SessionId> owner_of(std::string_view name);
 // "gc/0000000007/plan" → 7
 std::optional<uint64_t> parse_number(std::string_view name, std::string_view prefix);

@@ -538,7 +538,7 @@ Result<Envelope> read_head(ObjectReader& object, std::string_view name, uint64_t
 }
 
 Result<Directory> open_directory(const KeyBundle& keys, const std::string& name, const Envelope& head,
-                                 ByteView head_bytes, const FoundTrailer& found) {
+                                 ByteView head_bytes, const FoundTrailer& found, const Signers* signers) {
   const Trailer& trailer = found.parsed;
   auto plain =
       xopen(structure_key(keys, head.scope), directory_binding(keys.family, name), trailer.directory);
@@ -555,11 +555,24 @@ Result<Directory> open_directory(const KeyBundle& keys, const std::string& name,
                 fmt::format("{} is not authentic: its head is not the one its directory binds", name));
   }
   if (directory->wal) {
-    bool known = trailer.is_signed && trailer.signer == signer_id(keys.owner_verify) &&
-                 verify(keys.owner_verify, signature_binding(keys.family, name, trailer.signed_part),
-                        trailer.signature);
-    if (!known)
-      return fail(ErrorKind::kDamaged, fmt::format("{} is not authentic: its signature does not fit", name));
+    auto refused = [&](std::string_view why) {
+      return fail(ErrorKind::kDamaged, fmt::format("{} is not authentic: {}", name, why));
+    };
+    if (!trailer.is_signed) return refused("it is not signed");
+    const Signers owner_alone(keys);
+    auto signer = (signers ? *signers : owner_alone)
+                      .verified(trailer.signer, signature_binding(keys.family, name, trailer.signed_part),
+                                trailer.signature);
+    if (!signer) {
+      if (signer.error().kind != ErrorKind::kDamaged) return std::move(signer.error()).within(name);
+      return refused(signer.error().what);
+    }
+    if (!may_archive((*signer)->role))
+      return refused(fmt::format("its signer {} is a {}, who may not archive WAL", trailer.signer.hex(),
+                                 name_of((*signer)->role)));
+    if (!(*signer)->counts_wal(name))
+      return refused(
+          fmt::format("its signer {} was revoked, and it did not stand then", trailer.signer.hex()));
   }
   return directory;
 }
@@ -576,7 +589,8 @@ const std::optional<WalHeader>& PackReader::wal() const {
 }
 
 Result<std::shared_ptr<PackReader>> PackReader::open(Store& store, const KeyBundle& keys,
-                                                     const std::string& name, const LivePack* expected) {
+                                                     const std::string& name, const LivePack* expected,
+                                                     const Signers* signers) {
   if (!keys.reader) {
     return fail(ErrorKind::kRefused, fmt::format("{} cannot be read", name),
                 fmt::format("a {} key cannot open content", name_of(keys.role)),
@@ -590,7 +604,7 @@ Result<std::shared_ptr<PackReader>> PackReader::open(Store& store, const KeyBund
   TRY_ASSIGN(FoundTrailer found, find_trailer(*state->object, name, expected));
   Bytes head_bytes;
   TRY_ASSIGN(Envelope head, read_head(*state->object, name, found.parsed.frames_end, head_bytes));
-  TRY_ASSIGN(state->directory, open_directory(keys, name, head, head_bytes, found));
+  TRY_ASSIGN(state->directory, open_directory(keys, name, head, head_bytes, found, signers));
   if (expected == nullptr && !state->directory.wal) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is bound by no snapshot and signed by nobody", name));
   }
@@ -694,12 +708,13 @@ Result<void> verify_pack_bytes(Store& store, const std::string& name, const Live
   return {};
 }
 
-Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name) {
+Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name,
+                                  const Signers* signers) {
   TRY_ASSIGN(auto object, store.open(name));
   TRY_ASSIGN(FoundTrailer found, find_trailer(*object, name, nullptr));
   Bytes head_bytes;
   TRY_ASSIGN(Envelope head, read_head(*object, name, found.parsed.frames_end, head_bytes));
-  TRY_ASSIGN(Directory directory, open_directory(keys, name, head, head_bytes, found));
+  TRY_ASSIGN(Directory directory, open_directory(keys, name, head, head_bytes, found, signers));
   if (!directory.wal) return fail(ErrorKind::kDamaged, fmt::format("{} is not WAL", name));
   return *directory.wal;
 }

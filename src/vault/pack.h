@@ -107,9 +107,10 @@ class PackWriter {
 class PackReader {
  public:
   // `expected`: what a commit binds it to; nothing — the pack speaks for itself (WAL: its signature is
-  // checked).
+  // checked). `signers`: whose signatures count besides the owner's; nothing: no other's.
   static Result<std::shared_ptr<PackReader>> open(Store& store, const KeyBundle& keys,
-                                                  const std::string& name, const LivePack* expected);
+                                                  const std::string& name, const LivePack* expected,
+                                                  const Signers* signers = nullptr);
   ~PackReader();
   const std::vector<FrameEntry>& frames() const;
   const std::optional<WalHeader>& wal() const;
@@ -133,6 +134,7 @@ class PackReader {
 // that it is the pack that a commit binds. Both trailer copies must be whole.
 Result<void> verify_pack_bytes(Store& store, const std::string& name, const LivePack* expected);
 // Reads a WAL object's header without opening its content (structure key only).
-Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name);
+Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name,
+                                  const Signers* signers = nullptr);
 
 }  // namespace kuramori

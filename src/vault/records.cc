@@ -701,4 +701,212 @@ Result<DisownedRecord> decode(ByteView body) {
   });
 }
 
+Bytes encode(const GrantRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.key);
+    put(w, 2, r.role);
+    put(w, 3, r.name);
+    put(w, 4, r.at_ns);
+  });
+}
+template <>
+Result<GrantRecord> decode(ByteView body) {
+  return read_message<GrantRecord>(body, [](Reader& f, GrantRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.key);
+        break;
+      case 2:
+        take(f, r.role);
+        break;
+      case 3:
+        take(f, r.name);
+        break;
+      case 4:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const RevocationRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.signer);
+    put(w, 2, r.reason);
+    put(w, 3, r.at_ns);
+    for (const Digest& digest : r.counted) put(w, 4, digest);
+    put(w, 5, r.wal);
+  });
+}
+template <>
+Result<RevocationRecord> decode(ByteView body) {
+  return read_message<RevocationRecord>(body, [](Reader& f, RevocationRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.signer);
+        break;
+      case 2:
+        take(f, r.reason);
+        break;
+      case 3:
+        take(f, r.at_ns);
+        break;
+      case 4:
+        take(f, r.counted.emplace_back());
+        break;
+      case 5:
+        take(f, r.wal);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const AuditRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.number);
+    put(w, 2, r.action);
+    put(w, 3, r.object);
+    put(w, 4, r.detail);
+    put(w, 5, r.host);
+    put(w, 6, r.at_ns);
+    put(w, 7, r.previous);
+  });
+}
+template <>
+Result<AuditRecord> decode(ByteView body) {
+  return read_message<AuditRecord>(body, [](Reader& f, AuditRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.number);
+        break;
+      case 2:
+        take(f, r.action);
+        break;
+      case 3:
+        take(f, r.object);
+        break;
+      case 4:
+        take(f, r.detail);
+        break;
+      case 5:
+        take(f, r.host);
+        break;
+      case 6:
+        take(f, r.at_ns);
+        break;
+      case 7:
+        take(f, r.previous);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const CopyRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.origin);
+    put(w, 2, ByteView(r.commit));
+    w.add_sint64(3, r.keep_until_ns);  // always there: its default is not zero
+    put(w, 4, r.copied_ns);
+    put(w, 5, r.from);
+  });
+}
+template <>
+Result<CopyRecord> decode(ByteView body) {
+  return read_message<CopyRecord>(body, [](Reader& f, CopyRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.origin);
+        break;
+      case 2: {
+        auto view = f.get_view();
+        r.commit = to_bytes(as_bytes(std::string_view(view.data(), view.size())));
+        break;
+      }
+      case 3:
+        take(f, r.keep_until_ns);
+        break;
+      case 4:
+        take(f, r.copied_ns);
+        break;
+      case 5:
+        take(f, r.from);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+namespace {
+AcceptedCommit take_accepted(Reader one) {
+  AcceptedCommit commit;
+  while (one.next()) {
+    switch (one.tag()) {
+      case 1:
+        take(one, commit.name);
+        break;
+      case 2:
+        take(one, commit.epoch);
+        break;
+      case 3:
+        take(one, commit.digest);
+        break;
+      default:
+        one.skip();
+    }
+  }
+  return commit;
+}
+}  // namespace
+
+Bytes encode(const EpochRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.number);
+    put(w, 2, r.token);
+    for (const AcceptedCommit& commit : r.accepted) {
+      put_message(w, 3, message([&](Writer& one) {
+                    put(one, 1, commit.name);
+                    put(one, 2, commit.epoch);
+                    put(one, 3, commit.digest);
+                  }));
+    }
+    put(w, 4, r.pruned);
+    put(w, 5, r.swept);
+    put(w, 6, r.at_ns);
+  });
+}
+template <>
+Result<EpochRecord> decode(ByteView body) {
+  return read_message<EpochRecord>(body, [](Reader& f, EpochRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.number);
+        break;
+      case 2:
+        take(f, r.token);
+        break;
+      case 3:
+        r.accepted.push_back(take_accepted(f.get_message()));
+        break;
+      case 4:
+        take(f, r.pruned);
+        break;
+      case 5:
+        take(f, r.swept);
+        break;
+      case 6:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
 }  // namespace kuramori

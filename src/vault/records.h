@@ -33,7 +33,11 @@ enum class RecordType : uint8_t {
   kPageMap = 16,
   kPack = 17,
   kDisowned = 18,
-  // 19 pins, 20 relocation, 21 catalog, 22 key bundle, 23 audit, 24 epoch, 25 chunk index: later issues
+  // 19 pins, 20 relocation, 21 catalog, 22 key bundle, 25 chunk index: later issues
+  kAudit = 23,
+  kEpoch = 24,
+  kRevocation = 26,
+  kCopy = 27,
 };
 constexpr uint8_t kFormatVersion = 1;
 
@@ -208,6 +212,72 @@ struct DisownedRecord {
   bool operator==(const DisownedRecord&) const = default;
 };
 
+// signers/<id>/grant: the owner lets this key sign what its role may (vault/signers.h).
+struct GrantRecord {
+  Id<32, struct VerifyKeyTag> key;  // Ed25519; the signer's id follows from it
+  uint32_t role = 0;                // as Role in a key bundle
+  std::string name;                 // for people: "db1.writer"
+  int64_t at_ns = 0;
+  bool operator==(const GrantRecord&) const = default;
+};
+
+// signers/<id>/revoked: what the signer made counts only if it is listed here. What counts is said by name and
+// digest of what stood when the owner looked, never by a time that a thief could write.
+struct RevocationRecord {
+  SignerId signer;
+  std::string reason;
+  int64_t at_ns = 0;
+  std::vector<Digest> counted;   // signed objects that stood; sorted
+  std::vector<std::string> wal;  // names of all WAL objects that stood, whoever put them; sorted
+  bool operator==(const RevocationRecord&) const = default;
+};
+
+// audit/<n>: what was done that leaves no other trace.
+struct AuditRecord {
+  uint64_t number = 0;
+  std::string action;  // "recovery kit made"
+  std::string object;  // what it was done to
+  std::string detail;
+  std::string host;
+  int64_t at_ns = 0;
+  Digest previous;  // of the object audit/<n-1>; zero for the first
+  bool operator==(const AuditRecord&) const = default;
+};
+
+Bytes encode(const GrantRecord&);
+Bytes encode(const RevocationRecord&);
+Bytes encode(const AuditRecord&);
+// A snapshot of another vault of the family exists here too. Stands where a commit would.
+struct CopyRecord {
+  std::string origin;  // the commit's name in the vault it was made in
+  Bytes commit;        // the commit object itself, as its writer signed it
+  int64_t keep_until_ns = kKeepForever;  // by this vault's own rule
+  int64_t copied_ns = 0;
+  std::string from;  // the id of the vault it was read from, in hex
+  bool operator==(const CopyRecord&) const = default;
+};
+
+// A commit that an epoch began with, and where it stands.
+struct AcceptedCommit {
+  std::string name;
+  uint64_t epoch = 0;
+  Digest digest;  // of the commit object
+  bool operator==(const AcceptedCommit&) const = default;
+};
+
+// epochs/<e>/begin and /seal: a ledger is (being) founded. A begin holds number and token alone.
+struct EpochRecord {
+  uint64_t number = 0;
+  Id<16, struct EpochTokenTag> token;    // the same in begin and seal: they belong together
+  std::vector<AcceptedCommit> accepted;  // by name: what older ledgers decided and this one knows of
+  std::vector<std::string> pruned;       // sorted: of these, no longer visible
+  std::vector<std::string> swept;        // sorted: dead for ever, and still standing
+  int64_t at_ns = 0;
+  bool operator==(const EpochRecord&) const = default;
+};
+
+Bytes encode(const CopyRecord&);
+Bytes encode(const EpochRecord&);
 Bytes encode(const ResourceRecord&);
 Bytes encode(const SessionRecord&);
 Bytes encode(const LiveRecord&);

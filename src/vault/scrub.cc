@@ -133,7 +133,7 @@ class Scrubber {
     for (const auto& [name, size] : under(names::kWal)) {
       auto parsed = names::parse_wal(name);
       if (!parsed) continue;  // named as unknown
-      auto header = read_wal_header(store_, vault_.keys(), name);
+      auto header = read_wal_header(store_, vault_.keys(), name, &vault_.codec().signers());
       if (!header) {
         refused(name, header.error());
         continue;

@@ -107,7 +107,9 @@ Vault::Vault(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock, Random&
       keys_(std::move(keys)),
       codec_(keys_, random),
       clock_(clock),
-      random_(random) {}
+      random_(random) {
+  codec_.signers().look_in(*store_);
+}
 
 Error Vault::wrong_type(std::string_view name) const {
   return fail(ErrorKind::kDamaged, fmt::format("{} is a record of another type", name));

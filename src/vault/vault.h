@@ -25,6 +25,7 @@ struct VaultInfo {
 struct Snapshot {
   std::string commit_name;
   Digest commit_digest;  // of the commit object
+  SignerId signer;       // who made it
   CommitRecord commit;
   int64_t keep_until_ns = 0;         // with later extensions
   std::vector<HoldRecord> holds;     // in force

@@ -125,7 +125,8 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
     there = true;
   }
   if (there) {
-    TRY_ASSIGN(WalHeader stored, read_wal_header(vault.store(), vault.keys(), object));
+    TRY_ASSIGN(WalHeader stored,
+               read_wal_header(vault.store(), vault.keys(), object, &vault.codec().signers()));
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
@@ -139,7 +140,8 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
   auto done = pack->finish(&header);
   if (!done && done.error().kind != ErrorKind::kExists) return done.error();
   if (!done) {
-    TRY_ASSIGN(WalHeader stored, read_wal_header(vault.store(), vault.keys(), object));
+    TRY_ASSIGN(WalHeader stored,
+               read_wal_header(vault.store(), vault.keys(), object, &vault.codec().signers()));
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
@@ -151,7 +153,8 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
 }
 
 Result<Bytes> get_wal(Vault& vault, const WalObject& object) {
-  TRY_ASSIGN(auto pack, PackReader::open(vault.store(), vault.keys(), object.object, nullptr));
+  TRY_ASSIGN(auto pack,
+             PackReader::open(vault.store(), vault.keys(), object.object, nullptr, &vault.codec().signers()));
   const WalHeader& header = *pack->wal();
   bool fits = header.timeline == object.name.timeline && header.from == object.name.from &&
               header.to == object.name.to && header.digest.hex().starts_with(object.name.digest) &&
