@@ -108,6 +108,10 @@ std::string audit(uint64_t n) {
   return fmt::format("{}{:010}", kAudit, n);
 }
 
+std::string probe(int64_t at_ns, const Id<8, struct ProbeIdTag>& id) {
+  return fmt::format("{}{:016x}-{}", kProbes, static_cast<uint64_t>(at_ns), id.hex());
+}
+
 std::optional<SignerName> parse_signer(std::string_view name) {
   if (!name.starts_with(kSigners)) return {};
   std::string_view rest = name.substr(kSigners.size());

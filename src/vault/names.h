@@ -26,6 +26,9 @@ constexpr std::string_view kDisowned = "disowned/";
 constexpr std::string_view kEpochs = "epochs/";
 constexpr std::string_view kAudit = "audit/";
 constexpr std::string_view kKeys = "keys/";
+constexpr std::string_view kProbes = "probes/";
+// What a probe of the store puts and removes again; where nothing can be removed, some of it stays.
+constexpr std::string_view kProbeTrials = "probe/";
 
 // sessions/<sid>
 std::string session(const SessionId& sid);
@@ -64,6 +67,8 @@ struct SignerName {
 std::optional<SignerName> parse_signer(std::string_view name);
 // audit/<n>: ten digits, counted from 1
 std::string audit(uint64_t n);
+// probes/<at, 16 hex>-<id>: names sort by time
+std::string probe(int64_t at_ns, const Id<8, struct ProbeIdTag>& id);
 
 struct CommitName {
   ResourceId resource;

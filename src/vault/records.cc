@@ -701,6 +701,36 @@ Result<DisownedRecord> decode(ByteView body) {
   });
 }
 
+Bytes encode(const ProbeRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.at_ns);
+    put(w, 2, r.objects);
+    put(w, 3, r.ledger);
+    put(w, 4, r.host);
+  });
+}
+template <>
+Result<ProbeRecord> decode(ByteView body) {
+  return read_message<ProbeRecord>(body, [](Reader& f, ProbeRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.at_ns);
+        break;
+      case 2:
+        take(f, r.objects);
+        break;
+      case 3:
+        take(f, r.ledger);
+        break;
+      case 4:
+        take(f, r.host);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
 Bytes encode(const GrantRecord& r) {
   return message([&](Writer& w) {
     put(w, 1, r.key);

@@ -38,6 +38,7 @@ enum class RecordType : uint8_t {
   kEpoch = 24,
   kRevocation = 26,
   kCopy = 27,
+  kProbe = 28,
 };
 constexpr uint8_t kFormatVersion = 1;
 
@@ -247,6 +248,15 @@ struct AuditRecord {
 Bytes encode(const GrantRecord&);
 Bytes encode(const RevocationRecord&);
 Bytes encode(const AuditRecord&);
+// probes/<at>-<id>: what the store was found to do, when somebody looked again.
+struct ProbeRecord {
+  int64_t at_ns = 0;
+  std::string objects;  // in words
+  std::string ledger;   // the same for the second place, where there is one
+  std::string host;     // that looked
+  bool operator==(const ProbeRecord&) const = default;
+};
+
 // A snapshot of another vault of the family exists here too. Stands where a commit would.
 struct CopyRecord {
   std::string origin;  // the commit's name in the vault it was made in
@@ -289,6 +299,7 @@ Bytes encode(const HoldRecord&);
 Bytes encode(const RetainRecord&);
 Bytes encode(const ProofRecord&);
 Bytes encode(const DisownedRecord&);
+Bytes encode(const ProbeRecord&);
 
 // decode<CommitRecord>(body); kDamaged when the bytes are not such a record.
 template <class Record>

@@ -113,6 +113,12 @@ void make(ProofRecord& p) {
   for (int i = *rc::gen::inRange(0, 3); i > 0; --i)
     p.checks.push_back({any<std::string>(), any<std::string>(), any<std::string>()});
 }
+void make(ProbeRecord& r) {
+  r.at_ns = 1'790'000'000'000'000'000;
+  r.objects = "atomic create, ranges; not versioned";
+  r.ledger = "atomic create";
+  r.host = "db1";
+}
 void make(DisownedRecord& r) {
   r = {any<std::string>(), any_id<Digest>(), any<std::string>(), any<int64_t>()};
 }
@@ -120,7 +126,7 @@ void make(DisownedRecord& r) {
 template <class Record>
 class Records : public testing::Test {};
 using All = testing::Types<ResourceRecord, SessionRecord, LiveRecord, CommitRecord, FenceRecord, GcRecord,
-                           PruneRecord, HoldRecord, RetainRecord, ProofRecord, DisownedRecord>;
+                           PruneRecord, HoldRecord, RetainRecord, ProofRecord, DisownedRecord, ProbeRecord>;
 TYPED_TEST_SUITE(Records, All);
 
 TYPED_TEST(Records, come_back_as_they_were) {

@@ -333,6 +333,10 @@ class Scrubber {
       if (record && names::resource(record->id) != name) damage(name, "it is another resource's record");
     } else if (text.starts_with(names::kGc) || text.starts_with(names::kPrune)) {
       check_round(name);
+    } else if (text.starts_with(names::kProbes)) {
+      (void)open<ProbeRecord>(name, {RecordType::kProbe});
+    } else if (text.starts_with(names::kProbeTrials)) {
+      return;  // says nothing, refers to nothing
     } else if (text.starts_with(names::kHolds) || text.starts_with(names::kRetain) ||
                text.starts_with(names::kProofs)) {
       check_word(name);
