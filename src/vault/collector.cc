@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "vault/epochs.h"
+
 namespace kuramori {
 namespace {
 
@@ -33,7 +35,8 @@ bool Collector::Needed::contains(const std::string& name) const {
     auto floor = wal_floors.find(wal->resource);
     return floor == wal_floors.end() || wal->to > floor->second;
   }
-  if (names.contains(name)) return true;
+  // By origin: of something needed, every incarnation stays.
+  if (names.contains(names::origin_of(name))) return true;
   if (owners.empty()) return false;
   auto owner = names::owner_of(name);
   return owner && owners.contains(*owner);
@@ -70,7 +73,11 @@ Result<Collector::Needed> Collector::find_needed(const CommitListing& commits,
   };
   // A pruned snapshot that was swept is past keeping: a reader that came too late, or was refused and died.
   auto need_pruned = [&](const VisibleCommit& commit) -> Result<void> {
-    if (has_name(swept_, commit.record.live.name)) return {};
+    const std::string& live = commit.record.live.name;
+    auto first = std::lower_bound(swept_.begin(), swept_.end(), live);
+    if (first == swept_.end() || names::origin_of(*first) != live) return need(commit);
+    TRY_ASSIGN(std::vector<ObjectInfo> standing, ledger_.log().list(live));
+    if (std::ranges::all_of(standing, [&](auto& object) { return has_name(swept_, object.name); })) return {};
     return need(commit);
   };
   for (const VisibleCommit* commit : commits.visible) TRY(need(*commit));
@@ -133,6 +140,10 @@ Result<void> Collector::fence_dead(SessionListing& sessions, const Stored& store
   return {};
 }
 
+bool Collector::is_decided(const CommitListing& commits, const SessionId& sid) const {
+  return commits.decided.contains(sid) || ledger_.is_of_older_epoch(sid);
+}
+
 Result<std::vector<std::string>> Collector::find_garbage(const Stored& stored, const CommitListing& commits,
                                                          const Needed& needed) const {
   std::vector<std::string> garbage;
@@ -140,7 +151,7 @@ Result<std::vector<std::string>> Collector::find_garbage(const Stored& stored, c
     if (needed.contains(name) || has_name(swept_, name)) continue;
     // Positive proof: whoever put it is decided, so nothing will come that needs it as its own.
     auto owner = names::owner_of(name);
-    if (owner && !commits.decided.contains(*owner)) continue;
+    if (owner && !is_decided(commits, *owner)) continue;
     garbage.push_back(name);
   }
   return garbage;
@@ -224,7 +235,7 @@ Result<void> Collector::sweep(uint64_t n, const std::vector<std::string>& plan,
     auto object = stored.objects.find(name);
     uint64_t size = object == stored.objects.end() ? 0 : object->second.size;
     auto owner = names::owner_of(name);
-    bool unproven = owner && !commits.decided.contains(*owner) && !bugs.has(PlantedBug::kFenceRemoved);
+    bool unproven = owner && !is_decided(commits, *owner) && !bugs.has(PlantedBug::kFenceRemoved);
     if ((needed.contains(name) || unproven) && !bugs.has(PlantedBug::kNoRescue)) {
       ++report.rescued.objects;
       report.rescued.bytes += size;
@@ -264,6 +275,12 @@ Result<void> Collector::sweep(uint64_t n, const std::vector<std::string>& plan,
 
 Result<void> Collector::delete_swept(const std::vector<std::string>& names, const Stored& stored,
                                      CollectReport& report) {
+  const bool any = std::ranges::any_of(names, [&](auto& name) { return stored.objects.contains(name); });
+  if (!any) return {};
+  // Two places: a rebuilt ledger must know the sweep. It does if the objects hold it and no rebuild has
+  // begun.
+  TRY(ledger_.mirror_decided());
+  if (!ledger_.protocol().bugs.has(PlantedBug::kCollectorSkipsEpoch)) TRY(must_be_in_force(ledger_.log()));
   for (const std::string& name : names) {
     auto object = stored.objects.find(name);
     if (object == stored.objects.end()) continue;  // gone already; should it come late, the next run finds it
@@ -334,6 +351,7 @@ Result<CollectReport> Collector::run(const CollectOptions& options) {
   waits_.clear();
   seen_open_.clear();
 
+  if (!dry) TRY(ledger_.mirror_decided());
   // What earlier sweeps left (a crash, a lock, a late upload): dead for ever, so it goes without a new plan.
   TRY_ASSIGN(std::vector<GcRound> rounds, ledger_.read_gc());
   TRY_ASSIGN(Stored stored, list_stored(report));

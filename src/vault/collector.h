@@ -93,6 +93,7 @@ class Collector {
   Result<Needed> find_needed(const CommitListing& commits, const SessionListing& sessions);
   Result<void> fence_dead(SessionListing& sessions, const Stored& stored, const CollectOptions& options,
                           CollectReport& report);
+  bool is_decided(const CommitListing& commits, const SessionId& sid) const;
   Result<std::vector<std::string>> find_garbage(const Stored& stored, const CommitListing& commits,
                                                 const Needed& needed) const;
   Result<Settled> settle(uint64_t n, const Stored& stored, const CollectOptions& options,

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "vault/epochs.h"
+
 namespace kuramori {
 namespace {
 
@@ -25,7 +27,8 @@ Result<void> confirm_hold(const Protocol& protocol, const SnapshotId& snapshot) 
                   "kuramori prune, then kuramori hold again");
     }
   }
-  return {};
+  // A newer ledger's pruner is not seen here: only if none was begun does every later one see the hold.
+  return must_be_in_force(ledger.log());
 }
 
 Result<std::string> place_hold(const Protocol& protocol, const SnapshotId& snapshot, std::string name,
@@ -59,7 +62,14 @@ Result<void> release_hold(const Protocol& protocol, const SnapshotId& snapshot, 
 
 Result<void> retain_until(const Protocol& protocol, const SnapshotId& snapshot, Time keep_until) {
   RetainRecord record{snapshot, to_unix_ns(keep_until), to_unix_ns(protocol.clock.now())};
-  for (int n = 1; n <= kRetainNumbersMax; ++n) {
+  // Objects beside a ledger may ignore conditions: then a number that nobody else draws.
+  uint64_t first = 1;
+  if (protocol.epoch) {
+    uint8_t drawn[4];
+    protocol.random.fill(drawn);
+    first += load_le<uint32_t>(drawn);
+  }
+  for (uint64_t n = first; n < first + kRetainNumbersMax; ++n) {
     TRY_ASSIGN(PutResult put,
                RecordLog(protocol).put(RecordType::kRetain, names::retain(snapshot, n), {}, encode(record)));
     if (put.ours()) return confirm_hold(protocol, snapshot);

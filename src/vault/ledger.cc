@@ -15,6 +15,12 @@ bool begins_with_signer(const SessionId& sid, const SignerId& signer) {
   return std::equal(signer.raw.begin(), signer.raw.begin() + kSignerPrefixBytes, sid.raw.begin());
 }
 
+// Two places: a session id tells its epoch, so that what a session of an older ledger left behind is known
+// for what it is by its name alone.
+uint64_t epoch_of(const SessionId& sid) {
+  return uint64_t{sid.raw[kSignerPrefixBytes]} << 8 | sid.raw[kSignerPrefixBytes + 1];
+}
+
 bool contains(const std::vector<std::string>& sorted, std::string_view name) {
   return std::binary_search(sorted.begin(), sorted.end(), name);
 }
@@ -58,9 +64,12 @@ Result<void> Ledger::must_be_keeper(const SignerId& signer, std::string_view nam
 }
 
 Result<bool> Ledger::is_disowned(std::string_view name, Digest& digest) {
+  const RecordLog::Place place = log_.place_of(name);
   Result<Bytes> bytes = log_.read_bytes(name);
-  if (!bytes) return unreadable(std::move(bytes).error());
-  digest = sha256(*bytes);
+  if (!bytes && !(place.accepted && bytes.error().kind == ErrorKind::kDamaged)) {
+    return unreadable(std::move(bytes).error());
+  }
+  digest = bytes ? sha256(*bytes) : place.accepted->digest;
   std::string word = names::disowned(digest.hex());
   Result<OpenedRecord> opened = log_.read(word, RecordType::kDisowned);
   if (!opened) {
@@ -135,6 +144,10 @@ Result<std::vector<GcRound>> Ledger::read_gc() {
     if (!objects) return unreadable(std::move(objects).error());
     rounds[i].objects = std::move(*objects);
   }
+  // What older ledgers swept stays dead. As round 0, which every numbered one follows.
+  if (protocol().epoch && !protocol().epoch->seal.swept.empty()) {
+    rounds.insert(rounds.begin(), {0, true, protocol().epoch->seal.swept});
+  }
   return rounds;
 }
 
@@ -176,7 +189,71 @@ Result<std::vector<PruneRound>> Ledger::read_prunes() {
     if (!commits) return std::move(commits).error();
     round.commits = std::move(*commits);
   }
+  if (protocol().epoch && !protocol().epoch->seal.pruned.empty()) {
+    rounds.insert(rounds.begin(), {0, true, protocol().epoch->seal.pruned});
+  }
   return rounds;
+}
+
+bool Ledger::is_of_older_epoch(const SessionId& sid) const {
+  return protocol().epoch && epoch_of(sid) < protocol().epoch->number;
+}
+
+Result<void> Ledger::mirror_decided() {
+  const Epoch* epoch = protocol().epoch;
+  if (!epoch || !epoch->ledger) return {};
+  // A sweep counts on the finals before it, a final on the commits before it. So they are listed in this
+  // order and mirrored in the other: whatever the objects show was decided on what they show too.
+  struct Kind {
+    std::string_view prefix, end;
+    std::vector<std::string> names;
+  };
+  Kind kinds[] = {{names::kGc, "/sweep", {}}, {names::kPrune, "/final", {}}, {names::kCommits, "", {}}};
+  const std::string in_epoch = names::epoch_prefix(epoch->number);
+  for (Kind& kind : kinds) {
+    TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list(kind.prefix));
+    for (ObjectInfo& object : listed) {
+      if (object.name.ends_with(kind.end) && !log_.place_of(object.name).accepted) {
+        kind.names.push_back(std::move(object.name));
+      }
+    }
+  }
+  for (Kind* kind : {&kinds[2], &kinds[1], &kinds[0]}) {
+    if (kind->prefix == names::kPrune && protocol().bugs.has(PlantedBug::kTombstoneNotMirrored)) continue;
+    if (kind->prefix == names::kGc && protocol().bugs.has(PlantedBug::kSweepNotMirrored)) continue;
+    std::erase_if(kind->names, [&](const std::string& name) { return mirrored_.contains(name); });
+    if (kind->names.empty()) continue;
+    std::set<std::string, std::less<>> there;
+    TRY_ASSIGN(std::vector<ObjectInfo> listed, log_.list_objects(in_epoch + std::string(kind->prefix)));
+    for (ObjectInfo& object : listed) there.insert(object.name.substr(in_epoch.size()));
+    for (const std::string& name : kind->names) {
+      if (!there.contains(name)) TRY(log_.mirror(name));
+      mirrored_.insert(name);
+    }
+  }
+  return {};
+}
+
+Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::CommitName& key,
+                                        const OpenedRecord& opened) {
+  // A copier is a keeper; what it copied must be as its writer signed it.
+  TRY(must_be_keeper(opened.signer, name));
+  TRY_ASSIGN(CopyRecord copy, decode<CopyRecord>(opened.body));
+  TRY_ASSIGN(OpenedRecord inner, protocol().codec.decode(copy.origin, copy.commit));
+  auto in_epoch = names::parse_in_epoch(copy.origin);
+  auto origin = names::parse_commit(in_epoch ? in_epoch->name : std::string_view(copy.origin));
+  bool may_commit = !protocol().may_commit || protocol().may_commit(inner.signer);
+  if (inner.type != RecordType::kCommit || !origin || !begins_with_signer(origin->session, inner.signer) ||
+      !may_commit) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} is not a copy of a writer's commit", name));
+  }
+  TRY_ASSIGN(CommitRecord record, decode<CommitRecord>(inner.body));
+  if (record.snapshot != key.snapshot || record.resource != key.resource ||
+      origin->snapshot != key.snapshot || origin->session != record.session) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
+  }
+  record.keep_until_ns = copy.keep_until_ns;
+  return VisibleCommit{std::string(name), key, std::move(record), opened.signer, opened.digest, copy.origin};
 }
 
 Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
@@ -193,6 +270,10 @@ Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
     fenced_.emplace(name);
     return is_fenced;
   }
+  if (opened.type == RecordType::kCopy && own) {
+    TRY_ASSIGN(VisibleCommit copy, open_copy(name, *key, opened));
+    return &commits_.emplace(std::string(name), std::move(copy)).first->second;
+  }
   bool may_commit = !protocol().may_commit || protocol().may_commit(opened.signer);
   if (opened.type != RecordType::kCommit || !own || !may_commit) {
     return fail(ErrorKind::kDamaged,
@@ -203,7 +284,7 @@ Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
       record.resource != key->resource) {
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
   }
-  VisibleCommit commit{std::string(name), *key, std::move(record), opened.signer, opened.digest};
+  VisibleCommit commit{std::string(name), *key, std::move(record), opened.signer, opened.digest, {}};
   return &commits_.emplace(std::string(name), std::move(commit)).first->second;
 }
 
@@ -250,9 +331,14 @@ Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes
     }
   }
   auto must_be_listed = [&](const std::string& name) {
-    if (!name.empty() && !contains(listed_names, name)) listing.missing.push_back(name);
+    if (name.empty() || contains(listed_names, name)) return;
+    // An older ledger may have known of it alone. Then it is void, and its ledger's seal says all there is.
+    auto key = names::parse_commit(name);
+    if (key && is_of_older_epoch(key->session)) return;
+    listing.missing.push_back(name);
   };
   for (const VisibleCommit* commit : listing.visible) {
+    if (commit->is_copy()) continue;  // what it names stands in another vault
     must_be_listed(commit->record.previous);
     for (const std::string& parent : commit->record.parents) must_be_listed(parent);
   }

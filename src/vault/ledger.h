@@ -36,9 +36,12 @@ struct PruneRound {
 struct VisibleCommit {
   std::string name;
   names::CommitName key;
-  CommitRecord record;
+  CommitRecord record;  // of a copy: with this vault's own keep_until_ns
   SignerId signer;
   Digest digest;  // of the object
+  // A copy: what the commit is called where it was made, which is what its bytes are bound to.
+  std::string origin;
+  bool is_copy() const { return !origin.empty(); }
 };
 
 struct Unverifiable {
@@ -98,9 +101,15 @@ class Ledger {
   // Reads the prunes first, then the commits.
   Result<CommitListing> read_commits();
   Result<CommitListing> read_commits(const std::vector<PruneRound>& prunes);
+  // Two places: writes to the objects what this epoch's ledger decided and they lack: commits, finals,
+  // sweeps. Whoever decides upon any of these does this before it counts on its own decision.
+  Result<void> mirror_decided();
+  // Whether the session belongs to a ledger that is no longer in force: then whatever it left is decided.
+  bool is_of_older_epoch(const SessionId& sid) const;
   // One COMMIT, pruned or not; kNotFound: nothing stands there, kRefused: FENCED stands there.
   Result<const VisibleCommit*> read_commit(std::string_view name);
-  // Every object a snapshot needs, sorted; WAL apart.
+  // Every object a snapshot needs, sorted; WAL apart. By the names they were made under: where such a name
+  // has incarnations, any of them will do.
   Result<const std::vector<std::string>*> references(const VisibleCommit& commit);
   Result<const LiveRecord*> live_of(const VisibleCommit& commit);
   // Lists the sessions, then looks at each one's commit key.
@@ -120,6 +129,8 @@ class Ledger {
   };
   // Sees to it that `signer` may have written a record of its kind at `name`.
   Result<void> must_be_keeper(const SignerId& signer, std::string_view name) const;
+  Result<VisibleCommit> open_copy(std::string_view name, const names::CommitName& key,
+                                  const OpenedRecord& opened);
   Result<std::vector<std::string>> read_gc_record(const std::string& name, RecordType type, uint64_t n);
   Result<std::vector<std::string>> read_prune_record(const std::string& name, RecordType type, uint64_t n);
   // Whether the owner disowned the object that stands at `name`; its digest in `digest`.
@@ -130,6 +141,7 @@ class Ledger {
   std::set<std::string, std::less<>> fenced_;
   std::map<std::string, References, std::less<>> references_;  // by commit name
   std::map<std::string, ListedSession, std::less<>> sessions_;
+  std::set<std::string, std::less<>> mirrored_;
 };
 
 }  // namespace kuramori

@@ -147,8 +147,11 @@ std::optional<InEpoch> parse_in_epoch(std::string_view name) {
 std::string incarnation(std::string_view origin, const SessionId& by) {
   return fmt::format("{}.{}", origin, by.hex());
 }
+bool is_content(std::string_view name) {
+  return name.starts_with(kPacks) || name.starts_with(kMaps) || name.starts_with(kLive);
+}
 std::string_view origin_of(std::string_view name) {
-  if (!name.starts_with(kPacks) && !name.starts_with(kMaps) && !name.starts_with(kLive)) return name;
+  if (!is_content(name)) return name;
   return name.substr(0, name.find('.'));
 }
 

@@ -92,6 +92,8 @@ struct InEpoch {
 };
 std::optional<InEpoch> parse_in_epoch(std::string_view name);
 
+// Packs, maps, live records: put once by a session.
+bool is_content(std::string_view name);
 // packs/<xx>/<sid>-<n>.<incarnation>: the same bytes, put again by that session (a copy, a healed one).
 std::string incarnation(std::string_view origin, const SessionId& by);
 // The name those bytes were made under: without the incarnation, if there is one.

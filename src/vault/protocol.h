@@ -33,6 +33,15 @@ enum class PlantedBug : uint8_t {
   kOpenSessionExempt = 14,     // does not wait for sessions that declared nothing
   kAnyRefusalIsSuccess = 15,   // takes every "exists" at its commit key as its own commit
   kTimeoutIsSuccess = 16,      // takes an unknown outcome of an upload as done
+  kCopyWithoutSession = 17,    // a copier puts packs and commits without a session of its own
+  kCopyKeepsNames = 18,        // … under the names they have at home
+  kCopyFencedForEver = 19,     // … at one commit key for all attempts at a snapshot
+  kAckBeforeMirror = 20,       // success is told before the objects hold the commit
+  kWriterSkipsEpoch = 21,      // a writer does not look whether its ledger is still in force
+  kTombstoneNotMirrored = 22,  // a prune stands in the ledger alone
+  kSweepNotMirrored = 23,      // so does a sweep, and deletes are done by it
+  kRebuildListsFirst = 24,     // a rebuild lists the objects before it announces itself
+  kNoSeal = 25,                // a rebuilt ledger believes whatever an older one left, whenever it comes
   kPruneUnnumbered = 26,       // two prunes may run at once
   kHoldsReadFirst = 27,        // reads the holds before the intent stands
   kReaderChecksFirst = 30,     // a reader announces itself after it looked for prunes
@@ -42,6 +51,7 @@ enum class PlantedBug : uint8_t {
   kListTruncated = 34,         // believes the first page of a listing to be all
   kRetryDiffers = 35,          // retries a put with other bytes
   kGcRemovedCarefully = 111,   // removes gc/<n> when done, not the newest, and no session is open
+  kCollectorSkipsEpoch = 121,  // nor does a collector
 };
 
 struct ProtocolBugs {
@@ -49,9 +59,17 @@ struct ProtocolBugs {
   bool has(PlantedBug bug) const { return planted == bug; }
 };
 
+// Two places: what must be put exactly once — sessions, commits, prunes, collections — stands in a ledger,
+// everything else and a mirror of what the ledger decided in the objects (vault/epochs.h).
+struct Epoch {
+  uint64_t number = 0;
+  Store* ledger = nullptr;  // none: the objects alone are at hand; that is enough to read, not to decide
+  EpochRecord seal;         // what the epoch began with
+};
+
 // One actor's means. Borrowed by the sessions, pruners and collectors made with it: it must outlive them.
 struct Protocol {
-  Store& store;
+  Store& store;  // the objects; with one place, everything
   RecordCodec& codec;
   Clock& clock;
   Random& random;
@@ -60,7 +78,8 @@ struct Protocol {
   std::function<bool(const SignerId&)> may_delete;
   // Writers and owners. A commit of anybody else is unverifiable. None: the codec's word is enough.
   std::function<bool(const SignerId&)> may_commit = {};
-  ProtocolBugs bugs = {};  // for the simulation
+  ProtocolBugs bugs = {};        // for the simulation
+  const Epoch* epoch = nullptr;  // set when there are two places
 };
 
 }  // namespace kuramori

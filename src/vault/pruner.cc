@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "vault/epochs.h"
+
 namespace kuramori {
 namespace {
 
@@ -21,6 +23,20 @@ PruneRecord make_record(uint64_t n, std::vector<PruneProposal> proposals, Time n
   return record;
 }
 
+// Two attempts at copying a snapshot may both have succeeded: they go together.
+void add_twins(const CommitListing& commits, std::vector<PruneProposal>& proposals) {
+  const size_t proposed = proposals.size();
+  for (size_t i = 0; i < proposed; ++i) {
+    auto key = names::parse_commit(proposals[i].commit);
+    if (!key) continue;
+    for (const VisibleCommit* twin : commits.visible) {
+      bool other = twin->key.snapshot == key->snapshot && twin->name != proposals[i].commit;
+      bool there = std::ranges::any_of(proposals, [&](auto& p) { return p.commit == twin->name; });
+      if (other && !there) proposals.push_back({twin->name, proposals[i].reason});
+    }
+  }
+}
+
 }  // namespace
 
 Result<std::vector<KeptSnapshot>> Pruner::read_protected(const std::vector<std::string>& intent,
@@ -34,7 +50,7 @@ Result<std::vector<KeptSnapshot>> Pruner::read_protected(const std::vector<std::
     const VisibleCommit* last_proven = nullptr;
     int64_t proven_at = INT64_MIN;
     const VisibleCommit* newest = nullptr;
-    size_t left = 0;  // visible, and not in the intent
+    std::set<SnapshotId> left;  // visible, and not in the intent; two copies are one snapshot
   };
   std::map<ResourceId, OfResource> resources;
   for (const VisibleCommit* commit : commits.visible) {
@@ -45,7 +61,7 @@ Result<std::vector<KeptSnapshot>> Pruner::read_protected(const std::vector<std::
       of.proven_at = proof->second;
     }
     if (!of.newest || commit->record.finished_ns >= of.newest->record.finished_ns) of.newest = commit;
-    if (!contains(intent, commit->name)) ++of.left;
+    if (!contains(intent, commit->name)) of.left.insert(commit->key.snapshot);
   }
   std::vector<KeptSnapshot> kept;
   for (const VisibleCommit* commit : commits.visible) {
@@ -62,10 +78,10 @@ Result<std::vector<KeptSnapshot>> Pruner::read_protected(const std::vector<std::
     } else if (until != retained.end() && until->second > now) {
       kept.push_back({commit->name, "its retention was extended"});
     }
-    of.left += kept.size() - kept_before;
+    if (kept.size() > kept_before) of.left.insert(commit->key.snapshot);
   }
   for (const auto& [resource, of] : resources) {
-    if (of.left == 0) kept.push_back({of.newest->name, "the only snapshot of its resource"});
+    if (of.left.empty()) kept.push_back({of.newest->name, "the only snapshot of its resource"});
   }
   return kept;
 }
@@ -93,11 +109,18 @@ Result<std::vector<std::string>> Pruner::finish(uint64_t n, PruneReport& report)
              ledger_.log().put(RecordType::kPruneFinal, names::prune_final(n), {}, encode(record)));
   report.number = n;
   if (put.ours()) {
+    TRY(make_certain());
     report.kept.insert(report.kept.end(), kept.begin(), kept.end());
     return std::move(record.commits);
   }
   TRY_ASSIGN(PruneRecord stored, decode<PruneRecord>(put.theirs->body));
+  TRY(make_certain());
   return std::move(stored.commits);
+}
+
+Result<void> Pruner::make_certain() {
+  TRY(ledger_.mirror_decided());
+  return must_be_in_force(ledger_.log());
 }
 
 Result<void> Pruner::remove_keys(const std::vector<std::string>& commits) {
@@ -109,6 +132,7 @@ Result<PruneReport> Pruner::run(const PrunePolicy& policy, Mode mode) {
   const Protocol& protocol = ledger_.protocol();
   const ProtocolBugs& bugs = protocol.bugs;
   PruneReport report;
+  if (mode == Mode::kPrune) TRY(ledger_.mirror_decided());
   for (int round = 0; round < kPruneRoundsMax; ++round) {
     TRY_ASSIGN(std::vector<PruneRound> prunes, ledger_.read_prunes());
     if (!prunes.empty() && !prunes.back().finished && !bugs.has(PlantedBug::kPruneUnnumbered) &&
@@ -121,6 +145,7 @@ Result<PruneReport> Pruner::run(const PrunePolicy& policy, Mode mode) {
     TRY_ASSIGN(CommitListing commits, ledger_.read_commits(prunes));
     TRY(commits.must_be_whole());
     TRY_ASSIGN(std::vector<PruneProposal> proposals, policy(commits));
+    add_twins(commits, proposals);
     std::vector<std::string> intent;
     for (const PruneProposal& proposal : proposals) intent.push_back(proposal.commit);
     std::ranges::sort(intent);

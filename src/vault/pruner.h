@@ -47,6 +47,8 @@ class Pruner {
                                                    const CommitListing& commits);
   // P3, P4 for an intent that stands: returns what the stored final says.
   Result<std::vector<std::string>> finish(uint64_t n, PruneReport& report);
+  // Two places: a final counts once the objects hold it and no newer ledger was begun.
+  Result<void> make_certain();
   Result<void> remove_keys(const std::vector<std::string>& commits);  // a planted bug
 
   Ledger ledger_;

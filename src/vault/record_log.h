@@ -5,6 +5,9 @@
 // the object is read and compared, for it may be this put's own earlier try.
 // A read never turns "could not be read" into "is not there": kNotFound is passed on only when the store said
 // so, everything else is an error that stops whoever wanted to delete (V1, P68).
+//
+// Names here are those of docs/vault-format.md without an epoch. With two places this is where a name gets
+// its place: what the ledger keeps goes there, under its epoch, everything else to the objects.
 #pragma once
 #include <optional>
 #include <string>
@@ -31,6 +34,14 @@ class RecordLog {
  public:
   explicit RecordLog(const Protocol& protocol) : protocol_(protocol) {}
 
+  // Where an object stands, and under which name: the name that its record is bound to.
+  struct Place {
+    Store* store;
+    std::string name;
+    const AcceptedCommit* accepted = nullptr;  // an older ledger's commit: its mirror is all there is
+  };
+  Place place_of(std::string_view name) const;
+
   // Encodes `body` once, opens it again (a bit flipped in memory never reaches the vault) and puts it.
   // kUnknown: no positive answer in kPutAttemptsMax attempts; it may stand, or land later.
   Result<PutResult> put(RecordType type, std::string_view name, std::optional<ResourceId> scope,
@@ -44,14 +55,22 @@ class RecordLog {
   Result<Bytes> read_bytes(std::string_view name) const;
   // Every name under `prefix`, page after page; kDamaged when the store's order is broken.
   Result<std::vector<ObjectInfo>> list(std::string_view prefix) const;
+  // The same, of the objects under their full names.
+  Result<std::vector<ObjectInfo>> list_objects(const std::string& prefix) const;
   // kDenied (retained) is for the caller to judge.
   Result<void> remove(std::string_view name) const;
+  // Two places: writes what the ledger holds at `name` into the objects, identical, until confirmed. One
+  // place: nothing to do. kDamaged: the objects hold something else there.
+  Result<void> mirror(std::string_view name) const;
 
   const Protocol& protocol() const { return protocol_; }
 
  private:
   enum class Put { kStored, kOthersBytes };
-  Result<Put> put_until_answered(std::string_view name, ByteView bytes, Bytes& others) const;
+  Result<Put> put_until_answered(const Place& place, ByteView bytes, Bytes& others) const;
+  Result<Bytes> get_until_answered(const Place& place) const;
+  Result<void> list_into(Store& store, const std::string& prefix, size_t strip,
+                         std::vector<ObjectInfo>& all) const;
   void pause(int attempt) const;
 
   const Protocol& protocol_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "vault/epochs.h"
 
 namespace kuramori {
 namespace {
@@ -39,6 +40,10 @@ SessionId draw_session_id(const Protocol& protocol) {
   SessionId id;
   protocol.random.fill(id.raw);
   std::copy_n(protocol.self.raw.begin(), 4, id.raw.begin());
+  if (protocol.epoch) {
+    id.raw[4] = static_cast<uint8_t>(protocol.epoch->number >> 8);
+    id.raw[5] = static_cast<uint8_t>(protocol.epoch->number);
+  }
   return id;
 }
 
@@ -64,7 +69,13 @@ Result<void> WriterSession::stand(WriterOptions& options) {
   snapshot_ = options.snapshot;
   record_.kind = options.kind;
   record_.closed = options.closed;
-  record_.commit_key = names::commit(options.resource, options.snapshot, id_);
+  // An attempt has a key of its own: a fence bars the attempt, never the snapshot.
+  SessionId attempt = id_;
+  if (protocol.bugs.has(PlantedBug::kCopyFencedForEver) && options.kind == SessionKind::kCopy) {
+    attempt = SessionId{};
+    std::copy_n(id_.raw.begin(), 4, attempt.raw.begin());
+  }
+  record_.commit_key = names::commit(options.resource, options.snapshot, attempt);
   record_.resource = options.resource;
   record_.wal_timeline = options.wal_timeline;
   record_.wal_floor = options.wal_floor;
@@ -147,6 +158,10 @@ Result<CommittedSnapshot> WriterSession::commit(CommitRecord record, const LiveR
   over_ = true;
   auto must_be_usable = [&](const std::string& name) -> Result<void> {
     if (may_refer_to(name)) return {};
+    if (is_condemned(name)) {
+      TRY_ASSIGN(bool again, has_incarnation(name));
+      if (again && contains(usable_, name)) return {};
+    }
     return fail(
         ErrorKind::kRefused, fmt::format("the snapshot may not refer to {}", name),
         is_condemned(name) ? "a collection condemned it" : "it is neither the session's own nor of a parent");
@@ -167,12 +182,53 @@ Result<CommittedSnapshot> WriterSession::commit(CommitRecord record, const LiveR
   record.parents.clear();
   for (const Parent& parent : parents_) record.parents.push_back(parent.commit->name);
 
-  TRY_ASSIGN(PutResult put,
-             log().put(RecordType::kCommit, record_.commit_key, record_.resource, encode(record)));
-  if (put.ours()) return CommittedSnapshot{record_.commit_key, std::move(record), put.ref.digest};
+  TRY_ASSIGN(Digest digest, decide(RecordType::kCommit, encode(record)));
+  std::vector<std::string> built_on = record.parents;
+  if (!record.previous.empty()) built_on.push_back(record.previous);
+  TRY(make_certain(built_on));
+  return CommittedSnapshot{record_.commit_key, std::move(record), digest};
+}
+
+Result<CommittedSnapshot> WriterSession::commit_copy(const CopyRecord& copy) {
+  CHECK(!over_ && record_.kind == SessionKind::kCopy);
+  over_ = true;
+  TRY_ASSIGN(Digest digest, decide(RecordType::kCopy, encode(copy)));
+  TRY(make_certain({}));
+  TRY_ASSIGN(const VisibleCommit* commit, ledger_.read_commit(record_.commit_key));
+  return CommittedSnapshot{record_.commit_key, commit->record, digest};
+}
+
+Result<Digest> WriterSession::decide(RecordType type, ByteView body) {
+  TRY_ASSIGN(PutResult put, log().put(type, record_.commit_key, record_.resource, body));
+  if (put.ours()) return put.ref.digest;
   if (put.theirs->type != RecordType::kFence) return cloned(id_);
   return fail(ErrorKind::kRefused, fmt::format("session {} was fenced", id_.hex()),
-              "a collection took this backup for dead before it was done", "run the backup again");
+              "a collection took it for dead before it was done", "run the same command again");
+}
+
+Result<void> WriterSession::make_certain(const std::vector<std::string>& built_on) {
+  const ProtocolBugs& bugs = ledger_.protocol().bugs;
+  const Epoch* epoch = ledger_.protocol().epoch;
+  if (!epoch) return {};
+  // Mirrored first, then looked for a newer ledger: if there is none, every later one begins with this
+  // commit. What it was built on comes before it, so that no chain in the objects has a hole.
+  if (!bugs.has(PlantedBug::kAckBeforeMirror)) {
+    for (const std::string& name : built_on) {
+      Result<void> mirrored = log().mirror(name);
+      ErrorKind kind = mirrored ? ErrorKind::kFailed : mirrored.error().kind;
+      // Another writer's may not be this one's to mirror; a keeper will.
+      if (!mirrored && kind != ErrorKind::kDenied && kind != ErrorKind::kNotFound) return mirrored;
+    }
+    TRY(log().mirror(record_.commit_key));
+  }
+  if (bugs.has(PlantedBug::kWriterSkipsEpoch)) return {};
+  return must_be_in_force(log());
+}
+
+Result<bool> WriterSession::has_incarnation(const std::string& name) const {
+  if (!names::is_content(name)) return false;
+  TRY_ASSIGN(std::vector<ObjectInfo> again, log().list(name + "."));
+  return std::ranges::any_of(again, [&](const ObjectInfo& object) { return !is_condemned(object.name); });
 }
 
 Result<void> WriterSession::abandon(std::string reason) {
@@ -202,7 +258,8 @@ Result<ReaderSession> ReaderSession::open(const Protocol& protocol, ReaderOption
       return {};
     }
     bool may_go_on = options.without_right == ReaderOptions::WithoutRight::kReadUnprotected;
-    if (put.error().kind == ErrorKind::kDenied && may_go_on) return {};
+    bool objects_alone = protocol.epoch && !protocol.epoch->ledger;
+    if ((put.error().kind == ErrorKind::kDenied || objects_alone) && may_go_on) return {};
     return std::move(put).error();
   };
   // The session stands before the prunes are read: a prune not seen here is decided later, and the plan that
@@ -217,6 +274,7 @@ Result<ReaderSession> ReaderSession::open(const Protocol& protocol, ReaderOption
                 "its data may be removed at any time", "kuramori snapshots");
   }
   if (checks_first) TRY(stand());
+  TRY(must_be_in_force(ledger.log()));
   return session;
 }
 

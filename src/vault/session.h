@@ -67,6 +67,9 @@ class WriterSession {
   // kRefused: fenced by a collector, or the session was cloned; nothing of it will ever be visible: open a
   // new one. kUnknown: no answer; the snapshot may exist, `vault` commands will show it.
   Result<CommittedSnapshot> commit(CommitRecord record, const LiveRecord& live);
+  // For a session of kind kCopy: the snapshot exists here too. The caller has seen to it that everything the
+  // snapshot needs is here, in objects that are not condemned.
+  Result<CommittedSnapshot> commit_copy(const CopyRecord& copy);
   // Gives up: fences its own key, so that collectors need not wait and may remove what was uploaded.
   Result<void> abandon(std::string reason);
 
@@ -76,6 +79,9 @@ class WriterSession {
   Result<void> stand(WriterOptions& options);           // W1, W2
   Result<void> read_condemned();                        // W3
   Result<void> read_parents(std::vector<std::string>);  // W4
+  Result<bool> has_incarnation(const std::string& name) const;
+  Result<Digest> decide(RecordType type, ByteView body);                // W8
+  Result<void> make_certain(const std::vector<std::string>& built_on);  // W9
 
   Ledger ledger_;
   SessionId id_;
