@@ -22,9 +22,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace kuramori;
   if (size == 0) return 0;
   ByteView body(data + 1, size - 1);
-  void (*const checks[])(ByteView) = {check<ResourceRecord>, check<SessionRecord>, check<LiveRecord>,
-                                      check<CommitRecord>,   check<FenceRecord>,   check<GcRecord>,
-                                      check<PruneRecord>,    check<HoldRecord>,    check<RetainRecord>,
+  void (*const checks[])(ByteView) = {check<ResourceRecord>, check<SessionRecord>,  check<LiveRecord>,
+                                      check<CommitRecord>,   check<FenceRecord>,    check<GcRecord>,
+                                      check<PruneRecord>,    check<HoldRecord>,     check<RetainRecord>,
                                       check<ProofRecord>,    check<DisownedRecord>, check<ProbeRecord>};
   checks[data[0] % std::size(checks)](body);
   return 0;
