@@ -5,6 +5,7 @@
 namespace kuramori::operation {
 
 extern const Operation kDoctor, kResources, kVersion, kCompletion, kHelp;  // general
+extern const Operation kVaultProbe;
 extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault
 extern const Operation kVaultKeyList, kVaultKeyRewrap;
 extern const Operation kBackup, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove,

@@ -12,6 +12,7 @@ constexpr const Operation* kListed[] = {
     &operation::kRestore,      &operation::kDrill,          &operation::kPrune,
     &operation::kHoldAdd,      &operation::kHoldRemove,     &operation::kExtend,
     &operation::kWalPush,      &operation::kWalGet,         &operation::kWalShow,
+    &operation::kVaultProbe,
     &operation::kVaultInit,    &operation::kVaultList,      &operation::kVaultShow,
     &operation::kVaultScrub,   &operation::kVaultCollect,   &operation::kVaultDisown,
     &operation::kVaultKeyList, &operation::kVaultKeyRewrap, &operation::kVersion,

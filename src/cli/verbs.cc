@@ -24,6 +24,7 @@ constexpr Entry kHandlers[] = {
     {"vault init", run_vault_init},
     {"vault list", run_vault_list},
     {"vault show", run_vault_show},
+    {"vault probe", run_vault_probe},
     {"vault collect", run_vault_collect},
     {"vault disown", run_vault_disown},
     {"vault key list", run_vault_key_list},

@@ -20,6 +20,7 @@ Result<int> run_completion(Context& context);
 Result<int> run_help(Context& context);
 
 Result<int> run_vault_init(Context& context);
+Result<int> run_vault_probe(Context& context);
 Result<int> run_vault_list(Context& context);
 Result<int> run_vault_show(Context& context);
 Result<int> run_vault_collect(Context& context);
