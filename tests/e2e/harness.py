@@ -26,6 +26,8 @@ import time
 import unittest
 import xml.sax.saxutils
 
+import places
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAMS = pathlib.Path(os.environ.get("KURAMORI_PROGRAMS", ROOT / "build" / "release" / "bin"))
 MAJORS = (13, 14, 15, 16, 17, 18)
@@ -224,6 +226,7 @@ class Case(unittest.TestCase):
     """A test with a scratch folder, a configuration and the program."""
 
     in_memory = False
+    place_kind = "folder"  # where the vault stands (places.py); KURAMORI_TEST_PLACE names another
 
     def setUp(self):
         self.folder = memory_folder() if self.in_memory else new_folder()
@@ -236,6 +239,7 @@ class Case(unittest.TestCase):
         self.key = self.folder / "owner.key"
         self.config = self.folder / "kuramori.yaml"
         self.servers = []
+        self.place = places.make(places.chosen(self.place_kind), self)
 
     def tearDown(self):
         for server in self.servers:
@@ -246,6 +250,8 @@ class Case(unittest.TestCase):
             print(f"kept {self.folder}", file=sys.stderr)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    give = staticmethod(give_to_server)
 
     def archive_command(self):
         client = self.programs / "kuramori-wal"
@@ -265,7 +271,7 @@ class Case(unittest.TestCase):
 
     def configure(self, server, plan=""):
         self.config.write_text(f"""vaults:
-  here: {{ at: "file://{self.vault}", site: here, key_file: "{self.key}" }}
+  here: {{ {self.place.yaml()}, site: here, key_file: "{self.key}" }}
 resources:
   db:
     kind: postgres

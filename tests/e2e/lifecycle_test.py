@@ -73,7 +73,7 @@ class Lifecycle(harness.Case):
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def packs_bytes(self):
-        return sum(path.stat().st_size for path in (self.vault / "packs").rglob("*") if path.is_file())
+        return sum(size for _, size in self.place.objects("packs/"))
 
     def pruned_lines(self, outcome):
         """{id: "keep" or "drop"} of a table of `prune`."""

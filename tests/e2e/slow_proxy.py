@@ -21,12 +21,21 @@ HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") or "hapr
 START_SECONDS_MAX = 30
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>try later</Message></Error>"
 _proxies = []
+_shared = {}
 
 
 @atexit.register
 def _clean_up():
     for proxy in list(_proxies):
         proxy.stop()
+
+
+def shared(cluster, **options):
+    """The proxy of these options that this test program has in front of the cluster; started when first asked for."""
+    key = (cluster.endpoint, tuple(sorted(options.items())))
+    if key not in _shared:
+        _shared[key] = Proxy(cluster, **options)
+    return _shared[key]
 
 
 class Proxy:
