@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "engine/open_vault.h"
+
 namespace kuramori {
 namespace {
 
@@ -52,7 +54,7 @@ Result<const Config*> Context::config_if_any() {
 }
 
 Result<VaultChoice> Context::vault_of(const VaultConfig& vault) {
-  VaultChoice choice{vault.name, vault.at, key_file_given(), vault.passphrase};
+  VaultChoice choice{vault.name, vault.at, key_file_given(), vault.passphrase, vault.ledger};
   if (choice.key_file.empty()) choice.key_file = vault.key_file;
   if (choice.key_file.empty())
     return fail(ErrorKind::kUsage, fmt::format("vault \"{}\" has no key file", vault.name),
@@ -63,7 +65,9 @@ Result<VaultChoice> Context::vault_of(const VaultConfig& vault) {
 Result<VaultChoice> Context::choose_vault(const std::string& wanted_name, const std::string& resource) {
   std::string wanted = wanted_name.empty() ? line_.value("vault") : wanted_name;
   if (is_location(wanted)) {
-    VaultChoice choice{"", absolute_location(wanted), key_file_given(), {}};
+    TwoLocations places = split_location(wanted);
+    VaultChoice choice{"", absolute_location(places.objects), key_file_given(), {}, ""};
+    if (!places.ledger.empty()) choice.ledger = absolute_location(places.ledger);
     if (!choice.key_file.empty()) return choice;
     // Without a key on the command line, a configured vault at this place has one.
     TRY_ASSIGN(const Config* config, config_if_any());

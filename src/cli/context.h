@@ -18,6 +18,7 @@ struct VaultChoice {
   std::string location;  // "/srv/kuramori"
   std::string key_file;
   Setting passphrase;
+  std::string ledger;  // "" when the vault has one place
 };
 
 class Context {

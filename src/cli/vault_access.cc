@@ -59,13 +59,20 @@ Result<Secret> find_passphrase(Context& context, const Setting& configured) {
 }  // namespace
 
 VaultAddress address_of(Context& context, const VaultChoice& choice) {
-  return {.location = choice.location, .key_file = choice.key_file, .passphrase = [&context, &choice] {
-            return find_passphrase(context, choice.passphrase);
-          }};
+  return {.location = choice.location,
+          .key_file = choice.key_file,
+          .passphrase = [&context, &choice] { return find_passphrase(context, choice.passphrase); },
+          .ledger = choice.ledger};
 }
 
 Result<std::unique_ptr<Vault>> open_chosen(Context& context, const VaultChoice& choice) {
   return open_vault(address_of(context, choice));
+}
+
+Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice& choice) {
+  VaultAddress address = address_of(context, choice);
+  address.purpose = VaultAddress::For::kWalAlone;
+  return open_vault(address);
 }
 
 Result<Snapshot> find_typed_snapshot(Vault& vault, const std::string& typed) {

@@ -12,6 +12,8 @@ namespace kuramori {
 // systemd's credential kuramori.passphrase, else asked for on a terminal. Borrows both.
 VaultAddress address_of(Context& context, const VaultChoice& choice);
 Result<std::unique_ptr<Vault>> open_chosen(Context& context, const VaultChoice& choice);
+// For its archive alone: the ledger is not asked for.
+Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice& choice);
 
 // "3f2a", "orders-db@latest", "orders-db@3f2a": one snapshot of this vault.
 Result<Snapshot> find_typed_snapshot(Vault& vault, const std::string& typed);

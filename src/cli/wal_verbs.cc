@@ -12,7 +12,7 @@ namespace kuramori {
 Result<int> run_wal_push(Context& context) {
   WalPushRequest request{.path = context.line().argument(0), .resource = context.line().value("resource")};
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
-  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_for_wal(context, choice));
   request.may_register = !request.resource.empty();
   // Which resources archive into this vault, should the server be new to it.
   TRY_ASSIGN(const Config* config, context.config_if_any());
@@ -48,7 +48,7 @@ Result<int> run_wal_get(Context& context) {
     TRY_ASSIGN(request.promise, postgres::parse_promise(line.value("promise")));
   }
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
-  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_for_wal(context, choice));
   postgres::GetDecision decision = get_wal_file(*vault, request);
   if (decision.answer != postgres::Get::kFound)
     context.console().note(fmt::format("{}: {}", request.name, decision.why));

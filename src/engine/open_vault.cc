@@ -11,6 +11,7 @@ namespace kuramori {
 namespace {
 
 constexpr std::string_view kFileScheme = "file://";
+constexpr std::string_view kLedgerPart = "&ledger=";
 
 Result<std::string> folder_of_location(const std::string& location) {
   std::string path = location;
@@ -23,7 +24,19 @@ Result<std::string> folder_of_location(const std::string& location) {
   return path;
 }
 
+Result<std::unique_ptr<Store>> create_store(const std::string& location) {
+  TRY_ASSIGN(std::string path, folder_of_location(location));
+  TRY_ASSIGN(auto store, create_local_store(path));
+  return wrap_for_fault_tests(std::move(store));
+}
+
 }  // namespace
+
+TwoLocations split_location(const std::string& location) {
+  size_t at = location.find(kLedgerPart);
+  if (at == location.npos) return {location, ""};
+  return {location.substr(0, at), location.substr(at + kLedgerPart.size())};
+}
 
 Result<std::unique_ptr<Store>> open_store(const std::string& location) {
   TRY_ASSIGN(std::string path, folder_of_location(location));
@@ -39,8 +52,13 @@ Result<std::unique_ptr<Store>> open_store(const std::string& location) {
 Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address) {
   // The key first: a wrong one is told before anything is touched.
   TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
-  TRY_ASSIGN(auto store, open_store(address.location));
-  return Vault::open(std::move(store), std::move(keys), system_clock(), system_random());
+  const TwoLocations places = split_location(address.location);
+  const std::string& ledger = address.ledger.empty() ? places.ledger : address.ledger;
+  TRY_ASSIGN(auto store, open_store(places.objects));
+  TRY_ASSIGN(auto vault, Vault::open(std::move(store), std::move(keys), system_clock(), system_random()));
+  if (address.purpose == VaultAddress::For::kWalAlone) return vault;
+  TRY(vault->open_ledger(ledger.empty() ? std::unique_ptr<Store>() : open_store(ledger)));
+  return vault;
 }
 
 Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& name,
@@ -56,22 +74,32 @@ Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& n
     outcome.key_was_made = true;
   }
   TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
-  TRY_ASSIGN(std::string path, folder_of_location(address.location));
-  TRY_ASSIGN(auto store, create_local_store(path));
-  TRY_ASSIGN(outcome.vault, Vault::init(wrap_for_fault_tests(std::move(store)), std::move(keys),
-                                        system_clock(), system_random()));
+  const TwoLocations places = split_location(address.location);
+  const std::string& ledger_location = address.ledger.empty() ? places.ledger : address.ledger;
+  TRY_ASSIGN(auto store, create_store(places.objects));
+  std::unique_ptr<Store> ledger;
+  if (!ledger_location.empty()) {
+    TRY_ASSIGN(ledger, create_store(ledger_location));
+  }
+  TRY_ASSIGN(outcome.vault, Vault::init(std::move(store), std::move(keys), system_clock(), system_random(),
+                                        std::move(ledger)));
   return outcome;
 }
 
+Result<void> rebuild_ledger(Vault& vault, const std::string& location) {
+  TRY_ASSIGN(auto ledger, create_store(location));
+  return vault.rebuild_ledger(std::move(ledger));
+}
+
 Protocol protocol_of(Vault& vault) {
-  return Protocol{
-      .store = vault.store(),
-      .codec = vault.codec(),
-      .clock = vault.clock(),
-      .random = vault.random(),
-      .self = signer_id(vault.keys().signing->verify_key()),
-      .may_delete = [&vault](const SignerId& signer) { return vault.codec().may_delete(signer); },
-      .may_commit = [&vault](const SignerId& signer) { return vault.codec().may_commit(signer); }};
+  return Protocol{.store = vault.store(),
+                  .codec = vault.codec(),
+                  .clock = vault.clock(),
+                  .random = vault.random(),
+                  .self = signer_id(vault.keys().signing->verify_key()),
+                  .may_delete = [&vault](const SignerId& signer) { return vault.codec().may_delete(signer); },
+                  .may_commit = [&vault](const SignerId& signer) { return vault.codec().may_commit(signer); },
+                  .epoch = vault.epoch()};
 }
 
 std::string host_name() {

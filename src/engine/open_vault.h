@@ -12,8 +12,16 @@ struct VaultAddress {
   std::string location;  // "/srv/vault", "file:///srv/vault"
   std::string key_file;
   PassphraseSource passphrase;  // asked only when the key file is wrapped
+  std::string ledger;           // where what is put exactly once stands; "" — with everything else
+  // WAL needs no ledger: its archiving goes on whether or not that answers.
+  enum class For { kEverything, kWalAlone } purpose = For::kEverything;
 };
 
+// "LOCATION&ledger=LOCATION" in its two places; the second is "" where there is one.
+struct TwoLocations {
+  std::string objects, ledger;
+};
+TwoLocations split_location(const std::string& location);
 // The store at a location; kUsage for one this program cannot use.
 Result<std::unique_ptr<Store>> open_store(const std::string& location);
 Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address);
@@ -26,6 +34,10 @@ struct InitOutcome {
 // a vault without a key would be lost, a key without a vault is nothing.
 Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& name,
                                const Secret* new_passphrase);
+
+// Founds a new ledger at `location`, in place of one that was lost. The owner's to do: whoever still uses the
+// old one must have stopped, or what they do from now on is void.
+Result<void> rebuild_ledger(Vault& vault, const std::string& location);
 
 // The actor this process is in the safety protocol. Borrows the vault.
 Protocol protocol_of(Vault& vault);

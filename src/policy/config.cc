@@ -45,8 +45,8 @@ void check_name(ReadState& state, const std::string& name, int line, std::string
                   fmt::format("a name has 1–{} letters, digits, and - _ . / inside", kNameMax));
 }
 
-std::string read_location(MapReader& map) {
-  std::string at = map.text("at");
+std::string read_location(MapReader& map, std::string_view key) {
+  std::string at = map.text(key);
   if (at.starts_with("file://")) at = at.substr(7);
   if (at.find("://") != at.npos && !at.starts_with("s3://"))
     map.state().fail_at(map.line(),
@@ -60,7 +60,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   VaultConfig vault;
   vault.name = name;
   vault.line = node.line;
-  vault.at = read_location(map);
+  vault.at = read_location(map, "at");
   if (vault.at.empty())
     state.fail_at(node.line, fmt::format("vault \"{}\" has no place", name), {},
                   "add at: file:///path or s3://bucket/prefix");
@@ -81,7 +81,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   vault.copy_of = map.text("copy_of");
   vault.lock = map.period("lock");
   vault.lock_mode = map.choice("lock_mode", {"compliance", "governance"});
-  vault.ledger = map.text("ledger");
+  vault.ledger = read_location(map, "ledger");
   vault.storage_class = map.text("class");
   if (auto sse = map.map("sse")) {
     vault.sse_kms_key = sse->text("kms");

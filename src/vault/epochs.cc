@@ -7,6 +7,7 @@
 namespace kuramori {
 namespace {
 
+constexpr uint64_t kEpochMax = UINT16_MAX;  // session ids hold two bytes of it
 constexpr const char* kRebuild = "kuramori vault rebuild-ledger NAME makes a new one from the objects";
 
 Protocol at_place(const Protocol& objects, Store& store) {
@@ -98,6 +99,12 @@ Result<EpochNumbers> newest_of(const RecordLog& objects) {
 
 }  // namespace
 
+Error without_ledger(std::string_view what) {
+  return fail(ErrorKind::kRefused, fmt::format("{} needs the vault's ledger", what),
+              "this vault has two places, and only its objects are at hand",
+              "kuramori vault show NAME says what is wrong with the ledger");
+}
+
 Result<EpochNumbers> list_epochs(const RecordLog& place) {
   TRY_ASSIGN(std::vector<ObjectInfo> listed, place.list(names::kEpochs));
   EpochNumbers numbers;
@@ -116,7 +123,8 @@ Result<EpochNumbers> list_epochs(const RecordLog& place) {
 
 Result<void> must_be_in_force(const RecordLog& log) {
   const Epoch* epoch = log.protocol().epoch;
-  if (!epoch || !epoch->ledger) return {};
+  if (!epoch) return {};
+  if (!epoch->ledger) return without_ledger("what is decided here");
   TRY_ASSIGN(EpochNumbers numbers, list_epochs(log));
   if (numbers.begun <= epoch->number) return {};
   return fail(
@@ -186,6 +194,9 @@ Result<std::unique_ptr<Epoch>> found_epoch(const Protocol& objects, Store& ledge
   TRY_ASSIGN(EpochNumbers numbers, list_epochs(o));
   TRY_ASSIGN(EpochNumbers held, list_epochs(l));
   EpochRecord record{.number = std::max(numbers.begun, held.begun) + 1};
+  if (record.number > kEpochMax) {
+    return fail(ErrorKind::kRefused, fmt::format("epoch {} is beyond the last", record.number));
+  }
   Epoch base{numbers.sealed, nullptr, {}};
   if (base.number != 0) {
     TRY_ASSIGN(base.seal, read_epoch(o, names::epoch_seal(base.number), base.number, may_found));

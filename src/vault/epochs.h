@@ -23,6 +23,9 @@
 
 namespace kuramori {
 
+// kRefused: `what` needs the ledger, and the objects alone are at hand.
+Error without_ledger(std::string_view what);
+
 // Whose word founds a ledger: the owner's.
 using MayFound = std::function<bool(const SignerId&)>;
 

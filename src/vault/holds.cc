@@ -27,6 +27,12 @@ Result<void> confirm_hold(const Protocol& protocol, const SnapshotId& snapshot) 
                   "kuramori prune, then kuramori hold again");
     }
   }
+  const Epoch* epoch = protocol.epoch;
+  if (epoch && !epoch->ledger) {
+    return fail(ErrorKind::kPartial,
+                fmt::format("whether snapshot {} is being pruned cannot be told", snapshot.hex()),
+                "the vault's ledger is not at hand", "run the command again when it is");
+  }
   // A newer ledger's pruner is not seen here: only if none was begun does every later one see the hold.
   return must_be_in_force(ledger.log());
 }

@@ -253,7 +253,7 @@ Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::Comm
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
   }
   record.keep_until_ns = copy.keep_until_ns;
-  return VisibleCommit{std::string(name), key, std::move(record), opened.signer, opened.digest, copy.origin};
+  return VisibleCommit{std::string(name), key, std::move(record), inner.signer, opened.digest, copy.origin};
 }
 
 Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {

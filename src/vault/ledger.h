@@ -37,8 +37,8 @@ struct VisibleCommit {
   std::string name;
   names::CommitName key;
   CommitRecord record;  // of a copy: with this vault's own keep_until_ns
-  SignerId signer;
-  Digest digest;  // of the object
+  SignerId signer;      // who made the snapshot; of a copy, not who copied it
+  Digest digest;        // of the object
   // A copy: what the commit is called where it was made, which is what its bytes are bound to.
   std::string origin;
   bool is_copy() const { return !origin.empty(); }

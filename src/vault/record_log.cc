@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "vault/epochs.h"
 #include "vault/names.h"
 
 namespace kuramori {
@@ -57,9 +58,7 @@ Result<RecordLog::Put> RecordLog::put_until_answered(const Place& place, ByteVie
 Result<PutResult> RecordLog::put(RecordType type, std::string_view name, std::optional<ResourceId> scope,
                                  ByteView body) const {
   if (protocol_.epoch && !protocol_.epoch->ledger && names::is_of_ledger(name)) {
-    return fail(ErrorKind::kRefused, fmt::format("{} cannot be written without the vault's ledger", name),
-                "this vault has two places, and only its objects are at hand",
-                "say where the ledger is: `ledger:` of the vault in kuramori.yaml");
+    return without_ledger(name);
   }
   const Place place = place_of(name);
   Bytes object = protocol_.codec.encode(type, place.name, scope, body);

@@ -274,7 +274,7 @@ Result<ReaderSession> ReaderSession::open(const Protocol& protocol, ReaderOption
                 "its data may be removed at any time", "kuramori snapshots");
   }
   if (checks_first) TRY(stand());
-  TRY(must_be_in_force(ledger.log()));
+  if (session.protected_) TRY(must_be_in_force(ledger.log()));
   return session;
 }
 

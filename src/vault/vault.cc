@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include "crypto/digest.h"
+#include "vault/epochs.h"
+#include "vault/incarnations.h"
 #include "vault/names.h"
 #include "vault/page_map.h"
 #include "vault/wire.h"
@@ -10,7 +12,7 @@
 namespace kuramori {
 namespace {
 
-constexpr int kPutAttemptsMax = 8;  // while the outcome is unknown
+constexpr int kVaultPutAttemptsMax = 8;  // while the outcome is unknown
 constexpr auto kPutPause = std::chrono::milliseconds(200);
 
 Bytes encode_info(const VaultInfo& info) {
@@ -103,7 +105,7 @@ Result<VaultInfo> read_vault_info(std::string_view name, ByteView object) {
 }
 
 Vault::Vault(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock, Random& random)
-    : store_(std::move(store)),
+    : store_(with_incarnations(std::move(store))),
       keys_(std::move(keys)),
       codec_(keys_, random),
       clock_(clock),
@@ -116,10 +118,12 @@ Error Vault::wrong_type(std::string_view name) const {
 }
 
 Result<std::unique_ptr<Vault>> Vault::init(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock,
-                                           Random& random) {
-  TRY_ASSIGN(ListPage page, store->list("", "", 1));
-  if (!page.objects.empty()) {
-    return fail(ErrorKind::kRefused, fmt::format("{} is not empty", store->location()),
+                                           Random& random, std::unique_ptr<Store> ledger) {
+  for (Store* place : {store.get(), ledger.get()}) {
+    if (!place) continue;
+    TRY_ASSIGN(ListPage page, place->list("", "", 1));
+    if (page.objects.empty()) continue;
+    return fail(ErrorKind::kRefused, fmt::format("{} is not empty", place->location()),
                 fmt::format("it holds {}", page.objects.front().name),
                 "give an empty place, or open the vault that is there");
   }
@@ -137,6 +141,7 @@ Result<std::unique_ptr<Vault>> Vault::init(std::unique_ptr<Store> store, KeyBund
           .page_bytes = kPageBytes,
           .pages_per_frame = kPagesPerFrame,
           .probe = "folder: put_if_absent by rename without replace"};
+  if (ledger) TRY(vault->rebuild_ledger(std::move(ledger)));
   // "vault" itself last: a vault exists once it stands, and then its other copies do too.
   auto names = vault_object_names();
   for (auto name = names.rbegin(); name != names.rend(); ++name) {
@@ -184,13 +189,61 @@ Result<std::unique_ptr<Vault>> Vault::open(std::unique_ptr<Store> store, KeyBund
   return vault;
 }
 
+Protocol Vault::founder() {
+  return {.store = *store_,
+          .codec = codec_,
+          .clock = clock_,
+          .random = random_,
+          .self = signer_id(keys_.signing->verify_key()),
+          .may_delete = [this](const SignerId& signer) { return codec_.may_delete(signer); },
+          .may_commit = [this](const SignerId& signer) { return codec_.may_commit(signer); }};
+}
+
+Result<void> Vault::open_ledger(Result<std::unique_ptr<Store>> ledger) {
+  MayFound may_found = [&](const SignerId& signer) { return signer == signer_id(keys_.owner_verify); };
+  epoch_.reset();
+  ledger_trouble_.reset();
+  if (ledger) {
+    ledger_ = std::move(*ledger);
+  } else {
+    ledger_trouble_ = std::move(ledger).error();
+  }
+  if (ledger_) {
+    auto epoch = open_epoch(founder(), ledger_.get(), may_found);
+    if (epoch) {
+      epoch_ = std::move(*epoch);
+      return {};
+    }
+    ledger_trouble_ = std::move(epoch).error();
+  }
+  auto epoch = open_epoch(founder(), nullptr, may_found);
+  if (!epoch) return ledger_trouble_ ? std::move(*ledger_trouble_) : std::move(epoch).error();
+  // One place, and a ledger was asked for: that is a mistake whatever is to be done.
+  if (!*epoch && ledger_trouble_) return std::move(*ledger_trouble_);
+  epoch_ = std::move(*epoch);
+  return {};
+}
+
+Result<void> Vault::rebuild_ledger(std::unique_ptr<Store> ledger) {
+  if (keys_.role != Role::kOwner) {
+    return fail(ErrorKind::kRefused, fmt::format("a {} key cannot found a ledger", name_of(keys_.role)), "",
+                "use the owner's key file");
+  }
+  MayFound may_found = [&](const SignerId& signer) { return signer == signer_id(keys_.owner_verify); };
+  TRY_ASSIGN(auto epoch, found_epoch(founder(), *ledger, may_found));
+  ledger_ = std::move(ledger);
+  epoch_ = std::move(epoch);
+  ledger_trouble_.reset();
+  return {};
+}
+
 Result<Digest> Vault::put(RecordType type, const std::string& name, std::optional<ResourceId> scope,
                           ByteView body) {
   Bytes object = codec_.encode(type, name, scope, body);
   for (int attempt = 1;; ++attempt) {
     auto done = store_->put_if_absent(name, object);
     if (done) break;
-    if (done.error().kind == ErrorKind::kUnknown && attempt < kPutAttemptsMax) {
+    if (done.error().kind == ErrorKind::kUnknown && attempt < kVaultPutAttemptsMax) {
       clock_.sleep(kPutPause * attempt);
       continue;
     }

@@ -6,6 +6,7 @@
 #include "store/store.h"
 #include "vault/envelope.h"
 #include "vault/key_bundle.h"
+#include "vault/protocol.h"
 #include "vault/records.h"
 
 namespace kuramori {
@@ -35,11 +36,20 @@ struct Snapshot {
 class Vault {
  public:
   // Writes the three copies of the vault object into an empty place. kRefused where something stands already.
+  // With a `ledger` the vault has two places (vault/epochs.h); it must be empty too.
   static Result<std::unique_ptr<Vault>> init(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock,
-                                             Random& random);
+                                             Random& random, std::unique_ptr<Store> ledger = nullptr);
   // kNotFound: no vault there; kRefused: another family's, or a format this program does not know; kDamaged.
   static Result<std::unique_ptr<Vault>> open(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock,
                                              Random& random);
+  // Finds out which ledger is in force; to be called before anything that reads or writes commits. A vault of
+  // two places whose ledger is not given, does not answer or is not in force is good for reading all the
+  // same: `ledger_trouble()` says why, and whoever would decide something is refused.
+  Result<void> open_ledger(Result<std::unique_ptr<Store>> ledger);
+  // Founds a new ledger in place of a lost one. For the owner, who knows that nobody uses the old one.
+  Result<void> rebuild_ledger(std::unique_ptr<Store> ledger);
+  const Epoch* epoch() const { return epoch_.get(); }  // null: one place
+  const std::optional<Error>& ledger_trouble() const { return ledger_trouble_; }
 
   Store& store() { return *store_; }
   const KeyBundle& keys() const { return keys_; }
@@ -71,8 +81,11 @@ class Vault {
  private:
   Vault(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock, Random& random);
   Error wrong_type(std::string_view name) const;
+  Protocol founder();
 
-  std::unique_ptr<Store> store_;
+  std::unique_ptr<Store> store_, ledger_;
+  std::unique_ptr<Epoch> epoch_;
+  std::optional<Error> ledger_trouble_;
   KeyBundle keys_;
   SealedRecordCodec codec_;
   Clock& clock_;

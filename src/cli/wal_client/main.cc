@@ -111,7 +111,8 @@ int run(int argc, char** argv) {
   }
   VaultAddress address{.location = option("--vault", nullptr),
                        .key_file = option("--key-file", "KURAMORI_KEY_FILE"),
-                       .passphrase = no_passphrase};
+                       .passphrase = no_passphrase,
+                       .purpose = VaultAddress::For::kWalAlone};
   bool alone = words.understood && address.location.find('/') != std::string::npos &&
                !address.key_file.empty() && words.arguments.size() == (words.verb == "push" ? 1u : 2u) &&
                !words.verb.empty();

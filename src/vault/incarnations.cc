@@ -1,0 +1,71 @@
+#include "vault/incarnations.h"
+
+#include "vault/names.h"
+
+namespace kuramori {
+namespace {
+
+class IncarnationStore final : public Store {
+ public:
+  explicit IncarnationStore(std::unique_ptr<Store> inner) : inner_(std::move(inner)) {}
+
+  std::string location() const override { return inner_->location(); }
+  Result<void> put_if_absent(std::string_view name, ByteView bytes) override {
+    return inner_->put_if_absent(name, bytes);
+  }
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view name) override {
+    return inner_->create(name);
+  }
+  Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) override {
+    return inner_->list(prefix, after, limit);
+  }
+  Result<void> remove(std::string_view name) override { return inner_->remove(name); }
+  Retention* retention() override { return inner_->retention(); }
+  Versions* versions() override { return inner_->versions(); }
+  Tiers* tiers() override { return inner_->tiers(); }
+  Result<size_t> remove_unfinished(Duration older_than) override {
+    return inner_->remove_unfinished(older_than);
+  }
+
+  Result<Bytes> get(std::string_view name) override {
+    return find(name, [&](std::string_view n) { return inner_->get(n); });
+  }
+  Result<std::unique_ptr<ObjectReader>> open(std::string_view name) override {
+    return find(name, [&](std::string_view n) { return inner_->open(n); });
+  }
+  Result<ObjectInfo> head(std::string_view name) override {
+    return find(name, [&](std::string_view n) { return inner_->head(n); });
+  }
+
+ private:
+  template <class Call>
+  auto find(std::string_view name, Call&& call) -> decltype(call(name)) {
+    auto found = call(name);
+    bool again = !found && found.error().kind == ErrorKind::kNotFound && names::is_content(name) &&
+                 names::origin_of(name) == name;
+    if (!again) return found;
+    std::optional<Error> trouble;
+    TRY(for_each_object(*inner_, std::string(name) + ".", [&](const ObjectInfo& object) -> Result<void> {
+      if (found) return {};
+      auto incarnation = call(object.name);
+      if (incarnation) {
+        found = std::move(incarnation);
+      } else if (incarnation.error().kind != ErrorKind::kNotFound) {
+        trouble = std::move(incarnation).error();
+      }
+      return {};
+    }));
+    if (!found && trouble) return std::move(*trouble);
+    return found;
+  }
+
+  std::unique_ptr<Store> inner_;
+};
+
+}  // namespace
+
+std::unique_ptr<Store> with_incarnations(std::unique_ptr<Store> store) {
+  return std::make_unique<IncarnationStore>(std::move(store));
+}
+
+}  // namespace kuramori
