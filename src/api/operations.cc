@@ -7,16 +7,16 @@ namespace {
 
 // What works, and nothing else.
 constexpr const Operation* kListed[] = {
-    &operation::kDoctor,       &operation::kResources,      &operation::kBackup,
-    &operation::kSnapshots,    &operation::kShow,           &operation::kWindow,
-    &operation::kRestore,      &operation::kDrill,          &operation::kPrune,
-    &operation::kHoldAdd,      &operation::kHoldRemove,     &operation::kExtend,
-    &operation::kWalPush,      &operation::kWalGet,         &operation::kWalShow,
-    &operation::kVaultProbe,
-    &operation::kVaultInit,    &operation::kVaultList,      &operation::kVaultShow,
-    &operation::kVaultScrub,   &operation::kVaultCollect,   &operation::kVaultDisown,
-    &operation::kVaultKeyList, &operation::kVaultKeyRewrap, &operation::kVersion,
-    &operation::kCompletion,   &operation::kHelp,
+    &operation::kDoctor,         &operation::kResources,      &operation::kBackup,
+    &operation::kSnapshots,      &operation::kShow,           &operation::kWindow,
+    &operation::kRestore,        &operation::kDrill,          &operation::kPrune,
+    &operation::kHoldAdd,        &operation::kHoldRemove,     &operation::kExtend,
+    &operation::kWalPush,        &operation::kWalGet,         &operation::kWalShow,
+    &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
+    &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,
+    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
+    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVersion,
+    &operation::kCompletion,     &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

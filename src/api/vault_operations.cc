@@ -57,24 +57,6 @@ constexpr Argument kDisownArguments[] = {
     {"COMMIT", "the object's name, as scrub or collect printed it"},
 };
 
-constexpr Example kKeyListExamples[] = {
-    {"kuramori vault key list tokyo", "which keys the vault knows, and their roles"}};
-constexpr Example kRewrapExamples[] = {
-    {"kuramori vault key rewrap tokyo --to /etc/kuramori/tokyo.new.key --new-passphrase-file pass.txt",
-     "the same keys under a new passphrase, in a new file"},
-};
-constexpr Option kRewrapOptions[] = {
-    {.name = "to",
-     .metavar = "FILE",
-     .help = "the new key file (0600); never overwrites one",
-     .required = true,
-     .completes = Completes::kFile},
-    {.name = "new-passphrase-file",
-     .metavar = "FILE",
-     .help = "the new passphrase; without it the new file is not wrapped",
-     .completes = Completes::kFile},
-};
-
 }  // namespace
 
 constexpr Operation kVaultInit = {
@@ -150,32 +132,6 @@ constexpr Operation kVaultDisown = {
         "that it is not one of yours. Its object stays; it counts no more.",
     .examples = kDisownExamples,
     .arguments = kDisownArguments,
-    .needs = Needs::kVaultAndKey,
-    .schema = "kuramori/done/1",
-};
-
-constexpr Operation kVaultKeyList = {
-    .verb = "vault key list",
-    .summary = "the keys a vault knows",
-    .about =
-        "Each signing key with its role, and whether it is the one in use here. Secret parts are never "
-        "shown.",
-    .examples = kKeyListExamples,
-    .arguments = kName,
-    .needs = Needs::kVaultAndKey,
-    .schema = "kuramori/keys/1",
-};
-
-constexpr Operation kVaultKeyRewrap = {
-    .verb = "vault key rewrap",
-    .summary = "the same keys under another passphrase",
-    .about =
-        "Writes the key bundle again, wrapped anew. The vault itself is not touched; the old file keeps "
-        "working until you "
-        "delete it.",
-    .examples = kRewrapExamples,
-    .arguments = kName,
-    .options = kRewrapOptions,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/done/1",
 };

@@ -133,6 +133,12 @@ Result<int> run_wal_show(Context& context) {
   }
   json.end_array().key("missing_histories").begin_array();
   for (postgres::Timeline timeline : archive.missing_histories()) {
+    // Without a reader's key a history that is there was not opened: it is not missing.
+    bool unread =
+        !vault->keys().reader && std::ranges::any_of(archive.pieces(), [&](const postgres::Piece& piece) {
+          return piece.timeline == timeline && piece.kind == postgres::PieceKind::kHistory;
+        });
+    if (unread) continue;
     ++broken;
     json.value(timeline);
     table.add({std::to_string(timeline), "", "", "", "its .history file is MISSING: nothing can follow it"});

@@ -1,36 +1,112 @@
 #include <fmt/core.h>
 
+#include "base/time_text.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/key_files.h"
+#include "engine/keys.h"
 
 namespace kuramori {
+namespace {
+
+// The secret in a file that an option names; nothing when it is not given.
+Result<std::optional<Secret>> passphrase_of(Context& context, const std::string& option) {
+  if (!context.line().has(option)) return std::optional<Secret>();
+  Setting file(Setting::From::kFile, context.line().value(option));
+  TRY_ASSIGN(std::string text, file.fetch(context.world()));
+  Secret secret = Secret::copy_of(as_bytes(text));
+  wipe({reinterpret_cast<uint8_t*>(text.data()), text.size()});
+  return std::optional(std::move(secret));
+}
+
+void write_keys(JsonWriter& json, const std::vector<KeyEntry>& keys) {
+  json.begin_object().field("schema", "kuramori/keys/1").key("keys").begin_array();
+  for (const KeyEntry& key : keys) {
+    json.begin_object().field("id", key.id.hex()).field("role", name_of(key.role)).field("name", key.name);
+    json.field("in_use", key.in_use).key("granted");
+    key.granted_ns != 0 ? json.value(format_utc(from_unix_ns(key.granted_ns))) : json.null();
+    json.key("revoked");
+    key.revoked_ns ? json.value(format_utc(from_unix_ns(*key.revoked_ns))) : json.null();
+    json.field("reason", key.revoked_reason).field("defect", key.defect).end_object();
+  }
+  json.end_array().end_object();
+}
+
+}  // namespace
+
+std::string state_of(const KeyEntry& key) {
+  if (!key.defect.empty()) return "COUNTS FOR NOTHING: " + key.defect;
+  if (key.revoked_ns) return "revoked " + format_moment(from_unix_ns(*key.revoked_ns));
+  if (key.granted_ns != 0) return "since " + format_moment(from_unix_ns(key.granted_ns));
+  return "since the vault was made";
+}
+
+Result<int> run_vault_key_new(Context& context) {
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  auto role = role_of(context.line().value("role"));
+  if (!role) return fail(ErrorKind::kUsage, "that is no role", "", "writer, reader or keeper");
+  TRY_ASSIGN(auto passphrase, passphrase_of(context, "passphrase-file"));
+  NewKeyRequest request{.role = *role,
+                        .name = context.line().value("name"),
+                        .to = context.line().value("to"),
+                        .passphrase = passphrase ? &*passphrase : nullptr,
+                        .gpg_fingerprint = context.line().value("to-gpg")};
+  TRY_ASSIGN(KeyEntry made, new_key(*vault, request));
+  if (context.console().json()) {
+    JsonWriter json;
+    write_keys(json, {made});
+    context.console().print_document(json);
+    return 0;
+  }
+  context.console().print(fmt::format("made the {} key {} ({}) in {}\n", name_of(made.role), made.name,
+                                      made.id.hex(), request.to));
+  if (!request.gpg_fingerprint.empty())
+    context.console().note(fmt::format("only {} can open it: gpg --decrypt {} > {}.key",
+                                       request.gpg_fingerprint, request.to, made.name));
+  context.console().note(
+      fmt::format("bring it to its machine and name it there as key_file; here it can go"));
+  return 0;
+}
 
 Result<int> run_vault_key_list(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  const KeyBundle& keys = vault->keys();
-  struct Row {
-    std::string id, role, name;
-    bool here;
-  };
-  SignerId self = signer_id(keys.signing->verify_key()), owner = signer_id(keys.owner_verify);
-  std::vector<Row> rows{{self.hex(), std::string(name_of(keys.role)), keys.name, true}};
-  if (owner != self) rows.push_back({owner.hex(), "owner", "", false});
+  TRY_ASSIGN(std::vector<KeyEntry> keys, list_keys(*vault));
   if (context.console().json()) {
     JsonWriter json;
-    json.begin_object().field("schema", "kuramori/keys/1").key("keys").begin_array();
-    for (const Row& row : rows) {
-      json.begin_object().field("id", row.id).field("role", row.role).field("name", row.name);
-      json.field("in_use", row.here).end_object();
-    }
-    json.end_array().end_object();
+    write_keys(json, keys);
     context.console().print_document(json);
     return 0;
   }
-  Table table({{"key"}, {"role"}, {"name"}, {"in use here"}});
-  for (const Row& row : rows) table.add({row.id, row.role, row.name, row.here ? "yes" : "no"});
+  Table table({{"key"}, {"role"}, {"name"}, {"in use here"}, {"counts"}});
+  for (const KeyEntry& key : keys)
+    table.add(
+        {key.id.hex(), std::string(name_of(key.role)), key.name, key.in_use ? "yes" : "no", state_of(key)});
   context.console().print(table.text());
+  return 0;
+}
+
+Result<int> run_vault_key_revoke(Context& context) {
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  TRY_ASSIGN(KeyEntry key, find_key(*vault, context.line().argument(1)));
+  TRY_ASSIGN(RevokeOutcome outcome,
+             revoke_key(*vault, key, context.line().value("reason"), context.console()));
+  if (context.console().json()) {
+    JsonWriter json;
+    write_keys(json, {outcome.key});
+    context.console().print_document(json);
+    return 0;
+  }
+  context.console().print(
+      fmt::format("revoked the {} key {} ({})\n", name_of(key.role), key.name, key.id.hex()));
+  context.console().note(fmt::format(
+      "{} records it signed go on counting, and {} WAL objects that stand; nothing else it signs will",
+      outcome.counted, outcome.wal));
+  if (key.role == Role::kReader)
+    context.console().note(
+        "it can still open what it can still fetch: take its access to the store away as well");
   return 0;
 }
 
@@ -39,15 +115,9 @@ Result<int> run_vault_key_rewrap(Context& context) {
   VaultAddress address = address_of(context, choice);
   TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
   std::string to = context.line().value("to");
-  Secret passphrase;
-  bool wrapped = context.line().has("new-passphrase-file");
-  if (wrapped) {
-    Setting file(Setting::From::kFile, context.line().value("new-passphrase-file"));
-    TRY_ASSIGN(std::string text, file.fetch(context.world()));
-    passphrase = Secret::copy_of(as_bytes(text));
-    wipe({reinterpret_cast<uint8_t*>(text.data()), text.size()});
-  }
-  TRY(rewrap_key(keys, to, wrapped ? &passphrase : nullptr));
+  TRY_ASSIGN(auto passphrase, passphrase_of(context, "new-passphrase-file"));
+  bool wrapped = passphrase.has_value();
+  TRY(rewrap_key(keys, to, wrapped ? &*passphrase : nullptr));
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/done/1").field("action", "rewrapped").field("object", to);

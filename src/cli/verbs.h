@@ -13,8 +13,10 @@ using Handler = Result<int> (*)(Context&);
 Handler find_handler(std::string_view verb);  // null if there is none
 
 Result<int> run_resources(Context& context);
+Result<int> run_vault_key_new(Context& context);
 Result<int> run_vault_key_list(Context& context);
 Result<int> run_vault_key_rewrap(Context& context);
+Result<int> run_vault_key_revoke(Context& context);
 Result<int> run_version(Context& context);
 Result<int> run_completion(Context& context);
 Result<int> run_help(Context& context);

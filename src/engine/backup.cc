@@ -10,6 +10,7 @@
 #include <fmt/core.h>
 
 #include "engine/open_vault.h"
+#include "engine/roles.h"
 #include "engine/snapshots.h"
 #include "engine/wal.h"
 #include "source/postgres/backup_label.h"
@@ -197,6 +198,7 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   Duration began = vault.clock().steady();
   BackupOutcome outcome;
 
+  TRY(must_be_allowed(vault, Act::kAddSnapshots));
   // Who the server is, and from where on its WAL must be kept, before anything is begun.
   TRY_ASSIGN(auto connection, postgres::Connection::open(request.connect));
   TRY_ASSIGN(auto facts, postgres::read_server_facts(connection));
@@ -207,8 +209,17 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   TRY_ASSIGN(postgres::Lsn redo, postgres::parse_lsn(redo_text));
 
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
+  // Built on is only what this key made itself, or the owner did: another writer's snapshot may say of pages
+  // what is not so, and nobody would notice before a restore (V16).
+  const SignerId self = signer_id(vault.keys().signing->verify_key());
   const Snapshot* base_snapshot = nullptr;
-  if (!request.full && !list.snapshots.empty()) base_snapshot = &list.snapshots.back();
+  for (const Snapshot& snapshot : list.snapshots) {
+    if (snapshot.signer == self || snapshot.signer == signer_id(vault.keys().owner_verify))
+      base_snapshot = &snapshot;
+  }
+  if (base_snapshot == nullptr && !list.snapshots.empty() && !request.full)
+    outcome.why_full = "the snapshots before were made by another writer";
+  if (request.full) base_snapshot = nullptr;
 
   // The session stands before anything is read of the base: from here on it cannot be collected under us.
   Protocol protocol = protocol_of(vault);

@@ -6,6 +6,7 @@
 #include "base/time_text.h"
 #include "engine/backup.h"
 #include "engine/open_vault.h"
+#include "engine/roles.h"
 #include "source/postgres/connection.h"
 #include "source/postgres/counts.h"
 #include "source/postgres/sandbox.h"
@@ -61,6 +62,7 @@ Result<void> spoil_for_tests(const std::string& connect) {
 
 Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, Reporter& reporter,
                                     std::stop_token stop) {
+  TRY(must_be_allowed(vault, Act::kProve));
   DrillOutcome outcome;
   ProofRecord& proof = outcome.proof;
   Duration began = vault.clock().steady();

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engine/roles.h"
 #include "engine/snapshots.h"
 #include "os/file.h"
 
@@ -149,6 +150,7 @@ Result<void> LocalState::set_verified(const VaultId& vault, const std::vector<st
 
 Result<ScrubResult> scrub_vault(Vault& vault, std::optional<Duration> budget, Reporter& reporter,
                                 std::stop_token stop) {
+  TRY(must_be_allowed(vault, Act::kScrub));
   const VaultId& id = vault.info().id;
   ScrubOptions options{.budget = budget, .stop = stop};
   std::map<std::string, int64_t> verified;

@@ -6,6 +6,7 @@
 
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
+#include "engine/roles.h"
 #include "vault/holds.h"
 
 namespace kuramori {
@@ -42,6 +43,7 @@ PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resour
 
 Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode) {
   PruneOutcome outcome;
+  if (mode == Pruner::Mode::kPrune) TRY(must_be_allowed(vault, Act::kPrune));
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, {}));
   if (!list.unverifiable.empty()) {
     const Unverifiable& first = list.unverifiable.front();
@@ -52,10 +54,11 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
   }
   // Age is the earlier of what the snapshot says and what the store saw (P61, V20).
   std::map<std::string, Time> stored_at;
-  TRY(for_each_object(vault.store(), names::kCommits, [&](const ObjectInfo& object) -> Result<void> {
+  Protocol protocol = protocol_of(vault);
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, RecordLog(protocol).list(names::kCommits));
+  for (const ObjectInfo& object : listed) {
     if (object.stored_at) stored_at[object.name] = *object.stored_at;
-    return {};
-  }));
+  }
   std::map<SnapshotId, std::string> commit_names;
   for (const Snapshot& snapshot : list.snapshots)
     commit_names[snapshot.commit.snapshot] = snapshot.commit_name;
@@ -75,7 +78,6 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
     outcome.resources.push_back({resource.name, std::move(lines)});
   }
   if (proposals.empty() || mode == Pruner::Mode::kDryRun) return outcome;
-  Protocol protocol = protocol_of(vault);
   Pruner pruner(protocol);
   // Decided on the listing above; what became of a snapshot since is the pruner's to check.
   TRY_ASSIGN(outcome.report, pruner.run(
@@ -95,6 +97,7 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
 }
 
 Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request) {
+  if (!request.dry_run) TRY(must_be_allowed(vault, Act::kCollect));
   Protocol protocol = protocol_of(vault);
   Collector collector(protocol);
   return collector.run(
@@ -105,10 +108,12 @@ Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request)
 
 Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
                              const std::string& reason) {
+  TRY(must_be_allowed(vault, Act::kHold));
   return place_hold(protocol_of(vault), snapshot.commit.snapshot, name, reason);
 }
 
 Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name) {
+  TRY(must_be_allowed(vault, Act::kRelease));
   const SnapshotId& id = snapshot.commit.snapshot;
   std::string prefix = names::hold(id, "");
   constexpr std::string_view kReleased = ".released";
@@ -135,6 +140,7 @@ Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::stri
 }
 
 Result<void> extend_snapshot(Vault& vault, const Snapshot& snapshot, Time keep_until) {
+  TRY(must_be_allowed(vault, Act::kExtend));
   if (to_unix_ns(keep_until) < snapshot.keep_until_ns) {
     return fail(ErrorKind::kRefused,
                 fmt::format("snapshot {} is already kept longer", snapshot.commit.snapshot.hex()),
@@ -144,13 +150,12 @@ Result<void> extend_snapshot(Vault& vault, const Snapshot& snapshot, Time keep_u
 }
 
 Result<void> disown_commit(Vault& vault, const std::string& commit_name, const std::string& reason) {
-  if (vault.keys().role != Role::kOwner) {
-    return fail(ErrorKind::kRefused, "only the owner may disown a commit",
-                fmt::format("this is a {} key", name_of(vault.keys().role)), "use the owner's key file");
-  }
-  TRY_ASSIGN(Bytes object, vault.store().get(commit_name));
-  auto opened = vault.codec().decode(commit_name, object);
-  if (opened && opened->type == RecordType::kCommit) {
+  TRY(must_be_allowed(vault, Act::kDisown));
+  Protocol protocol = protocol_of(vault);
+  RecordLog log(protocol);
+  TRY_ASSIGN(Bytes object, log.read_bytes(commit_name));
+  auto opened = log.read(commit_name);
+  if (opened && (opened->type == RecordType::kCommit || opened->type == RecordType::kCopy)) {
     return fail(ErrorKind::kRefused, fmt::format("{} is whole and signed", commit_name),
                 "only what cannot be verified is disowned",
                 "to let a good snapshot go, let its time run out and prune");

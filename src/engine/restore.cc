@@ -6,6 +6,7 @@
 #include "base/time_text.h"
 #include "conc/task_group.h"
 #include "engine/open_vault.h"
+#include "engine/roles.h"
 #include "engine/wal_spool.h"
 #include "os/file.h"
 #include "os/process.h"
@@ -73,6 +74,7 @@ std::string for_server_shell(std::string_view word) {
 }
 
 Result<uint64_t> salvage_wal(Vault& vault, const RestoreRequest& request, Reporter& reporter) {
+  TRY(must_be_allowed(vault, Act::kArchive));
   TRY_ASSIGN(ResourceRecord resource, vault.resource(request.resource));
   uint64_t system_id = std::strtoull(resource.system.c_str(), nullptr, 10), added = 0;
   reporter.phase("salvaging WAL", 0);
@@ -185,6 +187,7 @@ Result<void> start_server(const RestoreRequest& request, const Snapshot& base,
 }  // namespace
 
 Result<Restorable> load_restorable(Vault& vault, std::string_view resource_name) {
+  TRY(must_be_allowed(vault, Act::kReadContent));
   TRY_ASSIGN(ResourceRecord resource, vault.resource(resource_name));
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
   TRY_ASSIGN(LoadedArchive loaded, load_archive(vault, resource));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 
+#include "engine/roles.h"
 #include "os/file.h"
 #include "source/postgres/control_file.h"
 #include "source/postgres/lsn.h"
@@ -113,6 +114,7 @@ Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std:
 }
 
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
+  TRY(must_be_allowed(vault, Act::kArchive));
   std::string data = request.data_directory.empty() ? "." : request.data_directory;
   std::string path = request.path.starts_with('/') ? request.path : join_path(data, request.path);
   auto control_bytes = read_file(join_path(data, "global/pg_control"));
@@ -202,7 +204,8 @@ Result<LoadedArchive> load_archive(Vault& vault, const ResourceRecord& resource)
                       .digest = name.digest,
                       .bytes = object.stored_bytes});
     by_name[object.object] = object;
-    if (name.kind == names::WalKind::kHistory) {
+    // What a history says is content: a writer or keeper sees that it is there, and no more.
+    if (name.kind == names::WalKind::kHistory && vault.keys().reader) {
       TRY_ASSIGN(Bytes text, get_wal(vault, object));
       histories[name.timeline] = std::string(as_text(text));
     }
@@ -231,6 +234,8 @@ Result<Bytes> fetch_segment(Vault& vault, const LoadedArchive& loaded,
 }
 
 postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request) {
+  if (auto allowed = must_be_allowed(vault, Act::kReadContent); !allowed)
+    return postgres::stop_server(allowed.error());
   auto resource = vault.resource(request.resource);
   if (!resource) return postgres::stop_server(resource.error());
   auto loaded = load_archive(vault, *resource);

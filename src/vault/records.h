@@ -233,6 +233,11 @@ struct RevocationRecord {
   bool operator==(const RevocationRecord&) const = default;
 };
 
+// Actions that a scrub looks after.
+constexpr std::string_view kAuditKeyMade = "key made";
+constexpr std::string_view kAuditKeyRevoked = "key revoked";
+constexpr std::string_view kAuditKitMade = "recovery kit made";
+
 // audit/<n>: what was done that leaves no other trace.
 struct AuditRecord {
   uint64_t number = 0;

@@ -340,8 +340,58 @@ class Scrubber {
     } else if (text.starts_with(names::kHolds) || text.starts_with(names::kRetain) ||
                text.starts_with(names::kProofs)) {
       check_word(name);
+    } else if (text.starts_with(names::kSigners)) {
+      check_signer(name);
+    } else if (text.starts_with(names::kAudit)) {
+      check_audit(name);
     } else {
       unknown(name);
+    }
+  }
+
+  // What the owner said of a signer, twice each.
+  void check_signer(const std::string& name) {
+    auto parsed = names::parse_signer(name);
+    if (!parsed) return unknown(name);
+    std::optional<SignerId> said;
+    if (parsed->revoked) {
+      if (auto record = open<RevocationRecord>(name, {RecordType::kRevocation})) said = record->signer;
+    } else if (auto record = open<GrantRecord>(name, {RecordType::kSigner})) {
+      said = signer_id(record->key);
+    }
+    if (said && *said != parsed->signer) return damage(name, "it is about another signer than its name says");
+    for (int copy = 1; copy <= names::kSignerCopies; ++copy) {
+      std::string twin =
+          parsed->revoked ? names::revocation(parsed->signer, copy) : names::grant(parsed->signer, copy);
+      if (!present_.contains(twin)) damage(twin, fmt::format("missing: it is the twin of {}", name));
+    }
+    if (parsed->revoked && !present_.contains(names::grant(parsed->signer, 1)) &&
+        !present_.contains(names::grant(parsed->signer, 2)))
+      damage(names::grant(parsed->signer, 1), fmt::format("missing: {} takes it back", name));
+  }
+
+  // Audit records are numbered and chained, so that none can be taken out; those about keys point to what
+  // must stand: a revocation that somebody removed would put a thief's key in force again.
+  void check_audit(const std::string& name) {
+    auto record = open<AuditRecord>(name, {RecordType::kAudit});
+    if (!record) return;
+    if (names::audit(record->number) != name) return damage(name, "it is the record of another number");
+    if (record->number > 1) {
+      std::string before = names::audit(record->number - 1);
+      auto digest = digests_.find(before);
+      if (!present_.contains(before))
+        damage(before, fmt::format("missing: {} follows it", name));
+      else if (digest != digests_.end() && digest->second != record->previous)
+        damage(before, fmt::format("it is not the record that {} follows", name));
+    }
+    auto signer = SignerId::from_hex(record->object);
+    if (!signer) return;
+    for (int copy = 1; copy <= names::kSignerCopies; ++copy) {
+      std::string stands = record->action == kAuditKeyRevoked ? names::revocation(*signer, copy)
+                           : record->action == kAuditKeyMade  ? names::grant(*signer, copy)
+                                                              : std::string();
+      if (!stands.empty() && !present_.contains(stands))
+        damage(stands, fmt::format("missing: {} tells of it", name));
     }
   }
 
