@@ -54,7 +54,9 @@ Result<const Config*> Context::config_if_any() {
 }
 
 Result<VaultChoice> Context::vault_of(const VaultConfig& vault) {
-  VaultChoice choice{vault.name, vault.at, key_file_given(), vault.passphrase, vault.ledger};
+  TRY_ASSIGN(VaultPlaces places, places_of(vault, world_));
+  VaultChoice choice{vault.name,       std::move(places.objects), key_file_given(),
+                     vault.passphrase, std::move(places.ledger),  std::move(places.keys)};
   if (choice.key_file.empty()) choice.key_file = vault.key_file;
   if (choice.key_file.empty())
     return fail(ErrorKind::kUsage, fmt::format("vault \"{}\" has no key file", vault.name),
@@ -66,7 +68,7 @@ Result<VaultChoice> Context::choose_vault(const std::string& wanted_name, const 
   std::string wanted = wanted_name.empty() ? line_.value("vault") : wanted_name;
   if (is_location(wanted)) {
     TwoLocations places = split_location(wanted);
-    VaultChoice choice{"", absolute_location(places.objects), key_file_given(), {}, ""};
+    VaultChoice choice{"", absolute_location(places.objects), key_file_given(), {}, "", nullptr};
     if (!places.ledger.empty()) choice.ledger = absolute_location(places.ledger);
     if (!choice.key_file.empty()) return choice;
     // Without a key on the command line, a configured vault at this place has one.

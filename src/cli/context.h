@@ -8,6 +8,7 @@
 #include "api/command_line.h"
 #include "base/world.h"
 #include "cli/console.h"
+#include "engine/vault_location.h"
 #include "policy/config.h"
 
 namespace kuramori {
@@ -18,7 +19,8 @@ struct VaultChoice {
   std::string location;  // "/srv/kuramori"
   std::string key_file;
   Setting passphrase;
-  std::string ledger;  // "" when the vault has one place
+  std::string ledger;                           // "" when the vault has one place
+  std::shared_ptr<const StoreKeys> store_keys;  // null: the locations say where the credentials are
 };
 
 class Context {

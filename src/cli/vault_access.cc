@@ -62,7 +62,8 @@ VaultAddress address_of(Context& context, const VaultChoice& choice) {
   return {.location = choice.location,
           .key_file = choice.key_file,
           .passphrase = [&context, &choice] { return find_passphrase(context, choice.passphrase); },
-          .ledger = choice.ledger};
+          .ledger = choice.ledger,
+          .store_keys = choice.store_keys};
 }
 
 Result<std::unique_ptr<Vault>> open_chosen(Context& context, const VaultChoice& choice) {

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "engine/open_s3.h"
 #include "os/file.h"
 #include "store/fault.h"
 #include "store/local/local_store.h"
@@ -11,20 +12,28 @@ namespace kuramori {
 namespace {
 
 constexpr std::string_view kFileScheme = "file://";
+constexpr std::string_view kS3Scheme = "s3://";
 constexpr std::string_view kLedgerPart = "&ledger=";
 
 Result<std::string> folder_of_location(const std::string& location) {
   std::string path = location;
   if (path.starts_with(kFileScheme)) path = path.substr(kFileScheme.size());
   if (!path.starts_with('/')) {
-    return fail(ErrorKind::kUsage,
-                fmt::format("\"{}\" is no place for a vault that this program can use", location),
-                "it knows folders: an absolute path, or file:///path", "give --vault /path/to/vault");
+    return fail(
+        ErrorKind::kUsage, fmt::format("\"{}\" is no place for a vault that this program can use", location),
+        "it knows folders and S3 stores: an absolute path, file:///path, s3://bucket/prefix?endpoint=…",
+        "give --vault /path/to/vault");
   }
   return path;
 }
 
-Result<std::unique_ptr<Store>> create_store(const std::string& location) {
+bool is_in_s3(const std::string& location) {
+  return location.starts_with(kS3Scheme);
+}
+
+Result<std::unique_ptr<Store>> create_store(const std::string& location, const StoreKeys* keys) {
+  // A bucket is not made here: its versions, locks and policies are its owner's to choose.
+  if (is_in_s3(location)) return open_store(location, keys);
   TRY_ASSIGN(std::string path, folder_of_location(location));
   TRY_ASSIGN(auto store, create_local_store(path));
   return wrap_for_fault_tests(std::move(store));
@@ -38,7 +47,11 @@ TwoLocations split_location(const std::string& location) {
   return {location.substr(0, at), location.substr(at + kLedgerPart.size())};
 }
 
-Result<std::unique_ptr<Store>> open_store(const std::string& location) {
+Result<std::unique_ptr<Store>> open_store(const std::string& location, const StoreKeys* keys) {
+  if (is_in_s3(location)) {
+    TRY_ASSIGN(auto store, open_s3_place(location, keys));
+    return wrap_for_fault_tests(std::move(store));
+  }
   TRY_ASSIGN(std::string path, folder_of_location(location));
   auto store = open_local_store(path);
   if (!store) {
@@ -54,10 +67,11 @@ Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address) {
   TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
   const TwoLocations places = split_location(address.location);
   const std::string& ledger = address.ledger.empty() ? places.ledger : address.ledger;
-  TRY_ASSIGN(auto store, open_store(places.objects));
+  TRY_ASSIGN(auto store, open_store(places.objects, address.store_keys.get()));
   TRY_ASSIGN(auto vault, Vault::open(std::move(store), std::move(keys), system_clock(), system_random()));
   if (address.purpose == VaultAddress::For::kWalAlone) return vault;
-  TRY(vault->open_ledger(ledger.empty() ? std::unique_ptr<Store>() : open_store(ledger)));
+  TRY(vault->open_ledger(ledger.empty() ? std::unique_ptr<Store>()
+                                        : open_store(ledger, address.store_keys.get())));
   return vault;
 }
 
@@ -76,10 +90,10 @@ Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& n
   TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
   const TwoLocations places = split_location(address.location);
   const std::string& ledger_location = address.ledger.empty() ? places.ledger : address.ledger;
-  TRY_ASSIGN(auto store, create_store(places.objects));
+  TRY_ASSIGN(auto store, create_store(places.objects, address.store_keys.get()));
   std::unique_ptr<Store> ledger;
   if (!ledger_location.empty()) {
-    TRY_ASSIGN(ledger, create_store(ledger_location));
+    TRY_ASSIGN(ledger, create_store(ledger_location, address.store_keys.get()));
   }
   TRY_ASSIGN(outcome.vault, Vault::init(std::move(store), std::move(keys), system_clock(), system_random(),
                                         std::move(ledger)));
@@ -87,7 +101,7 @@ Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& n
 }
 
 Result<void> rebuild_ledger(Vault& vault, const std::string& location) {
-  TRY_ASSIGN(auto ledger, create_store(location));
+  TRY_ASSIGN(auto ledger, create_store(location, nullptr));
   return vault.rebuild_ledger(std::move(ledger));
 }
 

@@ -3,18 +3,20 @@
 #include <memory>
 #include <string>
 
+#include "engine/vault_location.h"
 #include "vault/protocol.h"
 #include "vault/vault.h"
 
 namespace kuramori {
 
 struct VaultAddress {
-  std::string location;  // "/srv/vault", "file:///srv/vault"
+  std::string location;  // "/srv/vault", "file:///srv/vault", "s3://bucket/prefix?endpoint=…"
   std::string key_file;
   PassphraseSource passphrase;  // asked only when the key file is wrapped
   std::string ledger;           // where what is put exactly once stands; "" — with everything else
   // WAL needs no ledger: its archiving goes on whether or not that answers.
   enum class For { kEverything, kWalAlone } purpose = For::kEverything;
+  std::shared_ptr<const StoreKeys> store_keys;  // for both places, where their locations do not tell
 };
 
 // "LOCATION&ledger=LOCATION" in its two places; the second is "" where there is one.
@@ -23,7 +25,7 @@ struct TwoLocations {
 };
 TwoLocations split_location(const std::string& location);
 // The store at a location; kUsage for one this program cannot use.
-Result<std::unique_ptr<Store>> open_store(const std::string& location);
+Result<std::unique_ptr<Store>> open_store(const std::string& location, const StoreKeys* keys = nullptr);
 Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address);
 
 struct InitOutcome {

@@ -76,6 +76,8 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
     vault.secret_key = credentials->setting("secret_key");
     if (credentials->has("env"))
       vault.credentials_from_environment = credentials->choice("env", {"true", "false"}) == "true";
+    if (credentials->has("instance"))
+      vault.credentials_from_instance = credentials->choice("instance", {"true", "false"}) == "true";
     credentials->done();
   }
   vault.copy_of = map.text("copy_of");

@@ -29,6 +29,7 @@ struct VaultConfig {
   Setting endpoint, region, access_key, secret_key;
   std::string credentials_profile;
   bool credentials_from_environment = false;
+  bool credentials_from_instance = false;  // the role of the machine it runs on
   std::string ca_file;
   std::string copy_of;  // the name of another vault
   std::optional<Period> lock;

@@ -32,6 +32,8 @@ class Setting {
   From from() const { return from_; }
   // The value; one trailing line break of a file or a command is not part of it. "" when not set.
   Result<std::string> fetch(const ConfigWorld& world) const;
+  // The path of what stands in a file; "" for any other.
+  std::string file() const { return from_ == From::kFile ? text_ : ""; }
   // Where it comes from, for messages: "the file /etc/…", "a command", never the value.
   std::string origin() const;
 

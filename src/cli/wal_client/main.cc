@@ -74,8 +74,8 @@ int hand_over(int argc, char** argv) {
   }
   execvp("kuramori", raw.data());
   fmt::print(stderr,
-             "kuramori-wal: it needs --vault LOCATION and --key-file FILE\n"
-             "without them the configuration is read, and the program that does so, kuramori, is not here\n"
+             "kuramori-wal: it needs --vault FOLDER and --key-file FILE\n"
+             "for anything else there is the whole program, kuramori, and it is not here\n"
              "kuramori-wal push --vault /srv/vault --key-file /etc/kuramori/key %p\n");
   return postgres::kGetStopServer;
 }
@@ -115,7 +115,7 @@ int run(int argc, char** argv) {
                        .purpose = VaultAddress::For::kWalAlone};
   bool alone = words.understood && address.location.find('/') != std::string::npos &&
                !address.key_file.empty() && words.arguments.size() == (words.verb == "push" ? 1u : 2u) &&
-               !words.verb.empty();
+               !words.verb.empty() && !address.location.starts_with("s3://");
   if (!alone) return hand_over(argc, argv);
 
   auto vault = open_vault(address);
