@@ -12,6 +12,7 @@
 namespace kuramori {
 namespace {
 
+constexpr int64_t kSecondsMax = 9'000'000'000;  // since 1970; a Time ends in 2262
 constexpr size_t kShownBytesMax = 120;  // of a body, in messages
 
 // Elements by local name: stores differ in the namespace they declare, and in whether they do.
@@ -205,7 +206,9 @@ std::optional<Time> parse_http_date(std::string_view text) {
   std::string owned(text);
   const char* end = ::strptime(owned.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts);
   if (end == nullptr || *end != 0) return std::nullopt;
-  return from_unix_ns(int64_t{::timegm(&parts)} * 1'000'000'000);
+  int64_t seconds = ::timegm(&parts);
+  if (seconds < 0 || seconds > kSecondsMax) return std::nullopt;
+  return from_unix_ns(seconds * 1'000'000'000);
 }
 
 std::string xml_escape(std::string_view text) {

@@ -240,9 +240,9 @@ Result<S3Answer> S3Client::send(const S3Request& request) {
 }
 
 Error S3Client::error_of(const S3Answer& answer, std::string_view what) {
-  std::string says = answer.error
-                         ? fmt::format("{} {}: {}", answer.status, answer.error->code, answer.error->message)
-                         : fmt::format("{}", answer.status);
+  std::string says = fmt::format("{}", answer.status);
+  if (answer.error) says += " " + answer.error->code;
+  if (answer.error && !answer.error->message.empty()) says += ": " + answer.error->message;
   std::string why = fmt::format("the store answered {}", says);
   auto error = [&](ErrorKind kind, std::string next = {}) {
     return fail(kind, fmt::format("cannot {} in {}", what, place()), why, std::move(next));
