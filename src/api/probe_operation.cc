@@ -10,6 +10,11 @@ constexpr Example kProbeExamples[] = {
     {"kuramori vault probe tokyo", "try what the store promises, and remember what came of it"},
     {"kuramori vault probe tokyo --json", "each finding with its verdict"},
 };
+constexpr Option kProbeOptions[] = {
+    {.name = "through",
+     .metavar = "URL",
+     .help = "another gateway of the same store: what one confirmed the other must show at once"},
+};
 constexpr ExitMeaning kProbeExits[] = {
     {0, "a vault can stand there"},
     {1, "it could not be tried"},
@@ -35,6 +40,7 @@ constexpr Operation kVaultProbe = {
         "a second place (ledger:). The result is kept in the vault, if there is one.",
     .examples = kProbeExamples,
     .arguments = kName,
+    .options = kProbeOptions,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/probe/1",
     .exits = kProbeExits,

@@ -72,7 +72,9 @@ std::string shown(std::string_view place, const ProbeReport& report) {
 Result<int> run_vault_probe(Context& context) {
   Console& console = context.console();
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
-  TRY_ASSIGN(VaultProbe probe, probe_vault(address_of(context, choice), context.stop(), console));
+  TRY_ASSIGN(VaultProbe done, probe_vault(address_of(context, choice), {.stop = context.stop()}, console,
+                                          context.line().value("through")));
+  const PlacesProbe& probe = done.places;
   if (console.json()) {
     JsonWriter json;
     json.begin_object()
@@ -80,7 +82,7 @@ Result<int> run_vault_probe(Context& context) {
         .field("vault", choice.name)
         .field("accepted", !probe.refused)
         .field("refused", probe.refused ? probe.refused->what : "")
-        .field("recorded", probe.recorded)
+        .field("recorded", done.recorded)
         .key("places")
         .begin_array();
     write_place(json, "objects", probe.objects);

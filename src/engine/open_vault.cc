@@ -31,6 +31,8 @@ bool is_in_s3(const std::string& location) {
   return location.starts_with(kS3Scheme);
 }
 
+}  // namespace
+
 Result<std::unique_ptr<Store>> create_store(const std::string& location, const StoreKeys* keys) {
   // A bucket is not made here: its versions, locks and policies are its owner's to choose.
   if (is_in_s3(location)) return open_store(location, keys);
@@ -38,8 +40,6 @@ Result<std::unique_ptr<Store>> create_store(const std::string& location, const S
   TRY_ASSIGN(auto store, create_local_store(path));
   return wrap_for_fault_tests(std::move(store));
 }
-
-}  // namespace
 
 TwoLocations split_location(const std::string& location) {
   size_t at = location.find(kLedgerPart);
@@ -73,31 +73,6 @@ Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address) {
   TRY(vault->open_ledger(ledger.empty() ? std::unique_ptr<Store>()
                                         : open_store(ledger, address.store_keys.get())));
   return vault;
-}
-
-Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& name,
-                               const Secret* new_passphrase) {
-  InitOutcome outcome;
-  TRY_ASSIGN(auto there, status_if_there(address.key_file));
-  if (!there) {
-    KeyBundle keys = KeyBundle::new_owner(name, system_random());
-    TRY_ASSIGN(std::string text, write_bundle(keys, new_passphrase, {}, system_random()));
-    TRY(make_folders(folder_of(address.key_file)));
-    TRY(write_new_file(address.key_file, as_bytes(text), 0600));
-    wipe({reinterpret_cast<uint8_t*>(text.data()), text.size()});
-    outcome.key_was_made = true;
-  }
-  TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
-  const TwoLocations places = split_location(address.location);
-  const std::string& ledger_location = address.ledger.empty() ? places.ledger : address.ledger;
-  TRY_ASSIGN(auto store, create_store(places.objects, address.store_keys.get()));
-  std::unique_ptr<Store> ledger;
-  if (!ledger_location.empty()) {
-    TRY_ASSIGN(ledger, create_store(ledger_location, address.store_keys.get()));
-  }
-  TRY_ASSIGN(outcome.vault, Vault::init(std::move(store), std::move(keys), system_clock(), system_random(),
-                                        std::move(ledger)));
-  return outcome;
 }
 
 Result<void> rebuild_ledger(Vault& vault, const std::string& location) {

@@ -26,14 +26,17 @@ struct TwoLocations {
 TwoLocations split_location(const std::string& location);
 // The store at a location; kUsage for one this program cannot use.
 Result<std::unique_ptr<Store>> open_store(const std::string& location, const StoreKeys* keys = nullptr);
+// The same for a vault that is to be made: a folder is made, a bucket must be there.
+Result<std::unique_ptr<Store>> create_store(const std::string& location, const StoreKeys* keys = nullptr);
 Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address);
 
 struct InitOutcome {
   std::unique_ptr<Vault> vault;
   bool key_was_made = false;
 };
-// Makes the key file (0600) if it is absent, never overwrites one; then the vault. The key is durable first:
-// a vault without a key would be lost, a key without a vault is nothing.
+// Probes the places (engine/probe.h): where no vault can stand, none is made. Makes the key file (0600) if it
+// is absent, never overwrites one; then the vault. The key is durable first: a vault without a key would be
+// lost, a key without a vault is nothing.
 Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& name,
                                const Secret* new_passphrase);
 

@@ -118,14 +118,15 @@ Error Vault::wrong_type(std::string_view name) const {
 }
 
 Result<std::unique_ptr<Vault>> Vault::init(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock,
-                                           Random& random, std::unique_ptr<Store> ledger) {
+                                           Random& random, std::unique_ptr<Store> ledger, std::string probe) {
   for (Store* place : {store.get(), ledger.get()}) {
     if (!place) continue;
-    TRY_ASSIGN(ListPage page, place->list("", "", 1));
-    if (page.objects.empty()) continue;
-    return fail(ErrorKind::kRefused, fmt::format("{} is not empty", place->location()),
-                fmt::format("it holds {}", page.objects.front().name),
-                "give an empty place, or open the vault that is there");
+    TRY(for_each_object(*place, "", [&](const ObjectInfo& object) -> Result<void> {
+      if (object.name.starts_with(names::kProbeTrials)) return {};
+      return fail(ErrorKind::kRefused, fmt::format("{} is not empty", place->location()),
+                  fmt::format("it holds {}", object.name),
+                  "give an empty place, or open the vault that is there");
+    }));
   }
   if (keys.role != Role::kOwner) {
     return fail(ErrorKind::kRefused, fmt::format("a {} key cannot make a vault", name_of(keys.role)), "",
@@ -140,7 +141,7 @@ Result<std::unique_ptr<Vault>> Vault::init(std::unique_ptr<Store> store, KeyBund
           .owner_verify = vault->keys_.owner_verify,
           .page_bytes = kPageBytes,
           .pages_per_frame = kPagesPerFrame,
-          .probe = "folder: put_if_absent by rename without replace"};
+          .probe = std::move(probe)};
   if (ledger) TRY(vault->rebuild_ledger(std::move(ledger)));
   // "vault" itself last: a vault exists once it stands, and then its other copies do too.
   auto names = vault_object_names();

@@ -36,9 +36,11 @@ struct Snapshot {
 class Vault {
  public:
   // Writes the three copies of the vault object into an empty place. kRefused where something stands already.
-  // With a `ledger` the vault has two places (vault/epochs.h); it must be empty too.
+  // With a `ledger` the vault has two places (vault/epochs.h); it must be empty too. What a probe left is
+  // nothing. `probe`: what the store was found to do, in words.
   static Result<std::unique_ptr<Vault>> init(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock,
-                                             Random& random, std::unique_ptr<Store> ledger = nullptr);
+                                             Random& random, std::unique_ptr<Store> ledger = nullptr,
+                                             std::string probe = {});
   // kNotFound: no vault there; kRefused: another family's, or a format this program does not know; kDamaged.
   static Result<std::unique_ptr<Vault>> open(std::unique_ptr<Store> store, KeyBundle keys, Clock& clock,
                                              Random& random);
