@@ -72,6 +72,45 @@ constexpr Option kRevokeOptions[] = {
      .help = "kept in the record, and shown to whoever still uses the key"},
 };
 
+constexpr Example kPolicyExamples[] = {
+    {"kuramori vault policy osaka --role writer --key db1 > db1.json",
+     "what the store lets the writer key db1 do"},
+    {"kuramori vault policy osaka --role keeper --form ceph", "in the form that Ceph's gateway understands"},
+};
+constexpr Option kPolicyOptions[] = {
+    {.name = "role",
+     .metavar = "ROLE",
+     .help = "whose policy",
+     .required = true,
+     .completes = Completes::kWord,
+     .words = "writer reader keeper"},
+    {.name = "key",
+     .metavar = "KEY",
+     .help = "its name, or the beginning of its id (the only one of the role, if not given)"},
+    {.name = "form",
+     .metavar = "FORM",
+     .help = "for which store (told by the vault's endpoint, if not given)",
+     .completes = Completes::kWord,
+     .words = "aws ceph"},
+};
+
+constexpr Example kKitExamples[] = {
+    {"kuramori vault kit tokyo --to tokyo-kit.txt --passphrase-file pass.txt",
+     "a page to print and keep elsewhere"},
+    {"kuramori vault kit tokyo --to -", "on this terminal, after its name was typed"},
+};
+constexpr Option kKitOptions[] = {
+    {.name = "to",
+     .metavar = "FILE",
+     .help = "where to write it (0600); never overwrites a file. - is the terminal",
+     .required = true,
+     .completes = Completes::kFile},
+    {.name = "passphrase-file",
+     .metavar = "FILE",
+     .help = "wrap the key on the page under the passphrase in this file (as the key file is, if not given)",
+     .completes = Completes::kFile},
+};
+
 }  // namespace
 
 constexpr Operation kVaultKeyNew = {
@@ -137,6 +176,43 @@ constexpr Operation kVaultKeyRevoke = {
     .options = kRevokeOptions,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/keys/1",
+};
+
+constexpr Operation kVaultPolicy = {
+    .verb = "vault policy",
+    .summary = "the store's policy that enforces a role",
+    .about =
+        "Prints an identity policy for the store's user that the key's machine has the access key of. A "
+        "writer may "
+        "put only under names that carry its key's id, and get no pack; a reader may get, and put what says "
+        "what is "
+        "read and proven; a keeper may delete content and old sessions, and nothing that says what happened. "
+        "Nobody "
+        "may change locks to an earlier date, access lists, or the bucket.\n\n"
+        "What a policy cannot say is caught by signatures when a vault is read, and by a scrub: docs/keys.md "
+        "has the "
+        "table. Keep the bucket versioned and locked, else what may be put may be put over.",
+    .examples = kPolicyExamples,
+    .arguments = kName,
+    .options = kPolicyOptions,
+    .needs = Needs::kVaultAndKey,
+};
+
+constexpr Operation kVaultKit = {
+    .verb = "vault kit",
+    .summary = "the recovery kit: a page that brings everything back",
+    .about =
+        "Writes a printable page with the owner's key, the places of the vault and of its copies, the exact "
+        "commands, "
+        "and the key as a square that a phone reads. With it and any machine the vault is open again: "
+        "nothing else "
+        "is needed, no configuration and no other machine.\n\n"
+        "That a kit was made stands in the vault from then on.",
+    .examples = kKitExamples,
+    .arguments = kName,
+    .options = kKitOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/done/1",
 };
 
 }  // namespace kuramori::operation

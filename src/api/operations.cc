@@ -15,8 +15,9 @@ constexpr const Operation* kListed[] = {
     &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
     &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,
     &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
-    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVersion,
-    &operation::kCompletion,     &operation::kHelp,
+    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
+    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
+    &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

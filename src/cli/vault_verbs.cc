@@ -89,6 +89,11 @@ Result<int> run_vault_init(Context& context) {
   if (made.key_was_made)
     context.console().note(fmt::format(
         "made the key {}: whoever loses it loses the vault, keep a copy elsewhere", choice.key_file));
+  if (made.key_was_made)
+    context.console().note(
+        fmt::format("a page that brings everything back, to print and lock away: kuramori vault kit "
+                    "{} --to FILE",
+                    name));
   return print_vault(context, choice, *made.vault, made.key_was_made ? ", made now" : "");
 }
 

@@ -31,6 +31,8 @@ constexpr Entry kHandlers[] = {
     {"vault key list", run_vault_key_list},
     {"vault key rewrap", run_vault_key_rewrap},
     {"vault key revoke", run_vault_key_revoke},
+    {"vault policy", run_vault_policy},
+    {"vault kit", run_vault_kit},
     {"wal push", run_wal_push},
     {"wal get", run_wal_get},
     {"resources", run_resources},

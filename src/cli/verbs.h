@@ -17,6 +17,8 @@ Result<int> run_vault_key_new(Context& context);
 Result<int> run_vault_key_list(Context& context);
 Result<int> run_vault_key_rewrap(Context& context);
 Result<int> run_vault_key_revoke(Context& context);
+Result<int> run_vault_policy(Context& context);
+Result<int> run_vault_kit(Context& context);
 Result<int> run_version(Context& context);
 Result<int> run_completion(Context& context);
 Result<int> run_help(Context& context);
