@@ -10,6 +10,8 @@
 namespace kuramori::testing {
 namespace {
 
+constexpr uint64_t kNumbersOfEpoch = 1'000'000;  // keeps the numbers of two epochs apart
+
 bool contains(const std::vector<std::string>& list, std::string_view name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
@@ -36,43 +38,141 @@ void World::violate(std::string invariant, std::string text) {
     violation_ = Violation{std::move(invariant), std::move(text)};
 }
 
-bool World::land_put(std::string_view name, ByteView bytes) {
-  auto at = state_.objects.lower_bound(name);
-  if (at != state_.objects.end() && at->first == name) return false;
-  at = state_.objects.emplace_hint(at, std::string(name), to_bytes(bytes));
+bool World::land_put(Place place, std::string_view name, ByteView bytes) {
+  WorldState::Objects& objects = state_.at(place);
+  auto at = objects.lower_bound(name);
+  if (at != objects.end() && at->first == name) {
+    if (!state_.two_places || place != Place::kObjects) return false;
+    // The objects of two places ignore conditions: only the same bytes may ever be put there again.
+    if (!equal(at->second, bytes)) violate("I8", fmt::format("{} is overwritten with other bytes", name));
+    return true;
+  }
+  at = objects.emplace_hint(at, std::string(name), to_bytes(bytes));
   const std::string& stored = at->first;
+  if (!state_.two_places) {
+    record_landed({stored, stored, 0, bytes});
+    return true;
+  }
+  if (name.starts_with(names::kEpochs)) {
+    uint64_t epoch = *names::parse_number(name, names::kEpochs);
+    if (place != Place::kObjects) {
+      seal_landed(place, stored, bytes);
+    } else if (name != names::epoch_seal(epoch)) {
+      state_.begun = std::max(state_.begun, epoch);
+      state_.readers.clear();  // from here on they are no longer promised anything
+    }
+    return true;
+  }
+  auto in_epoch = names::parse_in_epoch(name);
+  Landed landed{stored, in_epoch ? std::string(in_epoch->name) : stored, in_epoch ? in_epoch->epoch : 0,
+                bytes};
+  if (place == Place::kObjects && in_epoch) {
+    mirror_landed(landed);
+  } else if (!in_epoch || landed.epoch >= state_.sealed) {
+    record_landed(landed);
+  } else if (landed.name.starts_with(names::kCommits)) {
+    state_.decided.insert(landed.name);  // in a ledger that is no longer in force: void
+  }
+  return true;
+}
+
+void World::record_landed(const Landed& landed) {
+  std::string_view name = landed.name;
   if (name.starts_with(names::kCommits)) {
-    commit_landed(stored, bytes);
+    commit_landed(landed);
   } else if (name.starts_with(names::kGc)) {
-    gc_landed(stored, bytes);
+    gc_landed(landed);
   } else if (name.starts_with(names::kPrune)) {
-    prune_landed(stored, bytes);
+    prune_landed(landed);
   } else if (name.starts_with(names::kSessions)) {
     if (auto reader = names::parse_session_end(name)) {
       state_.readers.erase(*reader);
     } else {
-      state_.sessions[stored] = *decode<SessionRecord>(codec_.decode(name, bytes)->body);
+      state_.sessions[landed.full] = *decode<SessionRecord>(codec_.decode(landed.full, landed.bytes)->body);
     }
   } else if (name.starts_with(names::kProofs)) {
-    auto proof = decode<ProofRecord>(codec_.decode(name, bytes)->body);
+    auto proof = decode<ProofRecord>(codec_.decode(name, landed.bytes)->body);
     if (proof->passed) state_.proven.insert(proof->snapshot);
   } else if (name.starts_with(names::kWal)) {
     auto wal = names::parse_wal(name);
     state_.wal_position = std::max(state_.wal_position, wal->to);
   }
-  return true;
 }
 
-void World::commit_landed(const std::string& name, ByteView bytes) {
+void World::mirror_landed(const Landed& landed) {
+  bool decided = std::ranges::any_of(state_.ledgers, [&](const WorldState::Objects& ledger) {
+    auto at = ledger.find(landed.full);
+    return at != ledger.end() && equal(at->second, landed.bytes);
+  });
+  if (!decided) violate("I13", fmt::format("the objects get {}, which no ledger holds", landed.full));
+  // Whoever lists after a newer begin sees what stood before it.
+  if (state_.begun > landed.epoch) return;
+  if (landed.name.starts_with(names::kCommits)) state_.mirrored.insert(landed.name);
+  if (landed.name.starts_with(names::kGc) && landed.name.ends_with("/sweep")) {
+    GcRecord record = *decode<GcRecord>(codec_.decode(landed.full, landed.bytes)->body);
+    state_.deletable.insert(record.objects.begin(), record.objects.end());
+  }
+}
+
+void World::seal_landed(Place place, const std::string& name, ByteView bytes) {
+  EpochRecord seal = *decode<EpochRecord>(codec_.decode(name, bytes)->body);
+  if (seal.number < state_.begun) return;  // late: nobody will work in that epoch
+  std::set<std::string, std::less<>> accepted;
+  for (const AcceptedCommit& commit : seal.accepted) accepted.insert(commit.name);
+  for (const std::string& promise : state_.promised) {
+    if (!accepted.contains(promise))
+      violate("I4", fmt::format("{} does not name {}, whose writer was told of success", name, promise));
+  }
+  state_.sealed = seal.number;
+  state_.in_force = place;
+  // A sweep mirrored late may have made it into the seal all the same: then it counts.
+  state_.deletable.insert(seal.swept.begin(), seal.swept.end());
+  state_.swept = state_.deletable;
+  state_.pruned.clear();
+  for (auto& [commit_name, commit] : state_.commits) {
+    bool pruned = contains(seal.pruned, commit_name);
+    commit.visible = accepted.contains(commit_name) && !pruned;
+    if (pruned) state_.pruned.insert(commit.snapshot);
+    if (!commit.visible) continue;
+    for (const auto& [need, hash] : commit.needs) {
+      std::string trouble = trouble_of(need, hash);
+      if (!trouble.empty())
+        violate("I1", fmt::format("{} makes {} visible, and {} {}", name, commit_name, need, trouble));
+    }
+  }
+}
+
+std::string World::trouble_of(const std::string& need, uint64_t hash) const {
+  std::string trouble = "is not there";
+  for (auto at = state_.objects.lower_bound(need);
+       at != state_.objects.end() && names::origin_of(at->first) == need; ++at) {
+    if (quick_hash(at->second) != hash) {
+      trouble = "has other bytes";
+    } else if (state_.swept.contains(at->first)) {
+      trouble = "is swept";
+    } else {
+      return "";
+    }
+  }
+  return trouble;
+}
+
+void World::commit_landed(const Landed& landed) {
+  const std::string& name = landed.name;
   if (!state_.decided.insert(name).second) {
     violate("I2", fmt::format("{} was decided before, and is occupied anew", name));
   }
-  auto opened = codec_.decode(name, bytes);
+  auto opened = codec_.decode(landed.full, landed.bytes);
+  if (opened && opened->type == RecordType::kCopy) {
+    CopyRecord copy = *decode<CopyRecord>(opened->body);
+    opened = codec_.decode(copy.origin, copy.commit);
+  }
   if (!opened || opened->type != RecordType::kCommit) return;
   CommitRecord record = *decode<CommitRecord>(opened->body);
-  ModelCommit commit{record.snapshot, record.resource, {}, record.wal, quick_hash(bytes), true};
-  auto live = state_.objects.find(record.live.name);
-  if (live == state_.objects.end())
+  ModelCommit commit{record.snapshot, record.resource, {}, record.wal, quick_hash(landed.bytes), true,
+                     landed.epoch};
+  auto live = state_.objects.lower_bound(record.live.name);
+  if (live == state_.objects.end() || names::origin_of(live->first) != record.live.name)
     return violate("I1", fmt::format("{} landed without its live record", name));
   auto live_opened = codec_.decode(record.live.name, live->second);
   if (!live_opened || live_opened->digest != record.live.digest) {
@@ -86,14 +186,9 @@ void World::commit_landed(const std::string& name, ByteView bytes) {
   for (const ObjectRef& map : needs.maps)
     commit.needs.emplace_back(map.name, load_le<uint64_t>(map.digest.raw.data()));
   for (const auto& [need, hash] : commit.needs) {
-    auto object = state_.objects.find(need);
-    if (object == state_.objects.end()) {
-      violate("I1", fmt::format("{} landed, and {} is not there", name, need));
-    } else if (quick_hash(object->second) != hash) {
-      violate("I1", fmt::format("{} landed, and {} has other bytes", name, need));
-    } else if (state_.swept.contains(need)) {
-      violate("I7", fmt::format("{} was decided after {} was swept", name, need));
-    }
+    std::string trouble = trouble_of(need, hash);
+    if (trouble.empty()) continue;
+    violate(trouble == "is swept" ? "I7" : "I1", fmt::format("{} landed, and {} {}", name, need, trouble));
   }
   for (const names::WalName& wal : state_.wal_removed) {
     if (needs_wal(commit, wal))
@@ -108,7 +203,14 @@ void World::must_not_be_needed(std::string_view name, const char* invariant) {
         std::ranges::any_of(state_.readers, [&](const auto& r) { return r.second == commit_name; });
     if (!commit.visible && !is_read) continue;
     for (const auto& need : commit.needs) {
-      if (need.first != name) continue;
+      if (need.first != names::origin_of(name)) continue;
+      // Another incarnation will do.
+      bool another = false;
+      for (auto at = state_.objects.lower_bound(need.first);
+           at != state_.objects.end() && names::origin_of(at->first) == need.first; ++at) {
+        another |= at->first != name && !state_.swept.contains(at->first);
+      }
+      if (another) continue;
       violate(invariant, fmt::format("{} goes, and {} needs it ({})", name, commit_name,
                                      commit.visible ? "visible" : "being read"));
     }
@@ -124,18 +226,22 @@ void World::wal_must_not_be_needed(const names::WalName& wal) {
   if (!any_base) violate("I1", fmt::format("{} goes, and there is no base", names::wal(wal)));
 }
 
-void World::gc_landed(const std::string& name, ByteView bytes) {
-  uint64_t n = *names::parse_number(name, names::kGc);
-  if (name == names::gc_waits(n)) return;
-  GcRecord record = *decode<GcRecord>(codec_.decode(name, bytes)->body);
-  if (name == names::gc_plan(n)) {
+void World::gc_landed(const Landed& landed) {
+  const std::string& name = landed.name;
+  const uint64_t in_epoch = *names::parse_number(name, names::kGc);
+  const uint64_t n = landed.epoch * kNumbersOfEpoch + in_epoch;
+  if (name == names::gc_waits(in_epoch)) return;
+  GcRecord record = *decode<GcRecord>(codec_.decode(landed.full, landed.bytes)->body);
+  const std::string epoch = state_.two_places ? names::epoch_prefix(landed.epoch) : "";
+  if (name == names::gc_plan(in_epoch)) {
     if (state_.gc.contains(n)) violate("I9", fmt::format("{} is used a second time", name));
-    if (n > 1 && !state_.gc[n - 1].swept)
-      violate("I9", fmt::format("{} stands before sweep {}", name, n - 1));
+    if (in_epoch > 1 && !state_.gc[n - 1].swept)
+      violate("I9", fmt::format("{} stands before sweep {}", name, in_epoch - 1));
     WorldState::Gc& gc = state_.gc[n];
     gc.plan = std::move(record.objects);
     for (const auto& [session, s] : state_.sessions) {
-      if (s.kind != SessionKind::kRead && !s.closed) gc.must_be_decided.push_back(s.commit_key);
+      if (s.kind != SessionKind::kRead && !s.closed && session.starts_with(epoch))
+        gc.must_be_decided.push_back(s.commit_key);
     }
     return;
   }
@@ -154,17 +260,18 @@ void World::gc_landed(const std::string& name, ByteView bytes) {
   }
   if (record.objects.empty()) return;
   for (const std::string& key : gc.must_be_decided) {
-    if (!state_.objects.contains(key)) {
+    if (!state_.at(state_.two_places ? state_.in_force : Place::kObjects).contains(epoch + key)) {
       violate("I6",
               fmt::format("{} is stored, and a session older than the plan has not decided {}", name, key));
     }
   }
 }
 
-void World::prune_landed(const std::string& name, ByteView bytes) {
-  uint64_t n = *names::parse_number(name, names::kPrune);
-  PruneRecord record = *decode<PruneRecord>(codec_.decode(name, bytes)->body);
-  WorldState::Prune& prune = state_.prunes[n];
+void World::prune_landed(const Landed& landed) {
+  const std::string& name = landed.name;
+  const uint64_t n = *names::parse_number(name, names::kPrune);
+  PruneRecord record = *decode<PruneRecord>(codec_.decode(landed.full, landed.bytes)->body);
+  WorldState::Prune& prune = state_.prunes[landed.epoch * kNumbersOfEpoch + n];
   if (name == names::prune_intent(n)) {
     prune.intent = std::move(record.commits);
     return;
@@ -203,14 +310,19 @@ void World::prune_landed(const std::string& name, ByteView bytes) {
 }
 
 void World::remove_issued(std::string_view name) {
-  if (is_content(name) && !state_.swept.contains(name)) {
-    violate("I5", fmt::format("{} is deleted, and no stored sweep names it", name));
+  const auto& allowed = state_.two_places ? state_.deletable : state_.swept;
+  if (is_content(name) && !allowed.contains(name)) {
+    violate("I5", fmt::format("{} is deleted, and no stored sweep {}names it", name,
+                              state_.two_places ? "that a newer ledger would know " : ""));
   }
 }
 
-void World::land_remove(std::string_view name) {
-  auto at = state_.objects.find(name);
-  if (at == state_.objects.end()) return;
+void World::land_remove(Place place, std::string_view full) {
+  WorldState::Objects& objects = state_.at(place);
+  auto at = objects.find(full);
+  if (at == objects.end()) return;
+  auto in_epoch = names::parse_in_epoch(full);
+  std::string_view name = in_epoch ? in_epoch->name : full;
   if (auto wal = names::parse_wal(name)) {
     wal_must_not_be_needed(*wal);
     state_.wal_removed.push_back(std::move(*wal));
@@ -219,7 +331,7 @@ void World::land_remove(std::string_view name) {
   } else if (auto commit = state_.commits.find(name); commit != state_.commits.end()) {
     commit->second.visible = false;  // only a planted bug does this; what follows from it must be caught
   } else if (name.starts_with(names::kSessions)) {
-    auto session = state_.sessions.find(name);
+    auto session = state_.sessions.find(full);
     if (session != state_.sessions.end() && session->second.kind != SessionKind::kRead &&
         !state_.decided.contains(session->second.commit_key)) {
       violate("G12", fmt::format("{} is removed and not decided", name));
@@ -229,16 +341,25 @@ void World::land_remove(std::string_view name) {
              name.starts_with(names::kRetain)) {
     violate("G12", fmt::format("{} is removed", name));
   }
-  state_.objects.erase(at);
+  objects.erase(at);
 }
 
 void World::success_reported(std::string_view commit, const Digest& digest) {
-  auto object = state_.objects.find(commit);
+  auto model = state_.commits.find(commit);
+  std::string full(commit);
+  if (state_.two_places && model != state_.commits.end())
+    full = names::epoch_prefix(model->second.epoch) + full;
+  auto object = state_.objects.find(full);
   auto opened =
-      object == state_.objects.end() ? Result<OpenedRecord>(Error{}) : codec_.decode(commit, object->second);
-  if (!opened || opened->type != RecordType::kCommit || opened->digest != digest) {
+      object == state_.objects.end() ? Result<OpenedRecord>(Error{}) : codec_.decode(full, object->second);
+  bool is_commit = opened && (opened->type == RecordType::kCommit || opened->type == RecordType::kCopy);
+  if (!is_commit || opened->digest != digest) {
     violate("I4", fmt::format("success was reported, and {} does not hold that commit", commit));
   }
+  if (!state_.two_places) return;
+  state_.promised.insert(std::string(commit));
+  if (!state_.mirrored.contains(commit))
+    violate("I4", fmt::format("success was reported, and a newer ledger will not know of {}", commit));
 }
 
 void World::hold_confirmed(const SnapshotId& snapshot) {
@@ -252,15 +373,19 @@ void World::proof_confirmed(const SnapshotId& snapshot) {
 }
 
 void World::reader_confirmed(const SessionId& reader, const std::string& commit) {
-  std::string session = names::session(reader);
-  if (state_.objects.contains(names::session_end(reader)) || !state_.objects.contains(session))
-    return;  // broken already
+  std::string session = names::session(reader), end = names::session_end(reader);
+  if (state_.two_places) {
+    if (state_.begun > state_.sealed) return;  // promised nothing
+    session = names::epoch_prefix(state_.sealed) + session;
+    end = names::epoch_prefix(state_.sealed) + end;
+  }
+  const auto& sessions = state_.at(state_.two_places ? state_.in_force : Place::kObjects);
+  if (sessions.contains(end) || !sessions.contains(session)) return;  // broken already
   state_.readers[reader] = commit;
   for (const auto& [need, hash] : state_.commits[commit].needs) {
-    if (!state_.objects.contains(need))
-      violate("I1", fmt::format("{} reads {}, and {} is gone", session, commit, need));
-    if (state_.swept.contains(need))
-      violate("I1", fmt::format("{} reads {}, and {} is swept", session, commit, need));
+    std::string trouble = trouble_of(need, hash);
+    if (!trouble.empty())
+      violate("I1", fmt::format("{} reads {}, and {} {}", session, commit, need, trouble));
   }
 }
 
@@ -278,14 +403,17 @@ void World::check_nothing_left() {
     }
   }
   for (const auto& [name, bytes] : state_.objects) {
-    if (is_content(name) && !name.starts_with(names::kWal) && !needed.contains(name) &&
-        !kept.contains(name)) {
+    std::string_view origin = names::origin_of(name);
+    if (is_content(name) && !name.starts_with(names::kWal) && !needed.contains(origin) &&
+        !kept.contains(origin)) {
       return violate("I12",
                      fmt::format("{} is needed by nothing visible, and three collections left it", name));
     }
   }
   for (std::string_view name : needed) {
-    if (!state_.objects.contains(name)) violate("I1", fmt::format("{} is needed and is gone", name));
+    auto at = state_.objects.lower_bound(name);
+    if (at == state_.objects.end() || names::origin_of(at->first) != name)
+      violate("I1", fmt::format("{} is needed and is gone", name));
   }
 }
 

@@ -46,10 +46,27 @@ struct ModelCommit {
   std::optional<WalSpan> wal;
   uint64_t object_hash = 0;
   bool visible = true;
+  uint64_t epoch = 0;
 };
 
+// Where an object stands. With one place everything is in the objects.
+enum class Place : uint8_t { kObjects, kLedger, kNewLedger };
+
 struct WorldState {
-  std::map<std::string, Bytes, std::less<>> objects;
+  using Objects = std::map<std::string, Bytes, std::less<>>;
+  Objects objects;
+  // Two places: the objects ignore conditions; a ledger may be replaced while its users go on.
+  bool two_places = false;
+  Objects ledgers[2];
+  uint64_t begun = 0, sealed = 0;  // newest epochs; 0 with one place
+  Place in_force = Place::kLedger;
+  std::set<std::string, std::less<>>
+      mirrored;  // commits that the objects held before a newer epoch was begun
+  std::set<std::string, std::less<>> promised;   // … whose writer was told of success
+  std::set<std::string, std::less<>> deletable;  // swept, and the objects held the sweep before …
+  Objects& at(Place place) {
+    return place == Place::kObjects ? objects : ledgers[place == Place::kLedger ? 0 : 1];
+  }
   std::map<std::string, ModelCommit, std::less<>> commits;
   std::set<std::string, std::less<>> decided;  // commit keys that were ever occupied
   std::map<std::string, SessionRecord, std::less<>> sessions;
@@ -81,9 +98,9 @@ class World {
   void reset(const WorldState* state);
   WorldState& state() { return state_; }
 
-  // Effects, as they land. A put lands only where nothing is.
-  bool land_put(std::string_view name, ByteView bytes);
-  void land_remove(std::string_view name);
+  // Effects, as they land. A put lands only where nothing is, or where nothing asks.
+  bool land_put(Place place, std::string_view name, ByteView bytes);
+  void land_remove(Place place, std::string_view name);
   // What actors claim, and what they ask for.
   void remove_issued(std::string_view name);
   void success_reported(std::string_view commit, const Digest& digest);
@@ -97,9 +114,20 @@ class World {
   const std::optional<Violation>& violation() const { return violation_; }
 
  private:
-  void commit_landed(const std::string& name, ByteView bytes);
-  void gc_landed(const std::string& name, ByteView bytes);
-  void prune_landed(const std::string& name, ByteView bytes);
+  // `full`: the name that the bytes are bound to; `name`: without its epoch.
+  struct Landed {
+    std::string full, name;
+    uint64_t epoch = 0;
+    ByteView bytes;
+  };
+  void record_landed(const Landed& landed);
+  void commit_landed(const Landed& landed);
+  void gc_landed(const Landed& landed);
+  void prune_landed(const Landed& landed);
+  void mirror_landed(const Landed& landed);
+  void seal_landed(Place place, const std::string& name, ByteView bytes);
+  // Whether some incarnation of `need` stands with these bytes and may stay; "" or what is wrong.
+  std::string trouble_of(const std::string& need, uint64_t hash) const;
   void must_not_be_needed(std::string_view name, const char* invariant);
   void wal_must_not_be_needed(const names::WalName& wal);
 

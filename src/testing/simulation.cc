@@ -9,6 +9,8 @@
 #include "testing/fiber.h"
 #include "testing/plain_codec.h"
 #include "vault/collector.h"
+#include "vault/copier.h"
+#include "vault/epochs.h"
 #include "vault/holds.h"
 #include "vault/pruner.h"
 #include "vault/session.h"
@@ -33,7 +35,8 @@ struct Faults {
 
 struct Cast {
   int writers = 1, attempts = 1, collectors = 1, collections = 1, pruners = 0, prunes = 1, holders = 0,
-      provers = 0, readers = 0, archivers = 0;
+      provers = 0, readers = 0, archivers = 0, owners = 0, newcomers = 0, copiers = 0;
+  bool two_places = false;
   bool clones = false;
   uint32_t closed = 50;  // percent of the writers' sessions
   uint32_t dead = 30;    // percent: a collector takes an open session for dead
@@ -77,16 +80,17 @@ struct Simulation::Run {
   // The store as one actor sees it: each call is a scheduling point, and may fail.
   class ActorStore : public Store {
    public:
-    ActorStore(Run& run, Actor& actor) : run_(run), actor_(actor) {}
+    ActorStore(Run& run, Actor& actor, Place place = Place::kObjects)
+        : run_(run), actor_(actor), place_(place) {}
     std::string location() const override { return "simulated"; }
     Result<void> put_if_absent(std::string_view name, ByteView bytes) override {
-      return run_.put(actor_, name, bytes);
+      return run_.put(actor_, place_, name, bytes);
     }
-    Result<Bytes> get(std::string_view name) override { return run_.get(actor_, name); }
+    Result<Bytes> get(std::string_view name) override { return run_.get(actor_, place_, name); }
     Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) override {
-      return run_.list(actor_, prefix, after, limit);
+      return run_.list(actor_, place_, prefix, after, limit);
     }
-    Result<void> remove(std::string_view name) override { return run_.remove(actor_, name); }
+    Result<void> remove(std::string_view name) override { return run_.remove(actor_, place_, name); }
     Result<std::unique_ptr<ObjectWriter>> create(std::string_view) override { return unused(); }
     Result<std::unique_ptr<ObjectReader>> open(std::string_view) override { return unused(); }
     Result<ObjectInfo> head(std::string_view) override { return unused(); }
@@ -95,6 +99,7 @@ struct Simulation::Run {
     static Error unused() { return fail(ErrorKind::kFailed, "the protocol makes no such call"); }
     Run& run_;
     Actor& actor_;
+    Place place_;
   };
 
   struct Actor {
@@ -105,6 +110,8 @@ struct Simulation::Run {
     SimulatedRandom random;
     PlainCodec plain;
     ActorStore store;
+    std::unique_ptr<ActorStore> ledger;
+    std::unique_ptr<Epoch> epoch;
     Protocol protocol;
     std::unique_ptr<Fiber> fiber;
     bool dead = false;   // every further call fails; its code runs out
@@ -152,6 +159,7 @@ struct Simulation::Run {
   struct Pending {
     uint64_t due;
     bool is_put;
+    Place place;
     std::string name;
     Bytes bytes;
     bool repeats;
@@ -185,42 +193,47 @@ struct Simulation::Run {
     }
   }
 
-  Result<void> put(Actor& actor, std::string_view name, ByteView bytes) {
-    if (!step(actor)) return gone();
-    uint64_t hash = quick_hash(bytes);
+  void note_content(Actor& actor, std::string_view name, uint64_t hash) {
     for (const auto& [earlier, content] : actor.put_contents) {
       if (earlier == name && content != hash)
         world.violate("I8", fmt::format("{} is put with two contents", name));
     }
     if (actor.put_contents.empty() || actor.put_contents.back().first != name)
       actor.put_contents.emplace_back(name, hash);
+  }
+
+  Result<void> put(Actor& actor, Place place, std::string_view name, ByteView bytes) {
+    if (!step(actor)) return gone();
+    // What another collector's put decided is mirrored under the name that was lost to it.
+    const bool mirrors = place == Place::kObjects && names::parse_in_epoch(name);
+    if (!mirrors) note_content(actor, name, quick_hash(bytes));
     if (!actor.alone && (actor.dead || dice.percent(faults.unknown))) {
       uint32_t fate = actor.dead ? dice.below(3) : dice.percent(faults.late) ? 2 : dice.below(2);
-      if (fate == 1) land_put(name, bytes);
+      if (fate == 1) land_put(place, name, bytes);
       if (fate == 2) {
-        pending.push_back(
-            {steps + late_by(), true, std::string(name), to_bytes(bytes), dice.percent(faults.repeat)});
+        pending.push_back({steps + late_by(), true, place, std::string(name), to_bytes(bytes),
+                           dice.percent(faults.repeat)});
       }
       // What landed may land again: a proxy that repeats a request it had no answer to.
       if (fate == 1 && dice.percent(faults.repeat)) {
-        pending.push_back({steps + late_by(), true, std::string(name), to_bytes(bytes), false});
+        pending.push_back({steps + late_by(), true, place, std::string(name), to_bytes(bytes), false});
       }
       trace(actor, "put", name, fate == 0 ? "unknown, lost" : fate == 1 ? "unknown, done" : "unknown, later");
       return actor.dead ? gone() : unknown();
     }
-    bool landed = land_put(name, bytes);
+    bool landed = land_put(place, name, bytes);
     trace(actor, "put", name, landed ? "" : "exists");
     if (!landed) return fail(ErrorKind::kExists, "exists");
     return {};
   }
-  bool land_put(std::string_view name, ByteView bytes) {
-    bool landed = world.land_put(name, bytes);
+  bool land_put(Place place, std::string_view name, ByteView bytes) {
+    bool landed = world.land_put(place, name, bytes);
     if (landed && name.ends_with("/sweep")) ++result.sweeps;
     if (landed && name.ends_with("/final")) ++result.prunes;
     return landed;
   }
 
-  Result<void> remove(Actor& actor, std::string_view name) {
+  Result<void> remove(Actor& actor, Place place, std::string_view name) {
     if (!step(actor)) return gone();
     world.remove_issued(name);
     if (faults.retained != 0 && quick_hash(as_bytes(name)) % 100 < faults.retained) {
@@ -229,24 +242,25 @@ struct Simulation::Run {
     }
     if (!actor.alone && (actor.dead || dice.percent(faults.unknown))) {
       uint32_t fate = actor.dead ? dice.below(3) : dice.percent(faults.late) ? 2 : dice.below(2);
-      if (fate == 1) world.land_remove(name);
+      if (fate == 1) world.land_remove(place, name);
       if (fate == 2)
-        pending.push_back({steps + late_by(), false, std::string(name), {}, dice.percent(faults.repeat)});
+        pending.push_back(
+            {steps + late_by(), false, place, std::string(name), {}, dice.percent(faults.repeat)});
       trace(actor, "remove", name,
             fate == 0   ? "unknown, lost"
             : fate == 1 ? "unknown, done"
                         : "unknown, later");
       return actor.dead ? gone() : unknown();
     }
-    world.land_remove(name);
+    world.land_remove(place, name);
     ++result.deletes;
     trace(actor, "remove", name, "");
     return {};
   }
 
-  Result<Bytes> get(Actor& actor, std::string_view name) {
+  Result<Bytes> get(Actor& actor, Place place, std::string_view name) {
     if (!step(actor)) return gone();
-    const auto& objects = world.state().objects;
+    const auto& objects = world.state().at(place);
     auto at = objects.find(name);
     trace(actor, "get", name, at == objects.end() ? "not found" : "");
     if (at == objects.end()) return fail(ErrorKind::kNotFound, "not found");
@@ -263,10 +277,11 @@ struct Simulation::Run {
     return at->second;
   }
 
-  Result<ListPage> list(Actor& actor, std::string_view prefix, std::string_view after, size_t limit) {
+  Result<ListPage> list(Actor& actor, Place place, std::string_view prefix, std::string_view after,
+                        size_t limit) {
     if (!step(actor)) return gone();
     if (!actor.alone) limit = std::min<size_t>(limit, faults.page);
-    const auto& objects = world.state().objects;
+    const auto& objects = world.state().at(place);
     ListPage page;
     for (auto at = after.empty() ? objects.lower_bound(prefix) : objects.upper_bound(after);
          at != objects.end() && at->first.starts_with(prefix); ++at) {
@@ -289,9 +304,9 @@ struct Simulation::Run {
       fmt::print(stderr, "{:5} late         {:<6} {}\n", steps, effect.is_put ? "put" : "remove",
                  effect.name);
     if (effect.is_put) {
-      land_put(effect.name, effect.bytes);
+      land_put(effect.place, effect.name, effect.bytes);
     } else {
-      world.land_remove(effect.name);
+      world.land_remove(effect.place, effect.name);
     }
   }
   void land_due() {
@@ -535,39 +550,230 @@ struct Simulation::Run {
     }
   }
 
+  // ---- two places
+
+  // Opens the ledger, as every process does when it starts.
+  bool join(Actor& a, Place place, int tries = 1) {
+    a.ledger = std::make_unique<ActorStore>(*this, a, place);
+    a.protocol.epoch = nullptr;
+    for (int i = 0; i < tries && (a.alone || !a.dead); ++i) {
+      auto epoch = open_epoch(a.protocol, a.ledger.get(), a.protocol.may_delete);
+      if (!epoch) continue;
+      a.epoch = std::move(*epoch);
+      a.protocol.epoch = a.epoch.get();
+      return true;
+    }
+    return false;
+  }
+
+  bool found(Actor& a, Place place) {
+    a.ledger = std::make_unique<ActorStore>(*this, a, place);
+    a.protocol.epoch = nullptr;
+    auto epoch = found_epoch(a.protocol, *a.ledger, a.protocol.may_delete);
+    if (!epoch || (a.dead && !a.alone)) return false;
+    a.epoch = std::move(*epoch);
+    a.protocol.epoch = a.epoch.get();
+    ++result.epochs;
+    return true;
+  }
+
+  // The old ledger is lost to its owner, though not to everybody.
+  void rebuild(Actor& a) {
+    for (int k = a.dice.below(60); k > 0 && !a.dead; --k) (void)a.store.get("nothing");  // time passes
+    for (int tries = 0; tries < 2; ++tries) {
+      if (!a.goes_on()) return;
+      if (!found(a, Place::kNewLedger)) continue;
+      collect(a, 1, 40, false);
+      if (a.dice.one_in(2)) prune(a, 1);
+      collect(a, 1, 40, false);
+      return;
+    }
+  }
+
+  std::set<std::string> visible_to(const Protocol& protocol) {
+    Ledger ledger(protocol);
+    auto commits = ledger.read_commits();
+    std::set<std::string> names;
+    if (!commits) {
+      world.violate("I13", "the commits cannot be read: " + commits.error().what);
+    } else {
+      for (const VisibleCommit* commit : commits->visible) names.insert(commit->name);
+    }
+    return names;
+  }
+
+  // I13: ledger, objects and model agree on what is visible, once somebody has mirrored what was decided.
+  void check_views(Actor& a) {
+    Epoch objects_alone{a.epoch->number, nullptr, a.epoch->seal};
+    Protocol reader{a.protocol};
+    reader.epoch = &objects_alone;
+    std::set<std::string> by_ledger = visible_to(a.protocol), by_objects = visible_to(reader), by_model;
+    for (const auto& [name, commit] : world.state().commits) {
+      if (commit.visible) by_model.insert(name);
+    }
+    if (by_ledger != by_model || by_objects != by_model) {
+      world.violate("I13",
+                    fmt::format("{} snapshots are visible by the ledger, {} by the objects, {} should be",
+                                by_ledger.size(), by_objects.size(), by_model.size()));
+    }
+  }
+
+  // ---- copies
+
+  // The vault that is copied from: nobody works there, and reading it takes no steps.
+  class SourceStore : public Store {
+   public:
+    explicit SourceStore(const WorldState& state) : objects_(state.objects) {}
+    std::string location() const override { return "source"; }
+    Result<void> put_if_absent(std::string_view, ByteView) override { return unused(); }
+    Result<Bytes> get(std::string_view name) override {
+      auto at = objects_.find(name);
+      if (at == objects_.end()) return fail(ErrorKind::kNotFound, "not found");
+      return at->second;
+    }
+    Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) override {
+      ListPage page;
+      for (auto at = objects_.lower_bound(prefix); at != objects_.end() && at->first.starts_with(prefix);
+           ++at) {
+        if (at->first <= after) continue;
+        if (page.objects.size() == limit) {
+          page.more = true;
+          break;
+        }
+        page.objects.push_back({at->first, at->second.size(), {}});
+      }
+      return page;
+    }
+    Result<void> remove(std::string_view) override { return unused(); }
+    Result<std::unique_ptr<ObjectWriter>> create(std::string_view) override { return unused(); }
+    Result<std::unique_ptr<ObjectReader>> open(std::string_view) override { return unused(); }
+    Result<ObjectInfo> head(std::string_view) override { return unused(); }
+
+   private:
+    static Error unused() { return fail(ErrorKind::kFailed, "nobody writes there"); }
+    const WorldState::Objects& objects_;
+  };
+
+  class Transfer : public CopyTransfer {
+   public:
+    Transfer(const Protocol& replica, Store& source) : log_(replica), source_(source) {}
+    Result<uint64_t> send(const LivePack& pack, const std::string& to) override {
+      TRY_ASSIGN(Bytes bytes, source_.get(pack.name));
+      TRY(log_.put_bytes(to, bytes));
+      return bytes.size();
+    }
+    Result<void> check(const LivePack& pack, const std::string& at) override {
+      TRY_ASSIGN(Bytes bytes, log_.read_bytes(at));
+      if (load_le<uint64_t>(pack.trailer_digest.raw.data()) == quick_hash(bytes)) return {};
+      return fail(ErrorKind::kDamaged, at + " is damaged");
+    }
+    bool fits(const ObjectRef& ref, ByteView bytes) override {
+      auto opened = log_.protocol().codec.decode(ref.name, bytes);
+      return opened && opened->digest == ref.digest;
+    }
+
+   private:
+    RecordLog log_;
+    Store& source_;
+  };
+
+  // Copies whatever the replica neither shows nor has pruned. Whether all of it could be done.
+  bool copy(Actor& a, int rounds) {
+    SourceStore source_store(*source);
+    Protocol source_protocol{source_store, a.protocol.codec, a.clock,
+                             a.random,     a.protocol.self,  a.protocol.may_delete};
+    Ledger from(source_protocol);
+    auto there = from.read_commits();
+    CHECK(there);
+    for (int round = 0; round < rounds; ++round) {
+      if (!a.alone && !a.goes_on()) return false;
+      Ledger replica(a.protocol);
+      auto here = replica.read_commits();
+      if (!here) continue;
+      Transfer transfer(a.protocol, source_store);
+      Copier copier(a.protocol, from, transfer);
+      size_t left = 0;
+      for (const VisibleCommit* commit : there->visible) {
+        const SnapshotId& id = commit->key.snapshot;
+        bool shown = std::ranges::any_of(here->visible, [&](auto* c) { return c->key.snapshot == id; });
+        bool pruned = std::ranges::any_of(
+            here->pruned, [&](const std::string& name) { return names::parse_commit(name)->snapshot == id; });
+        if (shown || pruned || (!a.alone && a.dice.one_in(4))) continue;
+        ++left;
+        auto copied = copier.copy(*commit, {});
+        if (!copied || (a.dead && !a.alone)) continue;
+        --left;
+        ++result.copies;
+        auto model = world.state().commits.find(copied->commit);
+        if (model == world.state().commits.end())
+          world.violate("I4", fmt::format("a copy was reported, and {} does not stand", copied->commit));
+      }
+      if (a.alone && left == 0) return true;
+    }
+    return !a.alone;
+  }
+
   // ---- scenarios
   // ---------------------------------------------------------------------------------------------
 
   void stage(const Cast& cast, bool wal) {
     uint8_t number = 1;
+    // With two places an actor begins by opening the ledger that its configuration names.
+    auto on_ledger = [&](std::function<void(Actor&)> program, Place place = Place::kLedger, int tries = 1) {
+      if (!cast.two_places) return program;
+      return std::function<void(Actor&)>([this, place, tries, program = std::move(program)](Actor& a) {
+        if (join(a, place, tries)) program(a);
+      });
+    };
     for (int i = 0; i < cast.writers; ++i) {
       uint64_t random_seed = cast.clones ? seed : seed + 100 + i;
       add(fmt::format("writer {}", i), cast.clones ? 1 : number, false, seed * 7 + i, random_seed,
-          [=, this](Actor& a) { write(a, cast.attempts, cast.closed, wal); });
+          on_ledger([=, this](Actor& a) { write(a, cast.attempts, cast.closed, wal); }));
       ++number;
     }
     for (int i = 0; i < cast.collectors; ++i) {
       add(fmt::format("collector {}", i), 100 + i, true, seed * 11 + i, seed + 200 + i,
-          [=, this](Actor& a) { collect(a, cast.collections, cast.dead, cast.give_up && i == 0); });
+          on_ledger(
+              [=, this](Actor& a) { collect(a, cast.collections, cast.dead, cast.give_up && i == 0); }));
     }
     for (int i = 0; i < cast.pruners; ++i) {
       add(fmt::format("pruner {}", i), 110 + i, true, seed * 13 + i, seed + 300 + i,
-          [=, this](Actor& a) { prune(a, cast.prunes); });
+          on_ledger([=, this](Actor& a) { prune(a, cast.prunes); }));
     }
     for (int i = 0; i < cast.holders; ++i) {
       add(fmt::format("holder {}", i), 120 + i, false, seed * 17 + i, seed + 400 + i,
-          [this](Actor& a) { hold(a); });
+          on_ledger([this](Actor& a) { hold(a); }));
     }
     for (int i = 0; i < cast.provers; ++i) {
       add(fmt::format("prover {}", i), 130 + i, false, seed * 19 + i, seed + 500 + i,
-          [this](Actor& a) { prove(a); });
+          on_ledger([this](Actor& a) { prove(a); }));
     }
     for (int i = 0; i < cast.readers; ++i) {
       add(fmt::format("reader {}", i), 140 + i, false, seed * 23 + i, seed + 600 + i,
-          [this](Actor& a) { read(a); });
+          on_ledger([this](Actor& a) { read(a); }));
     }
     for (int i = 0; i < cast.archivers; ++i) {
       add("archiver", 150, false, seed * 29 + i, seed + 700 + i, [this](Actor& a) { archive(a, 4); });
+    }
+    for (int i = 0; i < cast.owners; ++i) {
+      add("owner", 160, true, seed * 31 + i, seed + 800 + i, [this](Actor& a) { rebuild(a); });
+    }
+    constexpr int kNewcomerTries = 30;
+    for (int i = 0; i < cast.newcomers; ++i) {
+      add(fmt::format("newcomer {}", i), 170 + i, i % 2 == 1, seed * 37 + i, seed + 900 + i,
+          on_ledger(
+              [=, this](Actor& a) {
+                if (i % 2 == 1) {
+                  collect(a, 1, cast.dead, false);
+                } else {
+                  write(a, 1, cast.closed, false);
+                }
+              },
+              Place::kNewLedger, kNewcomerTries));
+    }
+    for (int i = 0; i < cast.copiers; ++i) {
+      add(fmt::format("copier {}", i), 180 + i, true, seed * 41 + i, seed + 1000 + i,
+          [=, this](Actor& a) { copy(a, cast.attempts); });
     }
   }
 
@@ -599,6 +805,46 @@ struct Simulation::Run {
     return *(made = std::make_unique<WorldState>(world.state()));
   }
 
+  // A vault of two places with two snapshots.
+  const WorldState& start_two_places() {
+    if (with_ledger) return *with_ledger;
+    WorldState empty;
+    empty.two_places = true;
+    world.reset(&empty);
+    auto owner = soloist(160, true, 70);
+    CHECK(found(*owner, Place::kLedger));
+    for (int i = 0; i < 2; ++i) {
+      auto writer = soloist(80 + i, false, 60 + i);
+      CHECK(join(*writer, Place::kLedger));
+      write(*writer, 8, 0, false);
+    }
+    CHECK(world.state().commits.size() == 2 && !world.violation());
+    return *(with_ledger = std::make_unique<WorldState>(world.state()));
+  }
+
+  // Some of the source's snapshots are copied; of one, a plan has condemned what a dead copier had put.
+  const WorldState& start_replica() {
+    if (with_copies) return *with_copies;
+    source = &start_with(false);
+    world.reset(nullptr);
+    auto dead = soloist(180, true, 71);
+    SourceStore source_store(*source);
+    Protocol source_protocol{source_store, dead->protocol.codec, dead->clock,
+                             dead->random, dead->protocol.self,  dead->protocol.may_delete};
+    Ledger from(source_protocol);
+    auto there = from.read_commits();
+    CHECK(there && there->visible.size() == 3);
+    Transfer transfer(dead->protocol, source_store);
+    Copier copier(dead->protocol, from, transfer);
+    CHECK(copier.copy(*there->visible[0], {}));
+    // It fails before its commit, and says so; then a collection begins and is left.
+    auto failed = copier.copy(*there->visible[1], {.before_commit = [](const WriterSession&) -> Result<void> {
+      return fail(ErrorKind::kInterrupted, "stopped");
+    }});
+    CHECK(!failed && !world.violation());
+    return *(with_copies = std::make_unique<WorldState>(world.state()));
+  }
+
   // A plan condemns what a pruned snapshot needed; a session it waits for commits a reference to it.
   const WorldState& start_rescue() {
     if (with_rescue) return *with_rescue;
@@ -624,10 +870,10 @@ struct Simulation::Run {
   Scenario choose_scenario() {
     if (options.only) return *options.only;
     constexpr Scenario kOften[] = {
-        Scenario::kPair,     Scenario::kPair,    Scenario::kPair,  Scenario::kPair,   Scenario::kPair,
-        Scenario::kCrowd,    Scenario::kCrowd,   Scenario::kCrowd, Scenario::kPeople, Scenario::kPeople,
-        Scenario::kReaders,  Scenario::kReaders, Scenario::kWal,   Scenario::kClones, Scenario::kGarbled,
-        Scenario::kRetained, Scenario::kRescue,  Scenario::kRescue};
+        Scenario::kPair,     Scenario::kPair,    Scenario::kPair,   Scenario::kPair,      Scenario::kPair,
+        Scenario::kCrowd,    Scenario::kCrowd,   Scenario::kCrowd,  Scenario::kPeople,    Scenario::kPeople,
+        Scenario::kReaders,  Scenario::kReaders, Scenario::kWal,    Scenario::kClones,    Scenario::kGarbled,
+        Scenario::kRetained, Scenario::kRescue,  Scenario::kRescue, Scenario::kTwoPlaces, Scenario::kReplica};
     return kOften[dice.below(std::size(kOften))];
   }
 
@@ -643,13 +889,17 @@ struct Simulation::Run {
     Faults drawn = std::exchange(faults, {});
     bool traced = std::exchange(options.trace, false);
     bool wal = scenario == Scenario::kWal;
-    const WorldState* start = scenario == Scenario::kRescue ? &start_rescue() : &start_with(wal);
+    const WorldState* start = scenario == Scenario::kRescue      ? &start_rescue()
+                              : scenario == Scenario::kTwoPlaces ? &start_two_places()
+                              : scenario == Scenario::kReplica   ? &start_replica()
+                                                                 : &start_with(wal);
     options.bug = bug;
     options.trace = traced;
     faults = drawn;
     result = {};
     Cast cast{.dead = dice.one_in(3) ? 0u : 40u};
-    if (scenario != Scenario::kRescue && dice.one_in(6) && !wal) start = nullptr;
+    const bool own_start = scenario == Scenario::kRescue || scenario == Scenario::kTwoPlaces;
+    if (!own_start && dice.one_in(6) && !wal) start = nullptr;
     switch (scenario) {
       case Scenario::kPair:
       case Scenario::kScenarios:
@@ -709,8 +959,26 @@ struct Simulation::Run {
         cast.pruners = 1;
         cast.give_up = dice.one_in(3);
         break;
+      case Scenario::kTwoPlaces:
+        cast.two_places = true;
+        cast.writers = 1 + dice.below(2);
+        cast.pruners = dice.one_in(2) ? 1 : 0;
+        cast.holders = dice.one_in(4) ? 1 : 0;
+        cast.readers = dice.one_in(4) ? 1 : 0;
+        cast.owners = dice.one_in(8) ? 0 : 1;
+        cast.newcomers = dice.below(3);
+        break;
+      case Scenario::kReplica:
+        cast.writers = dice.one_in(4) ? 1 : 0;
+        cast.copiers = 1 + dice.below(2);
+        cast.attempts = 1 + dice.below(2);
+        cast.collectors = 1 + dice.below(2);
+        cast.collections = 2;
+        cast.pruners = dice.one_in(3) ? 1 : 0;
+        break;
     }
     world.reset(start);
+    has_copiers = cast.copiers != 0;
     stage(cast, wal);
     uint32_t way = dice.below(10);
     strategy = way < 2 ? Strategy::kWalk : way < 6 ? Strategy::kSticky : Strategy::kPriorities;
@@ -733,13 +1001,30 @@ struct Simulation::Run {
     bool at_rest = !world.violation() && !result.endless && faults.retained == 0 && dice.one_in(6);
     if (at_rest) {
       faults = {};
+      const bool two_places = world.state().two_places;
+      if (two_places && (world.state().begun > world.state().sealed || dice.one_in(3))) {
+        auto owner = soloist(161, true, seed ^ 78);
+        if (!found(*owner, Place::kNewLedger)) world.violate("I12", "a lone owner cannot found a ledger");
+      }
       auto collector = soloist(101, true, seed ^ 77);
+      if (two_places && !join(*collector, world.state().in_force))
+        world.violate("I12", "a lone collector cannot open the ledger");
       for (int i = 0; i < kSoloCollections && !world.violation(); ++i) {
         CollectOptions c{.sweep_share_max = 1, .is_dead = [](const OpenSession&) { return true; }};
         auto report = Collector(collector->protocol).run(c);
         if (!report) world.violate("I12", "a lone collector fails: " + report.error().what);
       }
       if (!world.violation()) world.check_nothing_left();
+      if (!world.violation() && two_places) {
+        auto viewer = soloist(162, true, seed ^ 80);
+        viewer->protocol.bugs = {options.bug};
+        if (join(*viewer, world.state().in_force)) check_views(*viewer);
+      }
+      if (!world.violation() && has_copiers) {
+        auto copier = soloist(182, true, seed ^ 79);
+        copier->protocol.bugs = {options.bug};
+        if (!copy(*copier, 2)) world.violate("C5", "a lone copier cannot copy what is left");
+      }
     }
     result.steps = steps;
     result.violation = world.violation();
@@ -776,7 +1061,9 @@ struct Simulation::Run {
   SimulationOptions options;
   PlainCodec peek{SignerId{}};
   World world;
-  std::unique_ptr<WorldState> with_commits, with_wal, with_rescue;
+  std::unique_ptr<WorldState> with_commits, with_wal, with_rescue, with_ledger, with_copies;
+  const WorldState* source = nullptr;  // of copies
+  bool has_copiers = false;
   uint64_t seed = 0;
   Dice dice;
   Faults faults;

@@ -21,16 +21,19 @@
 namespace kuramori::testing {
 
 enum class Scenario : uint8_t {
-  kPair,      // a writer, a collector, a pruner
-  kCrowd,     // two writers that restart, two collectors, a pruner
-  kPeople,    // two pruners, a holder, one who proves, a writer
-  kReaders,   // readers, a pruner, two collectors
-  kWal,       // archiver, writers in closed mode, pruner, collector
-  kClones,    // two writers with one random source
-  kGarbled,   // reads give wrong bytes now and then
-  kRetained,  // the store refuses to delete some objects
-  kRescue,    // starts where a plan stands whose objects a later commit refers to; two collectors, writer,
-              // pruner
+  kPair,       // a writer, a collector, a pruner
+  kCrowd,      // two writers that restart, two collectors, a pruner
+  kPeople,     // two pruners, a holder, one who proves, a writer
+  kReaders,    // readers, a pruner, two collectors
+  kWal,        // archiver, writers in closed mode, pruner, collector
+  kClones,     // two writers with one random source
+  kGarbled,    // reads give wrong bytes now and then
+  kRetained,   // the store refuses to delete some objects
+  kRescue,     // starts where a plan stands whose objects a later commit refers to; two collectors, writer,
+               // pruner
+  kTwoPlaces,  // a ledger beside objects that ignore conditions; the owner founds a new one while the old
+               // one's users go on
+  kReplica,   // copiers bring the snapshots of another vault; collectors and a pruner work there
   kScenarios  // how many there are
 };
 
@@ -50,7 +53,8 @@ struct ScheduleResult {
   uint64_t steps = 0;    // store calls
   bool endless = false;  // was cut off
   // What took place, so that a run can tell whether it looked at anything.
-  uint32_t commits = 0, sweeps = 0, deletes = 0, prunes = 0, fences = 0, holds = 0, reads = 0;
+  uint32_t commits = 0, sweeps = 0, deletes = 0, prunes = 0, fences = 0, holds = 0, reads = 0, copies = 0,
+           epochs = 0;
 };
 
 // A forced change of actors: before store call `step`, go on with the `actor`-th of those that can.

@@ -38,8 +38,10 @@ Result<void> gather(const Protocol& objects, const Epoch& base, EpochRecord& sea
   Protocol view = at_place(objects, objects.store);
   view.epoch = &base;
   Ledger ledger(view);
-  TRY_ASSIGN(std::vector<PruneRound> prunes, ledger.read_prunes());
+  // Somebody may be mirroring still: commits, then finals, then sweeps. Listed in the other order, a sweep
+  // that is seen has its finals seen too, and these the commits they counted on.
   TRY_ASSIGN(std::vector<GcRound> rounds, ledger.read_gc());
+  TRY_ASSIGN(std::vector<PruneRound> prunes, ledger.read_prunes());
   TRY_ASSIGN(CommitListing commits, ledger.read_commits(prunes));
   if (!commits.unverifiable.empty()) return commits.must_be_whole();
   // A commit whose predecessor is not here was built on one that its ledger alone knew: that one is void.
@@ -115,8 +117,13 @@ Result<EpochNumbers> list_epochs(const RecordLog& place) {
                   "a newer program may have put it", "update kuramori, or look who may put under epochs/");
     }
     // Whatever is there of it, the number is taken: a newer epoch that cannot be read stops as well.
+    if (*n > numbers.begun) numbers.begins.clear();
     numbers.begun = std::max(numbers.begun, *n);
-    if (object.name == names::epoch_seal(*n)) numbers.sealed = std::max(numbers.sealed, *n);
+    if (object.name == names::epoch_seal(*n)) {
+      numbers.sealed = std::max(numbers.sealed, *n);
+    } else if (*n == numbers.begun) {
+      numbers.begins.push_back(object.name);
+    }
   }
   return numbers;
 }
@@ -169,12 +176,13 @@ Result<std::unique_ptr<Epoch>> open_epoch(const Protocol& objects, Store* ledger
   epoch->ledger = ledger;
   std::string name = names::epoch_seal(epoch->number);
   TRY_ASSIGN(epoch->seal, read_epoch(l, name, epoch->number, may_found));
-  TRY_ASSIGN(EpochRecord begin, read_epoch(o, names::epoch_begin(epoch->number), epoch->number, may_found));
-  if (begin.token != epoch->seal.token) {
+  std::string begin = names::epoch_begin(epoch->number, epoch->seal.token.hex());
+  if (!std::ranges::count(numbers.begins, begin)) {
     return fail(ErrorKind::kDamaged, fmt::format("the ledger at {} is not this vault's", ledger->location()),
                 "its seal and the objects' begin do not belong together",
                 "look which ledger kuramori.yaml names");
   }
+  TRY(read_epoch(o, begin, epoch->number, may_found));
   TRY_ASSIGN(Bytes sealed, l.read_bytes(name));
   TRY(put_same(o, name, sealed));
   if (objects.bugs.has(PlantedBug::kNoSeal) && epoch->number > 1) {
@@ -197,33 +205,38 @@ Result<std::unique_ptr<Epoch>> found_epoch(const Protocol& objects, Store& ledge
   if (record.number > kEpochMax) {
     return fail(ErrorKind::kRefused, fmt::format("epoch {} is beyond the last", record.number));
   }
-  Epoch base{numbers.sealed, nullptr, {}};
-  if (base.number != 0) {
-    TRY_ASSIGN(base.seal, read_epoch(o, names::epoch_seal(base.number), base.number, may_found));
-  }
   objects.random.fill(record.token.raw);
   record.at_ns = to_unix_ns(objects.clock.now());
 
-  const bool lists_first = objects.bugs.has(PlantedBug::kRebuildListsFirst);
   EpochRecord seal = record;
-  if (lists_first && base.number != 0) TRY(gather(objects, base, seal));
-  TRY_ASSIGN(PutResult begun,
-             o.put(RecordType::kEpoch, names::epoch_begin(record.number), {}, encode(record)));
-  auto other_owner = [&] {
-    return fail(ErrorKind::kRefused, fmt::format("epoch {} is being founded by somebody else", record.number),
-                "two owners must not found a ledger at once",
-                "ask who does; then run the same command again");
+  const std::string name = names::epoch_begin(record.number, record.token.hex());
+  const bool lists_first = objects.bugs.has(PlantedBug::kRebuildListsFirst);
+  auto gather_newest = [&]() -> Result<void> {
+    TRY_ASSIGN(numbers, list_epochs(o));
+    if (!lists_first && (numbers.begun != record.number || numbers.begins != std::vector{name})) {
+      return fail(ErrorKind::kRefused,
+                  fmt::format("epoch {} is being founded by somebody else", record.number),
+                  "two owners must not found a ledger at once; an attempt that failed may also come late",
+                  "see that nobody else does, then run the same command again");
+    }
+    if (numbers.sealed == 0) return {};
+    Epoch base{numbers.sealed, nullptr, {}};
+    TRY_ASSIGN(base.seal, read_epoch(o, names::epoch_seal(base.number), base.number, may_found));
+    return gather(objects, base, seal);
   };
-  if (!begun.ours()) return other_owner();
-  if (!lists_first && base.number != 0) TRY(gather(objects, base, seal));
+  if (lists_first) TRY(gather_newest());
+  TRY_ASSIGN(PutResult begun, o.put(RecordType::kEpoch, name, {}, encode(record)));
+  // Only now: whoever sees no begin has mirrored before this listing, also in an epoch that was just sealed.
+  if (!lists_first) TRY(gather_newest());
 
-  std::string name = names::epoch_seal(record.number);
-  TRY_ASSIGN(PutResult sealed, l.put(RecordType::kEpoch, name, {}, encode(seal)));
-  if (!sealed.ours()) return other_owner();
-  TRY_ASSIGN(EpochRecord begin, read_epoch(o, names::epoch_begin(record.number), record.number, may_found));
-  if (begin.token != record.token) return other_owner();
-  TRY_ASSIGN(Bytes bytes, l.read_bytes(name));
-  TRY(put_same(o, name, bytes));
+  const std::string seal_name = names::epoch_seal(record.number);
+  TRY_ASSIGN(PutResult sealed, l.put(RecordType::kEpoch, seal_name, {}, encode(seal)));
+  if (!sealed.ours()) {
+    return fail(ErrorKind::kRefused, fmt::format("{} stands in {} already", seal_name, ledger.location()), "",
+                "give an empty place");
+  }
+  TRY_ASSIGN(Bytes bytes, l.read_bytes(seal_name));
+  TRY(put_same(o, seal_name, bytes));
   auto epoch = std::make_unique<Epoch>();
   epoch->number = record.number;
   epoch->ledger = &ledger;

@@ -7,15 +7,15 @@
 // reading needs the objects alone, and a lost ledger is founded anew from them.
 //
 // An old ledger may still be written to by somebody who does not know that it was replaced. Therefore:
-//   E1 the owner puts epochs/<e+1>/begin into the objects;
-//   E2 *then* lists what the objects hold of epoch e;
+//   E1 the owner puts epochs/<e+1>/begin.<token> into the objects;
+//   E2 *then* lists what the objects hold of epoch e, and that nobody else began e+1;
 //   E3 puts epochs/<e+1>/seal — exactly that — into the new ledger, and mirrors it;
 //   E4 only then is there work in e+1.
 // Whoever decides something in epoch e mirrors it and *then* looks for a newer epoch: seeing none, what was
 // mirrored is in any later seal. What a seal does not list is void for ever, whoever mirrors it later.
 //
-// The objects ignore conditions, so two owners who found at once could both begin: each reads its begin back,
-// and a seal whose token is not the begin's is not believed. Founding is a thing one person does.
+// The objects ignore conditions, so a begin has a name of its own: of two owners who found at once, at least
+// one sees the other and stops; a begin that lands late overwrites nothing.
 #pragma once
 #include <memory>
 
@@ -32,6 +32,7 @@ using MayFound = std::function<bool(const SignerId&)>;
 // What stands under epochs/ of one place; 0: nothing.
 struct EpochNumbers {
   uint64_t begun = 0, sealed = 0;
+  std::vector<std::string> begins;  // of the newest
 };
 Result<EpochNumbers> list_epochs(const RecordLog& place);
 

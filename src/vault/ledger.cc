@@ -264,7 +264,8 @@ Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
   auto key = names::parse_commit(name);
   if (!key) return fail(ErrorKind::kDamaged, fmt::format("{} is no name of a commit", name));
   TRY_ASSIGN(OpenedRecord opened, log_.read(name));
-  bool own = begins_with_signer(key->session, opened.signer);
+  bool own =
+      begins_with_signer(key->session, opened.signer) || protocol().bugs.has(PlantedBug::kCopyFencedForEver);
   if (opened.type == RecordType::kFence) {
     if (!own) TRY(must_be_keeper(opened.signer, name));
     fenced_.emplace(name);
@@ -407,7 +408,7 @@ Result<SessionListing> Ledger::read_sessions() {
     bool sound = record && begins_with_signer(*sid, opened->signer);
     if (sound && record->kind != SessionKind::kRead) {
       auto key = names::parse_commit(record->commit_key);
-      sound = key && key->session == *sid;
+      sound = key && (key->session == *sid || protocol().bugs.has(PlantedBug::kCopyFencedForEver));
     }
     if (!sound) {
       Error error =

@@ -128,8 +128,8 @@ std::optional<SignerName> parse_signer(std::string_view name) {
 std::string epoch_prefix(uint64_t epoch) {
   return fmt::format("{:010}/", epoch);
 }
-std::string epoch_begin(uint64_t epoch) {
-  return numbered(kEpochs, epoch, "begin");
+std::string epoch_begin(uint64_t epoch, std::string_view token_hex) {
+  return numbered(kEpochs, epoch, fmt::format("begin.{}", token_hex));
 }
 std::string epoch_seal(uint64_t epoch) {
   return numbered(kEpochs, epoch, "seal");

@@ -78,8 +78,8 @@ struct CommitName {
 std::optional<CommitName> parse_commit(std::string_view name);
 std::optional<SessionId> parse_session(std::string_view name);
 std::optional<SessionId> parse_session_end(std::string_view name);
-// epochs/<e>/begin, epochs/<e>/seal (two places only)
-std::string epoch_begin(uint64_t epoch);
+// epochs/<e>/begin.<token>, epochs/<e>/seal (two places only)
+std::string epoch_begin(uint64_t epoch, std::string_view token_hex);
 std::string epoch_seal(uint64_t epoch);
 // "0000000007/": before what is put exactly once, in both places (two places only)
 std::string epoch_prefix(uint64_t epoch);

@@ -280,7 +280,7 @@ struct AcceptedCommit {
   bool operator==(const AcceptedCommit&) const = default;
 };
 
-// epochs/<e>/begin and /seal: a ledger is (being) founded. A begin holds number and token alone.
+// epochs/<e>/begin.<token> and /seal: a ledger is (being) founded. A begin holds number and token alone.
 struct EpochRecord {
   uint64_t number = 0;
   Id<16, struct EpochTokenTag> token;    // the same in begin and seal: they belong together

@@ -73,7 +73,6 @@ Result<void> WriterSession::stand(WriterOptions& options) {
   SessionId attempt = id_;
   if (protocol.bugs.has(PlantedBug::kCopyFencedForEver) && options.kind == SessionKind::kCopy) {
     attempt = SessionId{};
-    std::copy_n(id_.raw.begin(), 4, attempt.raw.begin());
   }
   record_.commit_key = names::commit(options.resource, options.snapshot, attempt);
   record_.resource = options.resource;
@@ -93,6 +92,7 @@ Result<void> WriterSession::stand(WriterOptions& options) {
     record_.foreign.erase(std::unique(record_.foreign.begin(), record_.foreign.end()), record_.foreign.end());
   }
   record_.parents = std::move(options.parents);
+  if (protocol.bugs.has(PlantedBug::kCopyWithoutSession) && options.kind == SessionKind::kCopy) return {};
   TRY_ASSIGN(PutResult put,
              log().put(RecordType::kSession, names::session(id_), record_.resource, encode(record_)));
   if (!put.ours()) return cloned(id_);
