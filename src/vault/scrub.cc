@@ -12,6 +12,7 @@
 #include "vault/names.h"
 #include "vault/pack.h"
 #include "vault/page_map.h"
+#include "vault/record_log.h"
 #include "vault/wal_object.h"
 
 namespace kuramori {
@@ -31,15 +32,77 @@ struct SeenCommit {
 class Scrubber {
  public:
   Scrubber(Vault& vault, const ScrubOptions& options, Reporter& reporter)
-      : vault_(vault), store_(vault.store()), options_(options), reporter_(reporter) {}
+      : vault_(vault),
+        store_(vault.store()),
+        protocol_{.store = store_,
+                  .codec = vault.codec(),
+                  .clock = vault.clock(),
+                  .random = vault.random(),
+                  .self = {},
+                  .may_delete = {},
+                  .epoch = vault.epoch()},
+        log_(protocol_),
+        options_(options),
+        reporter_(reporter) {}
 
   // One listing in byte order: commits before what they refer to, prunes after packs. So whatever a commit in
   // it needs was stored before it was listed, and what was removed meanwhile has its prune in it.
+  //
+  // Where there are two places, what the ledger decides is looked at in its mirror, by the name it has in one
+  // place; what only the ledger holds — sessions, plans — is looked at there.
   Result<void> list_everything() {
-    return for_each_object(store_, "", [&](const ObjectInfo& object) -> Result<void> {
-      present_[object.name] = object.size;
+    TRY(for_each_object(store_, "", [&](const ObjectInfo& object) -> Result<void> {
+      auto in_epoch = vault_.epoch() ? names::parse_in_epoch(object.name) : std::nullopt;
+      if (!in_epoch) {
+        present_[object.name] = object.size;
+        return {};
+      }
+      std::string name(in_epoch->name);
+      if (log_.place_of(name).name != object.name) {
+        find(object.name, "of a ledger that is no longer in force: it counts for nothing", {},
+             ScrubSeverity::kNote);
+        return {};
+      }
+      present_[name] = object.size;
+      standing_[name] = {&store_, object.name};
       return {};
-    });
+    }));
+    const Epoch* epoch = vault_.epoch();
+    if (epoch == nullptr || epoch->ledger == nullptr) return {};
+    const std::string prefix = names::epoch_prefix(epoch->number);
+    TRY(for_each_object(*epoch->ledger, prefix, [&](const ObjectInfo& object) -> Result<void> {
+      std::string name = object.name.substr(prefix.size());
+      in_ledger_.insert(name);
+      if (present_.contains(name)) return {};
+      present_[name] = object.size;
+      standing_[name] = {epoch->ledger, object.name};
+      return {};
+    }));
+    return {};
+  }
+
+  // What the ledger decided and what its mirror says are one thing: a difference is somebody's work.
+  void check_ledger() {
+    const Epoch* epoch = vault_.epoch();
+    if (epoch == nullptr || epoch->ledger == nullptr) return;
+    const std::string prefix = names::epoch_prefix(epoch->number);
+    for (const auto& [name, place] : standing_) {
+      if (place.store != &store_ || place.name != prefix + name)
+        continue;  // ledger alone, or an older epoch's
+      if (!in_ledger_.contains(name)) {
+        damage(name, "missing in the ledger, which decided it: its mirror stands");
+        continue;
+      }
+      auto decided = epoch->ledger->get(place.name);
+      ++result_.objects;
+      if (!decided) {
+        refused(name, decided.error());
+        continue;
+      }
+      auto mirrored = digests_.find(name);
+      if (mirrored != digests_.end() && sha256(*decided) != mirrored->second)
+        damage(name, "the ledger holds something else than its mirror: it was put over");
+    }
   }
 
   void check_vault_objects() {
@@ -249,7 +312,9 @@ class Scrubber {
   }
 
   std::optional<Bytes> read(const std::string& name) {
-    auto object = store_.get(name);
+    auto standing = standing_.find(name);
+    auto object =
+        standing == standing_.end() ? store_.get(name) : standing->second.store->get(standing->second.name);
     ++result_.objects;
     if (!object) {
       // Sessions and what belongs to pruned snapshots may go between the listing and now.
@@ -268,7 +333,9 @@ class Scrubber {
                                        const std::set<SnapshotId>& by = {}) {
     auto object = read(name);
     if (!object) return {};
-    auto opened = vault_.codec().decode(name, *object);
+    // A record is bound to the name it stands under.
+    auto standing = standing_.find(name);
+    auto opened = vault_.codec().decode(standing == standing_.end() ? name : standing->second.name, *object);
     if (!opened) {
       if (disowned_.contains(digests_[name]))
         find(name, "disowned by the owner: " + opened.error().what, {}, ScrubSeverity::kNote);
@@ -305,6 +372,10 @@ class Scrubber {
   void check_record(const std::string& name) {
     std::string_view text = name;
     if (text.starts_with(names::kDisowned)) return;  // read before
+    if (text.starts_with(names::kEpochs)) {
+      (void)open<EpochRecord>(name, {RecordType::kEpoch});
+      return;
+    }
     if (text == "vault" || text == "vault.2" || text == "vault.3") return;
     if (text.starts_with(names::kPacks)) {
       if (!is_numbered(name, names::pack)) unknown(name);
@@ -533,15 +604,25 @@ class Scrubber {
     }
   }
 
+  struct Standing {
+    Store* store;
+    std::string name;
+  };
+
   Vault& vault_;
   Store& store_;
+  Protocol protocol_;
+  RecordLog log_;
   const ScrubOptions& options_;
   Reporter& reporter_;
   ScrubResult result_;
   std::map<std::pair<std::string, ScrubSeverity>, size_t> found_;  // index into result_.findings
   std::map<std::string, uint64_t, std::less<>> present_;           // name → size
-  std::map<std::string, Digest> digests_;                          // of the small objects read
-  std::map<std::string, SeenCommit> commits_;                      // verified ones
+  std::map<std::string, Standing, std::less<>>
+      standing_;  // of what stands under another name than in one place
+  std::set<std::string, std::less<>> in_ledger_;
+  std::map<std::string, Digest> digests_;      // of the small objects read
+  std::map<std::string, SeenCommit> commits_;  // verified ones
   std::map<std::string, LiveRecord> lives_;
   std::map<std::string, Bound> bound_;  // packs of visible snapshots
   std::set<std::string> pruned_, swept_, unknown_;
@@ -567,6 +648,7 @@ Result<ScrubResult> scrub(Vault& vault, const ScrubOptions& options, Reporter& r
   TRY(run.list_everything());
   run.check_vault_objects();
   TRY(run.check_records());
+  run.check_ledger();
   run.check_numbers();
   run.check_commits();
   run.check_wal();
