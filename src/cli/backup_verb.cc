@@ -3,6 +3,7 @@
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/vault_access.h"
+#include "engine/locks.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
 #include "engine/local_state.h"
@@ -139,6 +140,7 @@ Result<int> run_backup(Context& context) {
   request.read_bytes_per_second = resource->read_bytes_per_second.value_or(0);
 
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
+  TRY_ASSIGN(request.lock, lock_of(choice.location));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(BackupOutcome outcome, backup_postgres(*vault, request, context.console(), context.stop()));
   print_outcome(context, request, choice, outcome);

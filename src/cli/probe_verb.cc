@@ -1,7 +1,7 @@
 #include <fmt/core.h>
 
 #include "base/units.h"
-#include "cli/vault_access.h"
+#include "cli/lock_keeping.h"
 #include "cli/verbs.h"
 #include "engine/probe_vault.h"
 
@@ -75,6 +75,7 @@ Result<int> run_vault_probe(Context& context) {
   TRY_ASSIGN(VaultProbe done, probe_vault(address_of(context, choice), {.stop = context.stop()}, console,
                                           context.line().value("through")));
   const PlacesProbe& probe = done.places;
+  TRY(say_remarks(context));
   if (console.json()) {
     JsonWriter json;
     json.begin_object()

@@ -2,7 +2,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
-#include "cli/vault_access.h"
+#include "cli/lock_keeping.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
 
@@ -204,6 +204,7 @@ Result<int> run_prune(Context& context) {
   JsonWriter json;
   json.begin_object().field("schema", "kuramori/prune/1").field("dry_run", mode == Pruner::Mode::kDryRun);
   json.key("vaults").begin_array();
+  int status = 0;
   for (const VaultChoice& choice : choices) {
     Promises promises;
     Time now = context.clock().now();
@@ -218,6 +219,10 @@ Result<int> run_prune(Context& context) {
     }
     TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
     TRY_ASSIGN(PruneOutcome outcome, prune_vault(*vault, promises, mode));
+    if (mode == Pruner::Mode::kPrune) {
+      TRY_ASSIGN(const int locked, keep_locked(context, choice, *vault));
+      status = std::max(status, locked);
+    }
     json.begin_object().field("vault", shown_vault(choice)).key("snapshots").begin_array();
     Table table({{""}, {"id"}, {"resource"}, {"time"}, {"why"}});
     size_t dropped = 0;
@@ -252,7 +257,7 @@ Result<int> run_prune(Context& context) {
   }
   json.end_array().end_object();
   if (console.json()) console.print_document(json);
-  return 0;
+  return status;
 }
 
 Result<int> run_hold_add(Context& context) {

@@ -2,6 +2,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/lock_keeping.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
@@ -77,6 +78,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
 
 Result<int> run_vault_init(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
+  TRY(say_remarks(context));
   if (context.line().has("passphrase-file"))
     choice.passphrase = Setting(Setting::From::kFile, context.line().value("passphrase-file"));
   VaultAddress address = address_of(context, choice);
@@ -145,6 +147,10 @@ Result<int> run_vault_collect(Context& context) {
     console.warning(fmt::format("{} is nothing this program knows: left alone", name));
   bool given_up = report.outcome == CollectReport::Outcome::kGivenUp;
   int status = given_up ? exit_code(ErrorKind::kRefused) : 0;
+  if (!context.line().has("dry-run")) {
+    TRY_ASSIGN(const int locked, keep_locked(context, choice, *vault));
+    if (status == 0) status = locked;
+  }
   if (console.json()) {
     JsonWriter json;
     json.begin_object()
@@ -186,6 +192,9 @@ Result<int> run_vault_collect(Context& context) {
                                  format_moment(from_unix_ns(open.session.record.started_ns))));
       break;
   }
+  // Not an error: the store keeps what it was told to keep.
+  if (report.retained.objects > 0)
+    console.print(fmt::format("retained {}: {}\n", shown(report.retained), report.retained_why));
   return status;
 }
 

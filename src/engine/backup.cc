@@ -9,6 +9,7 @@
 
 #include <fmt/core.h>
 
+#include "engine/locks.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "engine/snapshots.h"
@@ -276,6 +277,15 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   if (base) {
     TRY_ASSIGN(outcome.why_full, why_not_on(base->commit, start));
     if (!outcome.why_full.empty()) base.reset();
+  }
+  if (base && request.lock) {
+    // Somebody who keeps the vault locks on what this snapshot will need, but looks only now and then (V22).
+    const Time must_reach = next_look(*request.lock, vault.clock().now());
+    TRY_ASSIGN(std::string why, why_not_locked(vault, *base_snapshot, must_reach, stop));
+    if (!why.empty()) {
+      outcome.why_full = "the previous snapshot is not locked long enough: " + why;
+      base.reset();
+    }
   }
   if (base) outcome.base = base->commit.snapshot.hex();
   if (!outcome.why_full.empty()) reporter.note("everything is read: " + outcome.why_full);

@@ -8,6 +8,7 @@
 
 #include "base/time_text.h"
 #include "policy/config_reader.h"
+#include "policy/lock_rules.h"
 
 namespace kuramori {
 namespace {
@@ -392,6 +393,7 @@ Result<Config> parse_config(std::string_view text, const std::string& path, cons
     config.plans.push_back(read_plan(state, name, node));
   });
   config.notify = read_notify(top);
+  config.remarks = lock_remarks(config);
   top.done();
   if (!state.error) check_references(state, config);
   if (state.error) return std::move(*state.error);

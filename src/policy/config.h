@@ -107,6 +107,7 @@ struct Config {
   std::vector<ResourceConfig> resources;
   std::vector<PlanConfig> plans;
   std::vector<NotifyConfig> notify;
+  std::vector<std::string> remarks;  // what holds, but not as somebody may think: a sentence each
 
   // kUsage naming the nearest configured name.
   Result<const VaultConfig*> vault(std::string_view name) const;

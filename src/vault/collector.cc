@@ -290,6 +290,8 @@ Result<void> Collector::delete_swept(const std::vector<std::string>& names, cons
       ErrorKind kind = removed.error().kind;
       if (kind == ErrorKind::kInterrupted) return removed;
       amount = kind == ErrorKind::kDenied ? &report.retained : &report.left;
+      if (kind == ErrorKind::kDenied && report.retained.objects == 0)
+        report.retained_why = removed.error().why;
       if (amount == &report.left && report.warnings.empty()) report.warnings.push_back(removed.error().what);
     }
     ++amount->objects;

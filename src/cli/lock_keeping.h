@@ -1,0 +1,14 @@
+// What verbs that keep a vault do for its locks.
+#pragma once
+#include "cli/vault_access.h"
+
+namespace kuramori {
+
+// Extends the locks of what the vault still needs, where the vault has `lock:`. The exit status: 3 when some
+// could not be extended.
+Result<int> keep_locked(Context& context, const VaultChoice& choice, Vault& vault);
+
+// What the configuration promises otherwise than somebody may think, as notes.
+Result<void> say_remarks(Context& context);
+
+}  // namespace kuramori
