@@ -3,10 +3,10 @@
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/vault_access.h"
-#include "engine/locks.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
 #include "engine/local_state.h"
+#include "engine/locks.h"
 
 namespace kuramori {
 namespace {

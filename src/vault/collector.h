@@ -56,9 +56,9 @@ struct CollectReport {
   uint64_t number = 0;  // of the collection
   bool resumed = false;
   Amount planned, rescued, deleted;
-  Amount retained;  // swept, and the store does not let go yet (a lock)
+  Amount retained;           // swept, and the store does not let go yet (a lock)
   std::string retained_why;  // of the first of them, in the store's words
-  Amount left;      // swept, and not deleted for another reason; the next run tries again
+  Amount left;               // swept, and not deleted for another reason; the next run tries again
   std::vector<OpenSession> waiting_for;
   std::vector<std::string> fenced;   // session ids
   std::vector<std::string> unknown;  // names nobody knows: left alone
