@@ -106,7 +106,11 @@ class PgBackRest(Contender):
         for folder in ("log", "lock", "spool"):
             fresh_folder(self.place / folder)
         self.options = self.place / "pgbackrest.conf"
-        self.options.write_text(f"""[global]
+        self.options.write_text(self.configuration())
+        run(self.command("pgbackrest", f"--config={self.options}", "--stanza=bench", "--no-online", "stanza-create"))
+
+    def configuration(self):
+        return f"""[global]
 repo1-path={self.repository}
 repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass={PASSPHRASE}
@@ -128,8 +132,7 @@ pg1-socket-path={self.cluster.socket}
 pg1-port={PORT}
 pg1-user=postgres
 pg1-database=postgres
-""")
-        run(self.command("pgbackrest", f"--config={self.options}", "--stanza=bench", "--no-online", "stanza-create"))
+"""
 
     def words(self, *words):
         return ["pgbackrest", f"--config={self.options}", "--stanza=bench", *words]
