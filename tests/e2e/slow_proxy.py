@@ -4,7 +4,7 @@
     proxy.stop()
 
 busy: so many requests of one are answered 503 SlowDown, before the store has seen them.
-lost: so many are answered 503 after the store has done them: the outcome is unknown to who asked.
+lost: of so many the store's answer is lost after it did what was asked; 502: the outcome is unknown to who asked.
 """
 
 import atexit
@@ -39,16 +39,19 @@ def shared(cluster, **options):
 
 
 class Proxy:
-    def __init__(self, cluster, delay_ms=0, busy=0.0, lost=0.0):
+    def __init__(self, cluster, delay_ms=0, busy=0.0, lost=0.0, address="127.0.0.1", secure=None):
+        """`secure=False`: plain HTTP to whoever asks here, whatever the store speaks."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kuramori-proxy-"))
-        listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        listener = socket.create_server((address, 0), backlog=256)
         self.port = listener.getsockname()[1]
-        secure = cluster.endpoint.startswith("https:")
-        self.endpoint, self.ca = f"{'https' if secure else 'http'}://127.0.0.1:{self.port}", cluster.ca
+        store_secure = cluster.endpoint.startswith("https:")
+        secure = store_secure if secure is None else secure
+        self.endpoint, self.ca = f"{'https' if secure else 'http'}://{address}:{self.port}", cluster.ca if secure else None
         target = urllib.parse.urlsplit(cluster.endpoint).netloc
         listen = f"fd@{listener.fileno()}" + (f" ssl crt {cluster.folder}/gateway.pem" if secure else "")
-        server = target + (f" ssl ca-file {cluster.ca} verify required verifyhost localhost" if secure else "")
-        answer = f"return status 503 content-type application/xml string '{SLOW_DOWN}'"
+        server = target + (f" ssl ca-file {cluster.ca} verify required verifyhost localhost" if store_secure else "")
+        busy_answer = f"return status 503 content-type application/xml string '{SLOW_DOWN}'"
+        lost_answer = "return status 502 content-type text/html string '<h1>502 Bad Gateway</h1>'"
         (self.folder / "delay.lua").write_text(
             f'core.register_action("delay", {{"http-req"}}, function(txn) core.msleep({int(delay_ms)}) end)\n')
         (self.folder / "haproxy.cfg").write_text(f"""global
@@ -65,8 +68,8 @@ defaults
 frontend line
   bind {listen}
   {'http-request lua.delay' if delay_ms else ''}
-  http-request {answer} if {{ rand(1000) lt {int(busy * 1000)} }}
-  http-response {answer} if {{ rand(1000) lt {int(lost * 1000)} }}
+  http-request {busy_answer} if {{ rand(1000) lt {int(busy * 1000)} }}
+  http-response {lost_answer} if {{ rand(1000) lt {int(lost * 1000)} }}
   default_backend store
 backend store
   server s {server}
