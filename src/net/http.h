@@ -20,7 +20,7 @@ namespace kuramori {
 
 struct HttpTimeouts {
   Duration connect = std::chrono::seconds(10);     // name, TCP and TLS together
-  Duration first_byte = std::chrono::seconds(60);  // from the last byte sent to the first received
+  Duration first_byte = std::chrono::seconds(30);  // from the last byte sent to the first received
   Duration stall = std::chrono::seconds(30);       // no byte either way, once one has come or gone
   Duration total = std::chrono::minutes(10);
 };

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <thread>
+
 #include "base/check.h"
 #include "crypto/digest.h"
 #include "vault/names.h"
@@ -39,12 +41,34 @@ struct ContentWriter::Shared {
   std::unordered_map<uint32_t, FileOutcome> files;  // guarded by mutex
 };
 
+// A full pack whose last bytes are still on their way: a store at a distance takes several round trips to
+// confirm one, and its lane does not wait for them. One a lane, so that memory stays bounded.
+class PackEnd {
+ public:
+  PackEnd(std::unique_ptr<PackWriter> pack, uint32_t number)
+      : number_(number), thread_([this, pack = std::move(pack)] { result_ = pack->finish(); }) {}
+  ~PackEnd() {
+    if (thread_.joinable()) thread_.join();
+  }
+  uint32_t number() const { return number_; }
+  Result<LivePack> wait() {
+    thread_.join();
+    return std::move(result_);
+  }
+
+ private:
+  uint32_t number_;
+  Result<LivePack> result_ = fail(ErrorKind::kInterrupted, "a pack was not finished");
+  std::thread thread_;  // last: it begins with all of the above in place
+};
+
 struct ContentWriter::Lane::State {
   Shared& shared;
   FrameWorkshop workshop{kZstdLevel};
   std::unique_ptr<PackWriter> pack;
   uint32_t pack_number = 0;
-  Bytes pages, bytes;  // the frames being filled
+  std::unique_ptr<PackEnd> ending;  // of the pack before
+  Bytes pages, bytes;               // the frames being filled
   // Runs and extents whose frame is not written yet; slot and offset are known.
   std::vector<std::pair<uint32_t, PageRun>> open_runs;
   std::vector<std::pair<uint32_t, Extent>> open_extents;
@@ -63,11 +87,24 @@ struct ContentWriter::Lane::State {
 
   Result<void> close_pack_if(uint64_t at_least) {
     if (!pack || (pack->bytes() < at_least && pack->frames() < kPackFramesMax)) return {};
-    TRY_ASSIGN(LivePack live, pack->finish());
-    pack.reset();
-    shared.stored += live.size;
+    if (at_least == 0) return keep(pack_number, std::exchange(pack, nullptr)->finish());
+    TRY(end_pack());
+    ending = std::make_unique<PackEnd>(std::move(pack), pack_number);
+    return {};
+  }
+
+  // Waits for the pack before.
+  Result<void> end_pack() {
+    if (!ending) return {};
+    std::unique_ptr<PackEnd> last = std::move(ending);
+    return keep(last->number(), last->wait());
+  }
+
+  Result<void> keep(uint32_t number, Result<LivePack> live) {
+    if (!live) return std::move(live).error();
+    shared.stored += live->size;
     std::lock_guard lock(shared.mutex);
-    shared.packs[pack_number] = std::move(live);
+    shared.packs[number] = std::move(*live);
     return {};
   }
 
@@ -160,6 +197,7 @@ Result<void> ContentWriter::Lane::finish() {
   TRY(s.flush_pages());
   TRY(s.flush_bytes(FrameType::kBytes));
   TRY(s.close_pack_if(0));
+  TRY(s.end_pack());
   s.finished = true;
   std::lock_guard lock(s.shared.mutex);
   for (auto& [file, run] : s.runs) s.shared.files[file].runs.push_back(run);

@@ -13,7 +13,7 @@ namespace kuramori {
 namespace {
 
 constexpr int64_t kSecondsMax = 9'000'000'000;  // since 1970; a Time ends in 2262
-constexpr size_t kShownBytesMax = 120;  // of a body, in messages
+constexpr size_t kShownBytesMax = 120;          // of a body, in messages
 
 // Elements by local name: stores differ in the namespace they declare, and in whether they do.
 std::string_view local_name(const pugi::xml_node& node) {

@@ -177,7 +177,13 @@ bool S3Client::mend(const S3Answer& answer) {
 Result<S3Answer> S3Client::send(const S3Request& request) {
   std::string body_sha256 = sha256(request.body).hex();
   bool changes = request.method != "GET" && request.method != "HEAD";
-  int attempts_max = request.looks ? std::min(kLookAttemptsMax, limits_.attempts_max) : limits_.attempts_max;
+  using Patience = S3Request::Patience;
+  int attempts_max = request.patience == Patience::kNone ? 1
+                     : request.patience == Patience::kLittle
+                         ? std::min(kLookAttemptsMax, limits_.attempts_max)
+                         : limits_.attempts_max;
+  Duration give_up_after =
+      request.patience == Patience::kLittle ? limits_.give_up_after / 4 : limits_.give_up_after;
   Duration begun = clock_.steady();
   bool may_have_happened = false;
   int mended = 0;
@@ -216,7 +222,7 @@ Result<S3Answer> S3Client::send(const S3Request& request) {
     bool lost = changes && !certainly_not;
     may_have_happened = may_have_happened || lost;
 
-    bool last = attempt >= attempts_max || clock_.steady() - begun > limits_.give_up_after;
+    bool last = attempt >= attempts_max || clock_.steady() - begun > give_up_after;
     if (!last) clock_.sleep(back_off(attempt, pause_asked, random_));
     if (lost && request.look) {
       Result<bool> found = request.look();

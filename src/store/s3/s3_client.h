@@ -20,9 +20,9 @@ namespace kuramori {
 
 struct S3Limits {
   HttpTimeouts timeouts;
-  int attempts_max = 10;
-  // No new attempt begins later than this after the first.
-  Duration give_up_after = std::chrono::minutes(3);
+  // A store that is restarted is back by then; one that hangs is given up after two or three time-outs.
+  int attempts_max = 16;
+  Duration give_up_after = std::chrono::seconds(75);  // no new attempt begins later than this after the first
   // How fast a connection must be at least, so that a long body gets a longer time-out.
   double bytes_per_second_min = 64 << 10;
 };
@@ -42,7 +42,11 @@ struct S3Request {
   bool hedge = false;              // reads only
   // Called when an attempt may have happened and its answer is lost. True: it did, with everything as wanted.
   std::function<Result<bool>()> look;
-  bool looks = false;  // is itself such a look: fewer attempts, no patience
+  enum class Patience {
+    kFull,
+    kLittle,
+    kNone
+  } patience = Patience::kFull;  // little: for looks; none: one attempt
 };
 
 struct S3Answer {
