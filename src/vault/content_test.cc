@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "store/fault.h"
+#include "store/memory/memory_store.h"
 #include "vault/test_support.h"
 
 namespace kuramori {
@@ -239,6 +241,38 @@ TEST(VaultResources, two_that_begin_at_once_make_one) {
   auto other = t.vault->ensure_resource("orders/db", "postgres", "7300000000000000002");
   ASSERT_FALSE(other);
   EXPECT_EQ(other.error().kind, ErrorKind::kRefused) << "another cluster under the same name";
+}
+
+// A lane goes on while its full pack is on its way: what becomes of that pack is still the lane's outcome.
+TEST(ContentLanes, a_full_pack_that_is_not_confirmed_fails_its_lane) {
+  TestVault t(43);
+  Bytes pages(1 << 20);
+  system_random().fill(pages);
+  auto write = [&](Store& store, uint64_t& stored) -> Result<void> {
+    ContentWriter writer(store, t.keys, system_random(), system_clock(), system_random().id<SessionId>(),
+                         t.resource.id);
+    auto lane = writer.lane();
+    // Two full packs and a part of one.
+    for (uint32_t mib = 0; mib < 140; ++mib) TRY(lane->add_pages(0, mib * 128, pages));
+    TRY(lane->finish());
+    stored = writer.bytes_stored();
+    return {};
+  };
+  uint64_t stored = 0;
+  auto memory = make_memory_store();
+  ASSERT_TRUE(write(*memory, stored));
+  EXPECT_EQ(memory->object_count(), 3u);
+  EXPECT_GT(stored, 140u << 20);
+  for (uint64_t failing = 1; failing <= 3; ++failing) {
+    auto inner = make_memory_store();
+    std::atomic<uint64_t> commits = 0;
+    auto store = make_faulty_store(*inner, {.choose = [&](uint64_t, StoreCall call, std::string_view) {
+      return call == StoreCall::kCommit && ++commits == failing ? Fault::kFail : Fault::kNone;
+    }});
+    Result<void> written = write(*store, stored);
+    ASSERT_FALSE(written) << failing;
+    EXPECT_EQ(written.error().why, "injected");
+  }
 }
 
 }  // namespace
