@@ -101,10 +101,18 @@ Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request)
   if (!request.dry_run) TRY(must_be_allowed(vault, Act::kCollect));
   Protocol protocol = protocol_of(vault);
   Collector collector(protocol);
-  return collector.run(
-      {.mode = request.dry_run ? CollectOptions::Mode::kDryRun : CollectOptions::Mode::kCollect,
-       .sweep_share_max = request.sweep_share_max,
-       .is_dead = dead_after(request.dead_after, vault.clock().now())});
+  TRY_ASSIGN(
+      CollectReport report,
+      collector.run({.mode = request.dry_run ? CollectOptions::Mode::kDryRun : CollectOptions::Mode::kCollect,
+                     .sweep_share_max = request.sweep_share_max,
+                     .is_dead = dead_after(request.dead_after, vault.clock().now())}));
+  if (request.dry_run) return report;
+  // Uploads that were never finished are no objects: no list shows them, and they are paid for.
+  Result<size_t> unfinished = vault.store().remove_unfinished(request.dead_after);
+  if (!unfinished)
+    report.warnings.push_back(fmt::format("uploads that were never finished were not removed: {} ({})",
+                                          unfinished.error().what, unfinished.error().why));
+  return report;
 }
 
 Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
