@@ -169,6 +169,12 @@ Result<ScrubResult> scrub_vault(Vault& vault, std::optional<Duration> budget, Re
   if (state) {
     if (auto kept = (*state)->set_verified(id, result.verified, vault.clock().now()); !kept)
       reporter.note(kept.error().what);
+    // What was found sound is what the next scrub expects: a newest snapshot that somebody took away or
+    // replaced is missed only by whoever saw it.
+    if (!result.damaged() && !result.unreadable()) {
+      auto list = list_snapshots(vault, std::nullopt);
+      if (list) remember_heads(vault, *list, reporter);
+    }
   }
   return result;
 }

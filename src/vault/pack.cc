@@ -6,6 +6,7 @@
 #include "codec/page_filter.h"
 #include "crypto/digest.h"
 #include "os/file.h"
+#include "vault/older_versions.h"
 #include "vault/wire.h"
 
 namespace kuramori {
@@ -518,6 +519,7 @@ Result<LivePack> PackWriter::finish(const WalHeader* wal) {
 }
 
 struct PackReader::State {
+  Store* store = nullptr;
   std::string name;
   FamilyId family;
   std::array<uint8_t, 16> origin;
@@ -596,11 +598,30 @@ Result<std::shared_ptr<PackReader>> PackReader::open(Store& store, const KeyBund
                 fmt::format("a {} key cannot open content", name_of(keys.role)),
                 "use the owner's or a reader's key");
   }
+  using Opened = std::shared_ptr<PackReader>;
+  return first_sound<Opened>(
+      store, name,
+      [&]() -> Result<Opened> {
+        TRY_ASSIGN(auto object, store.open(name));
+        return open_object(store, std::move(object), keys, name, expected, signers);
+      },
+      [&](Versions& versions, const ObjectVersion& version) -> Result<Opened> {
+        TRY_ASSIGN(auto object, versions.open_version(name, version.id));
+        return open_object(store, std::move(object), keys, name, expected, signers);
+      });
+}
+
+Result<std::shared_ptr<PackReader>> PackReader::open_object(Store& store,
+                                                            std::unique_ptr<ObjectReader> object,
+                                                            const KeyBundle& keys, const std::string& name,
+                                                            const LivePack* expected,
+                                                            const Signers* signers) {
   auto state = std::make_unique<State>();
+  state->store = &store;
   state->name = name;
   state->family = keys.family;
   state->origin = origin_of(name);
-  TRY_ASSIGN(state->object, store.open(name));
+  state->object = std::move(object);
   TRY_ASSIGN(FoundTrailer found, find_trailer(*state->object, name, expected));
   Bytes head_bytes;
   TRY_ASSIGN(Envelope head, read_head(*state->object, name, found.parsed.frames_end, head_bytes));
@@ -662,7 +683,8 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
       out.resize(out_at + frame.plain_bytes);
       MutableByteView target = MutableByteView(out).subspan(out_at);
       if (frame.codec == FrameCodec::kStored) {
-        if (!cipher.open(ordinal, ad, sealed, target)) return damaged("is not authentic");
+        if (!cipher.open(ordinal, ad, sealed, target) && !open_older(cipher, ordinal, ad, target))
+          return damaged("is not authentic");
         continue;
       }
       if (frame.codec != FrameCodec::kZstd && frame.codec != FrameCodec::kPagesZstd) {
@@ -672,12 +694,32 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
                     "", "use a newer kuramori");
       }
       w.opened.resize(frame.stored_bytes - kGcmTagBytes);
-      if (!cipher.open(ordinal, ad, sealed, w.opened)) return damaged("is not authentic");
+      if (!cipher.open(ordinal, ad, sealed, w.opened) && !open_older(cipher, ordinal, ad, w.opened))
+        return damaged("is not authentic");
       if (auto done = w.decompressor.decompress(w.opened, target); !done) return damaged(done.error().what);
       if (frame.codec == FrameCodec::kPagesZstd && pages == Pages::kPlain) unfilter_pages(target);
     }
   }
   return {};
+}
+
+// Somebody put a pack over this one that differs in its frames alone: the frame stands in an older version.
+bool PackReader::open_older(FrameCipher& cipher, uint32_t ordinal, ByteView additional,
+                            MutableByteView out) const {
+  const State& s = *state_;
+  Versions* versions = s.store->versions();
+  if (versions == nullptr) return false;
+  auto all = versions->versions(s.name);
+  if (!all) return false;
+  const FrameEntry& frame = s.directory.frames[ordinal];
+  Bytes sealed(frame.stored_bytes);
+  for (const ObjectVersion& version : *all) {
+    if (version.delete_marker || version.size != s.object->size()) continue;
+    auto object = versions->open_version(s.name, version.id);
+    if (object && (*object)->read(frame.offset, sealed) && cipher.open(ordinal, additional, sealed, out))
+      return true;
+  }
+  return false;
 }
 
 Result<void> verify_pack_bytes(Store& store, const std::string& name, const LivePack* expected) {
@@ -710,13 +752,24 @@ Result<void> verify_pack_bytes(Store& store, const std::string& name, const Live
 
 Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name,
                                   const Signers* signers) {
-  TRY_ASSIGN(auto object, store.open(name));
-  TRY_ASSIGN(FoundTrailer found, find_trailer(*object, name, nullptr));
-  Bytes head_bytes;
-  TRY_ASSIGN(Envelope head, read_head(*object, name, found.parsed.frames_end, head_bytes));
-  TRY_ASSIGN(Directory directory, open_directory(keys, name, head, head_bytes, found, signers));
-  if (!directory.wal) return fail(ErrorKind::kDamaged, fmt::format("{} is not WAL", name));
-  return *directory.wal;
+  auto read = [&](std::unique_ptr<ObjectReader> object) -> Result<WalHeader> {
+    TRY_ASSIGN(FoundTrailer found, find_trailer(*object, name, nullptr));
+    Bytes head_bytes;
+    TRY_ASSIGN(Envelope head, read_head(*object, name, found.parsed.frames_end, head_bytes));
+    TRY_ASSIGN(Directory directory, open_directory(keys, name, head, head_bytes, found, signers));
+    if (!directory.wal) return fail(ErrorKind::kDamaged, fmt::format("{} is not WAL", name));
+    return *directory.wal;
+  };
+  return first_sound<WalHeader>(
+      store, name,
+      [&]() -> Result<WalHeader> {
+        TRY_ASSIGN(auto object, store.open(name));
+        return read(std::move(object));
+      },
+      [&](Versions& versions, const ObjectVersion& version) -> Result<WalHeader> {
+        TRY_ASSIGN(auto object, versions.open_version(name, version.id));
+        return read(std::move(object));
+      });
 }
 
 }  // namespace kuramori

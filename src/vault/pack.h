@@ -127,6 +127,10 @@ class PackReader {
  private:
   struct State;
   explicit PackReader(std::unique_ptr<State> state);
+  static Result<std::shared_ptr<PackReader>> open_object(Store& store, std::unique_ptr<ObjectReader> object,
+                                                         const KeyBundle& keys, const std::string& name,
+                                                         const LivePack* expected, const Signers* signers);
+  bool open_older(FrameCipher& cipher, uint32_t ordinal, ByteView additional, MutableByteView out) const;
   std::unique_ptr<State> state_;
 };
 

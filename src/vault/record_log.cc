@@ -8,6 +8,7 @@
 
 #include "vault/epochs.h"
 #include "vault/names.h"
+#include "vault/older_versions.h"
 
 namespace kuramori {
 
@@ -152,7 +153,14 @@ Result<void> RecordLog::mirror(std::string_view name) const {
 Result<OpenedRecord> RecordLog::read(std::string_view name) const {
   TRY_ASSIGN(Bytes object, read_bytes(name));
   const Place place = place_of(name);
-  Result<OpenedRecord> opened = protocol_.codec.decode(place.name, object);
+  // In a versioned place the newest bytes may be somebody's who put them over a record: it still stands
+  // behind.
+  Result<OpenedRecord> opened = first_sound<OpenedRecord>(
+      *place.store, place.name, [&] { return protocol_.codec.decode(place.name, object); },
+      [&](Versions& versions, const ObjectVersion& version) -> Result<OpenedRecord> {
+        TRY_ASSIGN(Bytes older, versions.get_version(place.name, version.id));
+        return protocol_.codec.decode(place.name, older);
+      });
   if (opened && place.accepted && opened->digest != place.accepted->digest) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is not the commit that was accepted", place.name),
                 fmt::format("the seal of epoch {} binds another", protocol_.epoch->number));

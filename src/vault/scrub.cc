@@ -18,6 +18,8 @@
 namespace kuramori {
 namespace {
 
+constexpr size_t kSignerPrefixBytes = 4;  // of a session id: whose it is
+
 struct Bound {
   LivePack pack;
   std::set<SnapshotId> by;
@@ -482,11 +484,17 @@ class Scrubber {
     snapshots_.insert(key->snapshot);
     auto opened = open_any(name, {RecordType::kCommit, RecordType::kFence}, {key->snapshot});
     if (!opened) return;
+    // Whose session it is says the name; the first bytes are its signer's.
+    bool own = std::equal(opened->signer.raw.begin(), opened->signer.raw.begin() + kSignerPrefixBytes,
+                          key->session.raw.begin());
     if (opened->type == RecordType::kFence) {
+      if (!own && !vault_.codec().may_delete(opened->signer))
+        return damage(name, "its signer may not fence another's session");
       (void)parse<FenceRecord>(name, *opened);
       return;
     }
     if (!vault_.codec().may_commit(opened->signer)) return damage(name, "its signer may not make snapshots");
+    if (!own) return damage(name, "its signer is not the one whose session it names");
     auto record = parse<CommitRecord>(name, *opened);
     if (!record) return;
     if (record->snapshot != key->snapshot || record->session != key->session ||

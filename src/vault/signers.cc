@@ -4,6 +4,7 @@
 
 #include "vault/envelope.h"
 #include "vault/names.h"
+#include "vault/older_versions.h"
 
 namespace kuramori {
 namespace {
@@ -19,17 +20,16 @@ Result<std::optional<Record>> read_owners(Store& store, const KeyBundle& keys, R
                                           const std::vector<std::string>& copies) {
   std::optional<Error> bad;
   for (const std::string& name : copies) {
-    auto object = store.get(name);
-    if (!object) {
-      if (object.error().kind != ErrorKind::kNotFound) return object.error();
-      continue;
-    }
-    auto opened = open_record_of(keys, keys.owner_verify, name, *object);
-    if (opened && opened->type != type)
-      opened = Result<OpenedRecord>(
-          fail(ErrorKind::kDamaged, fmt::format("{} is a record of another type", name)));
-    auto record = opened ? decode<Record>(opened->body) : Result<Record>(opened.error());
+    auto record = read_sound<Record>(store, name, [&](ByteView object) -> Result<Record> {
+      TRY_ASSIGN(OpenedRecord opened, open_record_of(keys, keys.owner_verify, name, object));
+      if (opened.type != type)
+        return fail(ErrorKind::kDamaged, fmt::format("{} is a record of another type", name));
+      return decode<Record>(opened.body);
+    });
     if (record) return std::optional(std::move(*record));
+    if (record.error().kind == ErrorKind::kNotFound) continue;
+    if (record.error().kind != ErrorKind::kDamaged && record.error().kind != ErrorKind::kRefused)
+      return record.error();
     bad = record.error();
   }
   if (bad) return std::move(*bad);

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "codec/page_filter.h"
 #include "crypto/digest.h"
+#include "vault/older_versions.h"
 
 namespace kuramori {
 namespace {
@@ -36,17 +37,13 @@ Result<std::vector<PageMap>> open_maps(Store& store, const KeyBundle& keys, cons
 }  // namespace
 
 Result<Bytes> get_bound(Store& store, const ObjectRef& ref) {
-  auto object = store.get(ref.name);
-  if (!object) {
-    if (object.error().kind == ErrorKind::kNotFound) {
-      return fail(ErrorKind::kDamaged, fmt::format("{} is missing", ref.name), "a snapshot refers to it");
-    }
-    return object.error();
-  }
-  if (object->size() != ref.size || sha256(*object) != ref.digest) {
+  auto object = read_sound<Bytes>(store, ref.name, [&](ByteView bytes) -> Result<Bytes> {
+    if (bytes.size() == ref.size && sha256(bytes) == ref.digest) return to_bytes(bytes);
     return fail(ErrorKind::kDamaged,
                 fmt::format("{} is damaged: it is not what its snapshot binds", ref.name));
-  }
+  });
+  if (!object && object.error().kind == ErrorKind::kNotFound)
+    return fail(ErrorKind::kDamaged, fmt::format("{} is missing", ref.name), "a snapshot refers to it");
   return object;
 }
 

@@ -6,6 +6,7 @@
 #include "store/store.h"
 #include "vault/envelope.h"
 #include "vault/key_bundle.h"
+#include "vault/older_versions.h"
 #include "vault/protocol.h"
 #include "vault/records.h"
 
@@ -70,10 +71,11 @@ class Vault {
   // Reads a record that must be of `type`.
   template <class Record>
   Result<Record> read(std::string_view name, RecordType type) {
-    TRY_ASSIGN(Bytes object, store_->get(name));
-    TRY_ASSIGN(OpenedRecord opened, codec_.decode(name, object));
-    if (opened.type != type) return wrong_type(name);
-    return decode<Record>(opened.body);
+    return read_sound<Record>(*store_, name, [&](ByteView object) -> Result<Record> {
+      TRY_ASSIGN(OpenedRecord opened, codec_.decode(name, object));
+      if (opened.type != type) return wrong_type(name);
+      return decode<Record>(opened.body);
+    });
   }
   // Encodes and puts a record; retries the same bytes while the outcome is unknown. kExists when the name is
   // taken by something else.
