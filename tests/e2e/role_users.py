@@ -1,7 +1,16 @@
 """Users of a real S3 store, one a key: each has the policy that `kuramori vault policy` prints, and a configuration with its
 own access key and key file, as the machine it is for would have."""
 
+import json
+
 import harness
+
+
+def owners_bucket_policy(owner, bucket):
+    """As docs/keys.md has it: what others put into the bucket, its owner may read and remove."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [{
+        "Sid": "Owner", "Effect": "Allow", "Principal": {"AWS": [f"arn:aws:iam:::user/{owner}"]}, "Action": ["s3:*"],
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}]})
 
 
 class RoleUsers:
