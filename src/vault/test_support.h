@@ -292,6 +292,9 @@ struct TestVault {
   // Puts a session, content, and the commit; on the newest snapshot if there is one and `incremental`.
   Result<const MadeSnapshot*> snapshot(const Model& model, bool incremental = true, int lanes = 2) {
     SessionId sid = random.id<SessionId>();
+    // As draw_session_id(): it begins with whose it is.
+    SignerId signer = signer_id(keys.signing->verify_key());
+    std::copy_n(signer.raw.begin(), 4, sid.raw.begin());
     SnapshotId id = random.id<SnapshotId>();
     std::string commit_name = names::commit(resource.id, id, sid);
     std::optional<BaseSnapshot> base;
