@@ -494,7 +494,9 @@ class Scrubber {
       return;
     }
     if (!vault_.codec().may_commit(opened->signer)) return damage(name, "its signer may not make snapshots");
-    if (!own) return damage(name, "its signer is not the one whose session it names");
+    // The owner may have signed for anybody.
+    if (!own && !vault_.codec().may_delete(opened->signer))
+      return damage(name, "its signer is not the one whose session it names");
     auto record = parse<CommitRecord>(name, *opened);
     if (!record) return;
     if (record->snapshot != key->snapshot || record->session != key->session ||
