@@ -6,6 +6,7 @@
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
+#include "engine/probe_vault.h"
 
 namespace kuramori {
 namespace {
@@ -39,6 +40,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
                         std::string_view key_was_made) {
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, std::nullopt));
   const VaultInfo& info = vault.info();
+  TRY_ASSIGN(const std::string probed, latest_probe_words(vault));
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object()
@@ -49,7 +51,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
     json.field("location", choice.location).field("id", info.id.hex()).field("family", info.family.hex());
     json.field("created", format_utc(from_unix_ns(info.created_ns))).field("key_file", choice.key_file);
     json.field("role", name_of(vault.keys().role))
-        .field("probe", info.probe)
+        .field("probe", probed)
         .field("page_bytes", info.page_bytes);
     json.field("resources", list.resources.size())
         .field("snapshots", list.snapshots.size())
@@ -68,7 +70,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   line("family", info.family.hex());
   line("created", format_moment(from_unix_ns(info.created_ns)));
   line("key", fmt::format("{} ({}{})", choice.key_file, name_of(vault.keys().role), key_was_made));
-  line("probe", info.probe);
+  line("probe", probed);
   line("holds", fmt::format("{} snapshots of {} resources", list.snapshots.size(), list.resources.size()));
   context.console().print(out);
   return 0;

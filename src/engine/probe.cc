@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "conc/guarded.h"
 #include "conc/task_group.h"
+#include "store/trials.h"
 
 namespace kuramori {
 namespace {
@@ -53,12 +54,17 @@ class Probe {
     const Duration begun = clock_.steady();
     TRY_ASSIGN(kept_, remove_all());
     reporter_.phase("probing", 0);
-    TRY(race());
+    TRY_ASSIGN(const bool knows_conditions, race());
+    if (!knows_conditions) {
+      report_.took = clock_.steady() - begun;
+      return std::move(report_);
+    }
     TRY(overwrite());
     TRY(write_then_read());
     TRY(look_at_versions());
     TRY(look_at_retention());
     TRY(ranges());
+    TRY(wrong_checksum());
     if (options_.page_objects > 0) TRY(paging());
     TRY(look_at_clock());
     TRY(clean_up());
@@ -126,7 +132,8 @@ class Probe {
 
   // Of sixteen that put different bytes at one name at the same moment, one must win, the others must be
   // told, and what stands there must be the winner's.
-  Result<void> race() {
+  // False: the store refuses conditions in so many words; then nothing can be put as a vault puts it.
+  Result<bool> race() {
     int broken_rounds = 0;
     std::string first;
     for (int round = 0; round < options_.rounds; ++round) {
@@ -149,7 +156,12 @@ class Probe {
           });
         }
       }
-      if (auto error = failure.with([](auto& kept) { return kept; })) return std::move(*error).within("race");
+      if (auto error = failure.with([](auto& kept) { return kept; })) {
+        if (!is_kind(*error, ErrorKind::kRefused)) return std::move(*error).within("race");
+        report_.knows_conditions = false;
+        find(probe_names::kAtomicCreate, false, "the store knows no conditional put: " + error->why);
+        return false;
+      }
       TRY_ASSIGN(const Bytes there, store_.get(to));
       const std::vector<int> won = winners.with([](auto& list) { return list; });
       if (won.size() == 1 && std::ranges::equal(there, bodies[static_cast<size_t>(won.front())])) continue;
@@ -161,7 +173,7 @@ class Probe {
     find(probe_names::kAtomicCreate, broken_rounds == 0,
          broken_rounds == 0 ? fmt::format("{} writers at once, {} times: one wins", kRacers, options_.rounds)
                             : fmt::format("{} writers at once: {}", kRacers, first));
-    return {};
+    return true;
   }
 
   Result<void> overwrite() {
@@ -271,6 +283,16 @@ class Probe {
     find(probe_names::kRanges, right,
          right ? "parts of an object are what they should be"
                : "a part of an object was not what was asked for");
+    return {};
+  }
+
+  Result<void> wrong_checksum() {
+    auto* trials = dynamic_cast<Trials*>(&store_);
+    if (!trials) return {};  // no network on the way
+    TRY_ASSIGN(const bool refused, trials->refuses_wrong_body(name("checksum")));
+    find(probe_names::kChecksum, refused,
+         refused ? "a body that is not what its checksum says is refused"
+                 : "a body that is not what its checksum says is stored");
     return {};
   }
 

@@ -38,6 +38,7 @@ constexpr std::string_view kClock = "clock";                      // ours and th
 struct ProbeReport {
   std::string location;
   std::vector<ProbeFinding> findings;
+  bool knows_conditions = true;               // false: nothing else could be tried
   bool versioned = false;                     // what is put over or deleted is still there
   bool can_retain = false;                    // objects can be locked until a date
   std::optional<Duration> default_retention;  // what nobody asked to lock is locked for about so long

@@ -78,6 +78,12 @@ Result<void> accept_places(const ProbeReport& objects, const ProbeReport* ledger
         "give the vault a second place for what must be put once, a bucket without versioning: "
         "ledger: s3://OTHER-BUCKET/prefix");
   }
+  if (!objects.knows_conditions) {
+    return fail(ErrorKind::kRefused,
+                fmt::format("{} knows no conditional put, and is told to make one", objects.location),
+                "beside a ledger the objects can do without: they are looked for before they are put",
+                "write at: s3://BUCKET/prefix?conditional=no");
+  }
   if (ledger && (ledger->versioned || ledger->default_retention)) {
     return fail(ErrorKind::kRefused,
                 fmt::format("{} cannot be a ledger: it is {}", ledger->location,

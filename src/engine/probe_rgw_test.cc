@@ -55,6 +55,7 @@ TEST_F(ProbeOnRgw, a_plain_bucket_holds_everything) {
   EXPECT_EQ(report->broken_contract(), nullptr) << told(*report);
   EXPECT_TRUE(report->holds(probe_names::kPaging)) << told(*report);
   EXPECT_TRUE(report->holds(probe_names::kClock)) << told(*report);
+  EXPECT_TRUE(report->holds(probe_names::kChecksum)) << told(*report);
   EXPECT_FALSE(report->versioned);
   EXPECT_FALSE(report->can_retain);
   EXPECT_EQ(report->left_behind, 0u);
@@ -68,7 +69,7 @@ TEST_F(ProbeOnRgw, versioned_and_locked_buckets_need_a_ledger_P73_V21) {
   for (RgwBucket kind : {RgwBucket::kVersioned, RgwBucket::kLocked}) {
     const bool locked = kind == RgwBucket::kLocked;
     SCOPED_TRACE(locked ? "locked" : "versioned");
-    const auto report = probe(kind);
+    const auto report = probe(kind, {.page_objects = 50});
     ASSERT_TRUE(report) << report.error().what << report.error().why;
     EXPECT_FALSE(report->creates_once()) << "the gateway ignores conditions here:\n" << told(*report);
     EXPECT_EQ(report->broken_contract(), nullptr) << told(*report);

@@ -28,12 +28,15 @@ class BrokenStore : public Store {
     kOnePageOnly,
     kListsTwice,
     kReadsElsewhere,
-    kDeniesDeletes
+    kDeniesDeletes,
+    kNoConditions
   };
   explicit BrokenStore(Lie lie) : lie_(lie), store_(make_memory_store(&system_clock())) {}
 
   std::string location() const override { return "s3://broken/vault"; }
   Result<void> put_if_absent(std::string_view name, ByteView bytes) override {
+    if (lie_ == Lie::kNoConditions)
+      return fail(ErrorKind::kRefused, "cannot put", "the store answered 501 NotImplemented");
     if (lie_ == Lie::kIgnoresCondition) {
       store_->tamper(name, to_bytes(bytes));
       return {};
@@ -143,6 +146,16 @@ TEST(Probe, a_place_that_does_not_put_once_needs_a_ledger_that_does) {
   EXPECT_NE(alone.error().next.find("ledger:"), std::string::npos);
   EXPECT_TRUE(accept_places(*objects, &*ledger, false));
   EXPECT_FALSE(accept_places(*ledger, &*objects, false)) << "the other way round";
+}
+
+TEST(Probe, a_store_without_conditions_is_told_to_do_without_beside_a_ledger) {
+  BrokenStore simple(Lie::kNoConditions), honest(Lie::kNone);
+  const auto objects = probe(simple), ledger = probe(honest);
+  ASSERT_TRUE(objects) << objects.error().what;
+  ASSERT_TRUE(ledger);
+  EXPECT_NE(accept_places(*objects, nullptr, false).error().next.find("ledger:"), std::string::npos);
+  EXPECT_NE(accept_places(*objects, &*ledger, false).error().next.find("conditional=no"), std::string::npos);
+  EXPECT_FALSE(accept_places(*ledger, &*objects, false));
 }
 
 TEST(Probe, denied_deletes_are_told_and_no_error) {

@@ -6,6 +6,7 @@
 
 #include "base/time_text.h"
 #include "store/s3/s3_objects.h"
+#include "store/trials.h"
 
 namespace kuramori {
 namespace {
@@ -17,7 +18,7 @@ Error no_such_object(std::string_view name, const std::string& place) {
   return fail(ErrorKind::kNotFound, fmt::format("there is no object \"{}\" in {}", name, place));
 }
 
-class S3Store final : public Store, Retention, Versions, Tiers {
+class S3Store final : public Store, Retention, Versions, Tiers, public Trials {
  public:
   S3Store(std::unique_ptr<S3Client> client, const S3StoreOptions& options, Random& random)
       : client_(std::move(client)), objects_(*client_, random, options.part_bytes, options.parts_in_flight) {}
@@ -53,6 +54,8 @@ class S3Store final : public Store, Retention, Versions, Tiers {
   // Tiers
   Result<Tier> tier(std::string_view name) override;
   Result<void> thaw(std::string_view name, int days, Speed speed) override;
+  // Trials
+  Result<bool> refuses_wrong_body(std::string_view name) override;
 
   // Reads [offset, offset + out.size()) of an object of `size` bytes.
   Result<void> read(const std::string& name, const std::string& version, uint64_t size, uint64_t offset,
@@ -365,6 +368,21 @@ Result<void> S3Store::set_legal_hold(std::string_view name, bool on) {
                                              .content_md5 = md5_of(as_bytes(body))}));
   if (!answer.ok()) return not_lockable(answer, name);
   return {};
+}
+
+// --- trials ------------------------------------------------------------------------------------------
+
+Result<bool> S3Store::refuses_wrong_body(std::string_view name) {
+  TRY(check_object_name(name));
+  TRY_ASSIGN(S3Answer answer, client_->send({.method = "PUT",
+                                             .key = objects_.key_of(name),
+                                             .body = as_bytes("what was sent"),
+                                             .content_md5 = md5_of(as_bytes("what was meant"))}));
+  if (!answer.ok()) {
+    if (answer.is("BadDigest") || answer.is("InvalidDigest") || answer.status == 400) return true;
+    return client_->error_of(answer, fmt::format("try a wrong checksum at \"{}\"", name));
+  }
+  return false;
 }
 
 // --- versions ----------------------------------------------------------------------------------------
