@@ -1,5 +1,5 @@
-// What only a probe (engine/probe.h) asks of a store. Found by dynamic_cast, not through the Store interface: no wrapper
-// has to pass it on, and where one stands between, there is nothing to try.
+// What only a probe (engine/probe.h) asks of a store. Found by dynamic_cast, not through the Store interface:
+// no wrapper has to pass it on, and where one stands between, there is nothing to try.
 #pragma once
 #include <string_view>
 
