@@ -161,6 +161,41 @@ class Faults(harness.Case):
         self.assert_all_restore()
 
 
+class Archive(harness.Case):
+    """What an S3 store says of WAL is the end of the archive only when it is."""
+
+    place_kind = "rgw"
+
+    def test_a_hole_a_refusal_and_a_missing_bucket_are_not_the_end_P44(self):
+        server = self.server(initdb=["--wal-segsize=1"])
+        server.sql("create table item (id int)")
+        self.kuramori("backup", "db")
+        for number in range(3):
+            server.sql(f"insert into item values ({number})")
+            server.switch_wal()
+        found = sorted(name for name, _ in self.place.objects("wal/") if ".seg." in name)
+        lsn = lambda name: int(name.rpartition("/")[2][:16], 16)
+        segment = lambda at: "%08X%08X%08X" % (1, at >> 32, (at & 0xffffffff) >> 20)
+        hole, beyond = segment(lsn(found[-2])), segment(lsn(found[-1]) + (1 << 20))
+        got = self.folder / "got"
+        get = lambda name: self.kuramori("wal", "get", "--resource", "db", name, got, status=None).status
+        self.assertEqual((get(hole), get(beyond)), (0, 1))
+        content = self.place.get(found[-2])
+        self.place.s3.delete(self.place.bucket, "vault/" + found[-2]).expect(204)
+        self.assertEqual((get(hole), get(beyond)), (200, 1))
+        # Damaged: the right bytes (what is kept twice), or nothing.
+        broken = content[:len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1:]
+        self.place.s3.put(self.place.bucket, "vault/" + found[-2], broken).expect(200)
+        self.assertIn(get(hole), (0, 200))
+        # The credential was withdrawn, or the bucket is another: nobody knows then, and 200 says so.
+        secret = self.place.keys["secret"].read_text()
+        self.place.keys["secret"].write_text("0" * 40 + "\n")
+        self.assertEqual((get(hole), get(beyond)), (200, 200))
+        self.place.keys["secret"].write_text(secret)
+        self.config.write_text(self.config.read_text().replace(f"s3://{self.place.bucket}/", f"s3://{self.place.bucket}-gone/"))
+        self.assertEqual((get(hole), get(beyond)), (200, 200))
+
+
 class CutLine(harness.Case):
     """The program in a network of its own, whose line to the store is cut and mended: packets vanish, nobody says so."""
 
