@@ -7,6 +7,7 @@
 #include "os/file.h"
 #include "store/fault.h"
 #include "store/local/local_store.h"
+#include "store/prefetch.h"
 #include "store/read_ahead.h"
 
 namespace kuramori {
@@ -51,7 +52,7 @@ TwoLocations split_location(const std::string& location) {
 Result<std::unique_ptr<Store>> open_store(const std::string& location, const StoreKeys* keys) {
   if (is_in_s3(location)) {
     TRY_ASSIGN(auto store, open_s3_place(location, keys));
-    return wrap_for_fault_tests(with_read_ahead(std::move(store)));
+    return wrap_for_fault_tests(with_read_ahead(with_prefetch(std::move(store))));
   }
   TRY_ASSIGN(std::string path, folder_of_location(location));
   auto store = open_local_store(path);
