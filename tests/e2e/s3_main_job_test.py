@@ -1,5 +1,5 @@
 """The main job with its vault in a real S3 store: the tests of the folder, unchanged, on every kind of place. Here the
-shortest of them on each; ./dev test --all runs them all, and KURAMORI_TEST_PLACE moves any test's vault."""
+shortest of them on each; slow_s3_main_job_test.py has them all, and KURAMORI_TEST_PLACE moves any test's vault."""
 
 import harness
 import lifecycle_test
@@ -19,25 +19,27 @@ BASES = (round_trip_test.RoundTrip, lifecycle_test.Lifecycle, restore_test.Targe
 SHORT = {"test_postgresql_15"}
 
 
-def wanted(kind, name):
+def wanted(kind, name, long):
     if name in REACHES_IN or (kind == "locked" and name in WANTS_SPACE):
         return False
     # Through the bad line the same in less: every request takes its time.
-    return name in SHORT or (harness.ALL and (kind != "line" or name == EVERY_STATE))
+    return name in SHORT or (long and (kind != "line" or name == EVERY_STATE))
 
 
-def put_on(kind, base):
-    """The tests of `base` that are wanted on this kind of place, as a class of their own."""
-    names = [name for name in dir(base) if name.startswith("test_")]
-    members = {name: None for name in names if not wanted(kind, name)}  # what is no function is no test
-    if len(members) < len(names):
-        title = f"{base.__name__}On{kind.title()}"
-        globals()[title] = type(title, (base,), {"place_kind": kind, "__module__": __name__, **members})
+def classes(long):
+    """{name: class}: the tests that are wanted on each kind of place."""
+    found = {}
+    for kind in places.KINDS[1:]:
+        for base in BASES:
+            names = [name for name in dir(base) if name.startswith("test_")]
+            members = {name: None for name in names if not wanted(kind, name, long)}  # what is no function is no test
+            if len(members) < len(names):
+                title = f"{base.__name__}On{kind.title()}"
+                found[title] = type(title, (base,), {"place_kind": kind, **members})
+    return found
 
 
-for each in places.KINDS[1:]:
-    for number in range(len(BASES)):  # a class under a name of its own here would be a test case
-        put_on(each, BASES[number])
+globals().update(classes(long=False))
 
 if __name__ == "__main__":
     harness.main()
