@@ -9,15 +9,15 @@ namespace {
 constexpr const Operation* kListed[] = {
     &operation::kDoctor,         &operation::kResources,      &operation::kBackup,
     &operation::kSnapshots,      &operation::kShow,           &operation::kWindow,
-    &operation::kRestore,        &operation::kDrill,          &operation::kPrune,
-    &operation::kHoldAdd,        &operation::kHoldRemove,     &operation::kExtend,
-    &operation::kWalPush,        &operation::kWalGet,         &operation::kWalShow,
-    &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
-    &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,
-    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
-    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
-    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
-    &operation::kHelp,
+    &operation::kCopy,           &operation::kRestore,        &operation::kDrill,
+    &operation::kPrune,          &operation::kHoldAdd,        &operation::kHoldRemove,
+    &operation::kExtend,         &operation::kWalPush,        &operation::kWalGet,
+    &operation::kWalShow,        &operation::kVaultProbe,     &operation::kVaultInit,
+    &operation::kVaultList,      &operation::kVaultShow,      &operation::kVaultScrub,
+    &operation::kVaultCollect,   &operation::kVaultLedgerNew, &operation::kVaultDisown,
+    &operation::kVaultKeyNew,    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap,
+    &operation::kVaultKeyRevoke, &operation::kVaultPolicy,    &operation::kVaultKit,
+    &operation::kVersion,        &operation::kCompletion,     &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

@@ -79,6 +79,12 @@ std::string shown_proof(const std::optional<ProofRecord>& proof) {
   return (proof->passed ? "" : "FAILED ") + shown_time(from_unix_ns(proof->started_ns));
 }
 
+const CopyConfig* find_copy(const PlanConfig& plan, const std::string& vault) {
+  for (const CopyConfig& copy : plan.copies)
+    if (!vault.empty() && copy.to == vault && plan.vault != vault) return &copy;
+  return nullptr;
+}
+
 Result<int> say_done(Context& context, std::string_view action, const Snapshot& snapshot,
                      const std::string& text) {
   if (context.console().json()) {
@@ -212,9 +218,12 @@ Result<int> run_prune(Context& context) {
       const PlanConfig& plan = config->plans[i];
       for (const std::string& resource : plan.resources) {
         Promise& promise = promises[resource];
-        if (plan.window && (!promise.window || later(now, *plan.window) > later(now, *promise.window)))
-          promise.window = plan.window;
-        promise.keep_last = std::max(promise.keep_last, plan.keep.last);
+        // In a vault that a plan copies to, what it promises of copies holds.
+        const CopyConfig* copy = find_copy(plan, choice.name);
+        const std::optional<Period>& window = copy ? copy->window : plan.window;
+        if (window && (!promise.window || later(now, *window) > later(now, *promise.window)))
+          promise.window = window;
+        promise.keep_last = std::max(promise.keep_last, copy ? copy->keep.last : plan.keep.last);
       }
     }
     TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));

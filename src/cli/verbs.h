@@ -32,6 +32,8 @@ Result<int> run_vault_disown(Context& context);
 
 Result<int> run_snapshots(Context& context);
 Result<int> run_show(Context& context);
+Result<int> run_copy(Context& context);
+Result<int> run_vault_ledger_new(Context& context);
 Result<int> run_prune(Context& context);
 Result<int> run_hold_add(Context& context);
 Result<int> run_hold_remove(Context& context);

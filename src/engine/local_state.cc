@@ -17,7 +17,9 @@ constexpr const char* kSchema =
     "create table if not exists heads(vault text, resource text, commit_name text, digest text,"
     " primary key(vault, resource));"
     "create table if not exists verified(vault text, object text, at_ns integer, primary key(vault, "
-    "object));";
+    "object));"
+    "create table if not exists copied(vault text, replica text, at_ns integer, primary key(vault, "
+    "replica));";
 
 const char* environment(const char* name) {
   const char* value = getenv(name);
@@ -135,6 +137,21 @@ Result<std::map<std::string, int64_t>> LocalState::last_verified(const VaultId& 
   TRY(database_->query("select object, at_ns from verified where vault = ?", {Database::text(id)},
                        [&](sqlite3_stmt* row) { verified[column(row, 0)] = sqlite3_column_int64(row, 1); }));
   return verified;
+}
+
+Result<std::optional<Time>> LocalState::last_copied(const VaultId& vault, const std::string& replica) {
+  std::optional<Time> at;
+  std::string id = vault.hex();
+  TRY(database_->query("select at_ns from copied where vault = ? and replica = ?",
+                       {Database::text(id), Database::text(replica)},
+                       [&](sqlite3_stmt* row) { at = from_unix_ns(sqlite3_column_int64(row, 0)); }));
+  return at;
+}
+
+Result<void> LocalState::set_copied(const VaultId& vault, const std::string& replica, Time when) {
+  std::string id = vault.hex();
+  return database_->query("insert or replace into copied values(?, ?, ?)",
+                          {Database::text(id), Database::text(replica), Database::number(to_unix_ns(when))});
 }
 
 Result<void> LocalState::set_verified(const VaultId& vault, const std::vector<std::string>& objects,

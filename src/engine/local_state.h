@@ -25,6 +25,9 @@ class LocalState {
   Result<void> remember_head(const VaultId& vault, const ResourceId& resource, const std::string& commit,
                              const Digest& digest);
   Result<std::map<std::string, int64_t>> last_verified(const VaultId& vault);
+  // When `replica` (its location) last held everything of `vault` that it should.
+  Result<std::optional<Time>> last_copied(const VaultId& vault, const std::string& replica);
+  Result<void> set_copied(const VaultId& vault, const std::string& replica, Time when);
   Result<void> set_verified(const VaultId& vault, const std::vector<std::string>& objects, Time when);
 
  private:

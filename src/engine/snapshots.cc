@@ -94,7 +94,9 @@ Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId
   auto has = [&](std::string_view name) {
     return with_records.contains(std::string(name.substr(0, name.rfind('/'))));
   };
+  std::set<SnapshotId> seen;
   for (const VisibleCommit* visible : commits.visible) {
+    if (!seen.insert(visible->key.snapshot).second) continue;  // copied twice: it is one snapshot
     if (resource && visible->key.resource != *resource) continue;
     Snapshot snapshot{.commit_name = visible->name,
                       .commit_digest = visible->digest,

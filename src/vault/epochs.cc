@@ -8,7 +8,7 @@ namespace kuramori {
 namespace {
 
 constexpr uint64_t kEpochMax = UINT16_MAX;  // session ids hold two bytes of it
-constexpr const char* kRebuild = "kuramori vault rebuild-ledger NAME makes a new one from the objects";
+constexpr const char* kRebuild = "kuramori vault ledger new NAME makes a new one from the objects";
 
 Protocol at_place(const Protocol& objects, Store& store) {
   return {store,        objects.codec,      objects.clock,      objects.random,

@@ -62,7 +62,29 @@ class IncarnationStore final : public Store {
   std::unique_ptr<Store> inner_;
 };
 
+class PinnedObject final : public Store {
+ public:
+  PinnedObject(Store& store, std::string object) : store_(store), object_(std::move(object)) {}
+  std::string location() const override { return store_.location(); }
+  Result<std::unique_ptr<ObjectReader>> open(std::string_view) override { return store_.open(object_); }
+  Result<Bytes> get(std::string_view) override { return store_.get(object_); }
+  Result<ObjectInfo> head(std::string_view) override { return store_.head(object_); }
+  Result<void> put_if_absent(std::string_view, ByteView) override { return unused(); }
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view) override { return unused(); }
+  Result<ListPage> list(std::string_view, std::string_view, size_t) override { return unused(); }
+  Result<void> remove(std::string_view) override { return unused(); }
+
+ private:
+  static Error unused() { return fail(ErrorKind::kFailed, "one object is only read"); }
+  Store& store_;
+  std::string object_;
+};
+
 }  // namespace
+
+std::unique_ptr<Store> only_incarnation(Store& store, std::string object) {
+  return std::make_unique<PinnedObject>(store, std::move(object));
+}
 
 std::unique_ptr<Store> with_incarnations(std::unique_ptr<Store> store) {
   return std::make_unique<IncarnationStore>(std::move(store));

@@ -6,11 +6,16 @@
 // against what a signed commit binds.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "store/store.h"
 
 namespace kuramori {
 
 std::unique_ptr<Store> with_incarnations(std::unique_ptr<Store> store);
+
+// One incarnation, whatever name is asked for: its bytes are bound to the name they were made under. Only
+// reads.
+std::unique_ptr<Store> only_incarnation(Store& store, std::string object);
 
 }  // namespace kuramori

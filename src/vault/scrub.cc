@@ -9,6 +9,8 @@
 #include <tuple>
 
 #include "crypto/digest.h"
+#include "vault/incarnations.h"
+#include "vault/ledger.h"
 #include "vault/names.h"
 #include "vault/pack.h"
 #include "vault/page_map.h"
@@ -28,6 +30,7 @@ struct Bound {
 struct SeenCommit {
   CommitRecord record;
   std::set<SnapshotId> self;  // the snapshot, while it is visible
+  bool is_copy = false;       // what it names of other commits stands in another vault
 };
 
 // One run. The phases follow each other as scrub() calls them; each leaves what the next needs.
@@ -41,7 +44,8 @@ class Scrubber {
                   .clock = vault.clock(),
                   .random = vault.random(),
                   .self = {},
-                  .may_delete = {},
+                  .may_delete = [this](const SignerId& signer) { return vault_.codec().may_delete(signer); },
+                  .may_commit = [this](const SignerId& signer) { return vault_.codec().may_commit(signer); },
                   .epoch = vault.epoch()},
         log_(protocol_),
         options_(options),
@@ -56,7 +60,15 @@ class Scrubber {
     TRY(for_each_object(store_, "", [&](const ObjectInfo& object) -> Result<void> {
       auto in_epoch = vault_.epoch() ? names::parse_in_epoch(object.name) : std::nullopt;
       if (!in_epoch) {
-        present_[object.name] = object.size;
+        // What was put again is looked for under the name it was made under; its bytes are checked one by
+        // one.
+        std::string origin(names::origin_of(object.name));
+        if (origin != object.name && names::owner_of(object.name)) {
+          incarnations_[origin].push_back(object.name);
+          if (present_.try_emplace(origin, object.size).second) only_again_.insert(origin);
+        } else {
+          present_[object.name] = object.size;
+        }
         return {};
       }
       std::string name(in_epoch->name);
@@ -140,6 +152,16 @@ class Scrubber {
   }
 
   void check_numbers() {
+    // Plans and intents are the ledger's alone: without it there is only what was decided.
+    if (vault_.epoch() != nullptr && vault_.epoch()->ledger == nullptr) {
+      for (uint64_t n : gc_sweeps_) gc_plans_.insert(n);
+      for (uint64_t n : prune_finals_) prune_intents_.insert(n);
+    }
+    if (vault_.epoch() != nullptr) {
+      const EpochRecord& seal = vault_.epoch()->seal;
+      pruned_.insert(seal.pruned.begin(), seal.pruned.end());
+      swept_.insert(seal.swept.begin(), seal.swept.end());
+    }
     check_rounds(gc_plans_, gc_sweeps_, "gc", names::gc_plan, names::gc_sweep);
     check_rounds(prune_intents_, prune_finals_, "prune", names::prune_intent, names::prune_final);
     for (const std::string& name : pruned_) {
@@ -148,6 +170,8 @@ class Scrubber {
     }
     uint64_t newest = gc_plans_.empty() ? 0 : *gc_plans_.rbegin();
     for (const auto& [name, commit] : commits_) {
+      // Of another vault's collections, or an older ledger's.
+      if (commit.is_copy || log_.place_of(name).accepted != nullptr) continue;
       if (commit.record.newest_gc > newest)
         damage(names::gc_plan(commit.record.newest_gc), fmt::format("missing: {} was made after it", name));
     }
@@ -158,7 +182,8 @@ class Scrubber {
     for (auto& [name, commit] : commits_) {
       const CommitRecord& c = commit.record;
       if (!pruned_.contains(name)) commit.self = {c.snapshot}, ++result_.snapshots;
-      if (!c.previous.empty()) check_head(c.previous, c.previous_digest, fmt::format("{} follows it", name));
+      if (!c.previous.empty() && !commit.is_copy)
+        check_head(c.previous, c.previous_digest, fmt::format("{} follows it", name));
       if (commit.self.empty()) continue;
       check_bound(c.live, commit.self);
       for (const ObjectRef& map : c.maps) check_bound(map, commit.self);
@@ -173,7 +198,7 @@ class Scrubber {
         it->second.by.insert(c.snapshot);
         if (it->second.pack.trailer_digest != pack.trailer_digest || it->second.pack.size != pack.size)
           damage(pack.name, "two snapshots bind different contents of it", it->second.by);
-        if (swept_.contains(pack.name))
+        if (swept_.contains(pack.name) && !incarnations_.contains(pack.name))
           damage(pack.name, "a sweep condemned it while a snapshot needs it", it->second.by);
       }
       for (const FrameSpan& span : c.tree) {
@@ -240,13 +265,18 @@ class Scrubber {
     for (std::string_view prefix : {names::kPacks, names::kWal}) {
       for (const auto& [name, size] : under(prefix)) {
         if (unknown_.contains(name)) continue;
-        int64_t when = INT64_MIN;
-        if (options_.last_verified != nullptr) {
-          if (auto it = options_.last_verified->find(name); it != options_.last_verified->end())
-            when = it->second;
+        std::vector<std::string> objects;
+        if (auto again = incarnations_.find(name); again != incarnations_.end()) objects = again->second;
+        if (!only_again_.contains(name)) objects.push_back(name);
+        for (const std::string& object : objects) {
+          int64_t when = INT64_MIN;
+          if (options_.last_verified != nullptr) {
+            if (auto it = options_.last_verified->find(object); it != options_.last_verified->end())
+              when = it->second;
+          }
+          items.push_back({when, object, size});
+          total += size;
         }
-        items.push_back({when, name, size});
-        total += size;
       }
     }
     std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
@@ -261,8 +291,10 @@ class Scrubber {
         continue;
       }
       const std::string& name = item.name;
-      auto bound = bound_.find(name);
-      auto whole = verify_pack_bytes(store_, name, bound == bound_.end() ? nullptr : &bound->second.pack);
+      const std::string origin(names::origin_of(name));
+      auto bound = bound_.find(origin);
+      auto object = only_incarnation(store_, name);
+      auto whole = verify_pack_bytes(*object, origin, bound == bound_.end() ? nullptr : &bound->second.pack);
       result_.bytes += item.size;
       ++result_.objects;
       reporter_.advance(item.size);
@@ -482,8 +514,16 @@ class Scrubber {
     auto key = names::parse_commit(name);
     if (!key) return unknown(name);
     snapshots_.insert(key->snapshot);
-    auto opened = open_any(name, {RecordType::kCommit, RecordType::kFence}, {key->snapshot});
+    auto opened =
+        open_any(name, {RecordType::kCommit, RecordType::kFence, RecordType::kCopy}, {key->snapshot});
     if (!opened) return;
+    if (opened->type == RecordType::kCopy) {
+      Ledger ledger(protocol_);
+      auto copy = ledger.read_commit(name);
+      if (!copy) return damage(name, copy.error().what, {key->snapshot});
+      commits_[name] = {(*copy)->record, {}, true};
+      return;
+    }
     // Whose session it is says the name; the first bytes are its signer's.
     bool own = std::equal(opened->signer.raw.begin(), opened->signer.raw.begin() + kSignerPrefixBytes,
                           key->session.raw.begin());
@@ -502,7 +542,7 @@ class Scrubber {
     if (record->snapshot != key->snapshot || record->session != key->session ||
         record->resource != key->resource)
       return damage(name, "it is the commit of another snapshot");
-    commits_[name] = {std::move(*record), {}};
+    commits_[name] = {std::move(*record), {}, false};
   }
 
   void check_round(const std::string& name) {
@@ -588,7 +628,8 @@ class Scrubber {
     if (digest == digests_.end()) return;  // could not be read: named already
     if (digest->second != ref.digest || present_[ref.name] != ref.size)
       damage(ref.name, "it is not what its snapshot binds", by);
-    if (swept_.contains(ref.name)) damage(ref.name, "a sweep condemned it while a snapshot needs it", by);
+    if (swept_.contains(ref.name) && !incarnations_.contains(ref.name))
+      damage(ref.name, "a sweep condemned it while a snapshot needs it", by);
   }
 
   static bool is_stretch(names::WalKind kind) {
@@ -631,8 +672,10 @@ class Scrubber {
   std::map<std::string, Standing, std::less<>>
       standing_;  // of what stands under another name than in one place
   std::set<std::string, std::less<>> in_ledger_;
-  std::map<std::string, Digest> digests_;      // of the small objects read
-  std::map<std::string, SeenCommit> commits_;  // verified ones
+  std::map<std::string, std::vector<std::string>, std::less<>> incarnations_;  // by origin
+  std::set<std::string, std::less<>> only_again_;  // origins that stand as incarnations alone
+  std::map<std::string, Digest> digests_;          // of the small objects read
+  std::map<std::string, SeenCommit> commits_;      // verified ones
   std::map<std::string, LiveRecord> lives_;
   std::map<std::string, Bound> bound_;  // packs of visible snapshots
   std::set<std::string> pruned_, swept_, unknown_;

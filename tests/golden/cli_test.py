@@ -56,6 +56,10 @@ VAULT_WORDS = {
     "restore_of_an_unknown_resource": ["restore", "x", "--to", "@/r", *VAULT],
     "backup_of_an_unknown_resource": ["--config", "@/kuramori.yaml", "backup", "order-db"],
     "backup_of_a_kind_to_come": ["--config", "@/kuramori.yaml", "backup", "sessions"],
+    "copy_to_itself": ["copy", *VAULT, "--to", "@/v"],
+    "copy_to_another_family": ["copy", *VAULT, "--to", "@/other"],
+    "copy_to_a_place_that_is_away": ["copy", *VAULT, "--to", "@/nothing"],
+    "rebuild_ledger_of_one_place": ["vault", "ledger", "new", "@/v", "--ledger", "@/l", "--key-file", "@/k"],
     "hold_without_a_name": ["hold", "add", "3f2a", *VAULT],
 }
 DOCUMENTS = [
@@ -72,6 +76,8 @@ VAULT_DOCUMENTS = [
     ["prune", "--dry-run", *VAULT],
     ["show", "3f2a", *VAULT],
     ["vault", "scrub", "@/v", "--key-file", "@/k"],
+    ["copy", *VAULT, "--to", "@/twin", "--dry-run"],
+    ["copy", *VAULT, "--to", "@/twin"],
     ["window", "x", *VAULT],
     ["restore", "x", "--to", "@/r", "--at", "13am", *VAULT],
     ["--config", "@/kuramori.yaml", "doctor", "sessions"],
@@ -152,7 +158,7 @@ def main():
         cases = dict(WORDS)
         documents = list(DOCUMENTS)
         if has_vaults:
-            for vault, key in (("v", "k"), ("other", "foreign")):
+            for vault, key in (("v", "k"), ("twin", "k"), ("other", "foreign")):
                 made = run(scratch, ["vault", "init", f"@/{vault}", "--key-file", f"@/{key}"])
                 assert made.returncode == 0, made.stderr
             (scratch / "truncated").write_bytes((scratch / "k").read_bytes()[:100])

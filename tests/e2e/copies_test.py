@@ -1,0 +1,282 @@
+"""Copies: a second vault that brings the database back with the first one gone, and goes on where it was stopped."""
+
+import itertools
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import harness
+import kill_points
+
+ALL = bool(os.environ.get("KURAMORI_TEST_ALL"))
+KILLS = 12  # sampled store calls of one copy; all of them in the long form
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())
+
+
+class Copies(harness.Case):
+    def second(self, name="second", *more):
+        """A second vault of the family, beside the first."""
+        place = self.folder / name
+        self.kuramori("vault", "init", f"{place}{''.join(more)}", "--key-file", self.key, config=False)
+        return place
+
+    def given(self, vault):
+        return ["--vault", vault, "--key-file", self.key]
+
+    def copy(self, vault, *words, status=0):
+        state = self.folder / "state"
+        state.mkdir(exist_ok=True)
+        harness.give_to_server(state)
+        return self.kuramori("copy", *words, "--to", vault, "--key-file", self.key, "--json", status=status, env={"KURAMORI_STATE": str(state)})
+
+    def small_server(self, **more):
+        server = self.server(15, initdb=["--wal-segsize=1"], **more)
+        server.sql("create table entry (id bigint primary key, text text)",
+                   "insert into entry select i, md5(i::text) from generate_series(1, 4000) i")
+        return server
+
+    def test_the_second_vault_restores_to_a_moment_with_the_first_one_gone_S7_S8(self):
+        server = self.small_server()
+        self.kuramori("backup", "db")
+        second = self.second()
+        server.sql("insert into entry select i, 'later' from generate_series(4001, 5000) i")
+        time.sleep(0.1)
+        moment = server.sql("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        time.sleep(0.1)
+        server.sql("delete from entry where id > 4500")
+        server.switch_wal()
+        behind = self.copy(second, "--dry-run").json()
+        self.assertEqual((behind["lag"]["snapshots"], behind["snapshots"]), (1, 0))
+        self.assertGreater(behind["lag"]["bytes"], 0)
+        done = self.copy(second).json()
+        self.assertEqual((done["snapshots"], done["skipped"], done["lag"]["snapshots"], done["lag"]["wal_objects"]), (1, [], 0, 0), done)
+        # More WAL and a second snapshot on the first: only the difference travels.
+        server.sql("create table fresh as select generate_series(1, 1000) id")
+        self.kuramori("backup", "db")
+        server.switch_wal()
+        more = self.copy(second).json()
+        self.assertEqual(more["snapshots"], 1)
+        self.assertLess(more["sent_bytes"], done["sent_bytes"] / 2)
+        self.assertEqual(self.copy(second).json()["sent_bytes"], 0)
+        listed = [snapshot["id"] for snapshot in self.snapshots()]
+        server.kill()
+        shutil.rmtree(self.vault)
+        shutil.rmtree(server.data)
+
+        given = self.given(second)
+        there = self.kuramori(*given, "snapshots", "--json", config=False).json()["snapshots"]
+        self.assertEqual([snapshot["id"] for snapshot in there], listed)
+        self.assertFalse(self.kuramori(*given, "vault", "scrub", second, "--json", config=False).json()["damaged"])
+        for how, wanted in ((("--at", moment), "5000"), (("--latest",), "4500")):
+            target = self.folder / f"restored-{wanted}"
+            self.kuramori(*given, "restore", "db", *how, "--to", target, config=False)
+            restored = self.adopt(target)
+            self.assertEqual(restored.sql("select count(*) from entry"), wanted)
+            restored.stop()
+        self.kuramori(*given, "drill", "db", config=False)
+        # What is left of the second vault is a vault: it prunes, collects and takes a new copy of itself.
+        self.kuramori(*given, "vault", "collect", second, config=False)
+        third = self.second("third")
+        self.kuramori(*given, "copy", "--to", third, "--json", config=False)
+        self.kuramori(*self.given(third), "restore", "db", "--latest", "--to", self.folder / "third-restored", config=False)
+
+    def test_backups_go_on_in_the_copy_and_come_home_V20_P64(self):
+        """The replica becomes the first: a snapshot built on copied ones keeps them whole (P64), and copies back."""
+        server = self.small_server()
+        self.kuramori("backup", "db")
+        second = self.second()
+        self.copy(second)
+        server.sql("update entry set text = 'moved' where id % 100 = 0")
+        self.config.write_text(self.config.read_text().replace(str(self.vault), str(second)))
+        made = self.kuramori("backup", "db", "--json").json()
+        self.assertTrue(made["base"] if "base" in made else made["snapshot"].get("base", True))
+        server.switch_wal()
+        counted = server.sql("select count(*) from entry where text = 'moved'")
+        self.kuramori(*self.given(second), "copy", "--to", self.vault, "--json", config=False)
+        for vault in (second, self.vault):
+            self.assertFalse(self.kuramori(*self.given(vault), "vault", "scrub", vault, "--json", config=False).json()["damaged"])
+            target = self.folder / f"restored-{vault.name}"
+            self.kuramori(*self.given(vault), "restore", "db", "--latest", "--to", target, config=False)
+            restored = self.adopt(target)
+            self.assertEqual(restored.sql("select count(*) from entry where text = 'moved'"), counted)
+            restored.stop()
+
+    def test_own_retention_prunes_copies_and_never_copies_them_again_P62(self):
+        server = self.small_server()
+        away = self.folder / "away"
+        text = self.config.read_text() + "    copies: [ { to: away, keep: { last: 1 } } ]\n"
+        self.config.write_text(text.replace("vaults:\n", f'vaults:\n  away: {{ at: "{away}", site: b, key_file: "{self.key}" }}\n', 1))
+        self.kuramori("vault", "init", "away")
+        names = []
+        for number in range(3):
+            server.sql(f"update entry set text = 'round {number}' where id % 10 = {number}", "checkpoint")
+            names.append(self.kuramori("backup", "db", "--json").json()["snapshot"]["id"])
+        first = self.kuramori("copy", "db", "--to", "away", "--json").json()
+        self.assertEqual(first["snapshots"], 1, first)  # what would not be kept is not copied
+        there = [snapshot["id"] for snapshot in self.kuramori("snapshots", "--vault", "away", "--json").json()["snapshots"]]
+        self.assertEqual(there, names[-1:])
+        self.assertEqual(self.kuramori("copy", "db", "--to", "away", "--json").json()["snapshots"], 0)
+        # The next one takes its place there; pruned, the older one does not come again (P62).
+        self.kuramori("backup", "db")
+        self.assertEqual(self.kuramori("copy", "db", "--to", "away", "--json").json()["snapshots"], 1)
+        self.kuramori("prune", "--vault", "away")
+        left = [snapshot["id"] for snapshot in self.kuramori("snapshots", "--vault", "away", "--json").json()["snapshots"]]
+        self.assertEqual(len(left), 1)
+        self.assertNotIn(names[-1], left)
+        self.kuramori("vault", "collect", "away")
+        self.assertEqual(self.kuramori("copy", "db", "--to", "away", "--json").json()["sent_objects"], 0)
+        self.assertFalse(self.kuramori("vault", "scrub", "away", "--json").json()["damaged"])
+        self.assertEqual(len([s for s in self.snapshots() if s["vault"] == "here"]), 4)  # the first keeps by its own rule
+
+    def test_damage_is_not_copied_and_is_named(self):
+        server = self.small_server()
+        self.kuramori("backup", "db")
+        server.stop()
+        second = self.second()
+        pack = max((path for path in (self.vault / "packs").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        content = bytearray(pack.read_bytes())
+        content[len(content) // 2] ^= 1
+        os.chmod(pack, 0o600)
+        pack.write_bytes(content)
+        done = self.copy(second, status=3).json()
+        self.assertEqual(done["snapshots"], 0)
+        self.assertIn(pack.name, "".join(done["skipped"]))
+        self.assertEqual(self.kuramori(*self.given(second), "snapshots", "--json", config=False).json()["snapshots"], [])
+
+    def test_a_disk_that_is_away_is_waited_for_and_its_age_is_told(self):
+        server = self.small_server()
+        self.kuramori("backup", "db")
+        server.stop()
+        second = self.second()
+        away = self.copy(second).json()
+        self.assertEqual(away["lag"]["snapshots"], 0)
+        drawer = self.folder / "drawer"
+        second.rename(drawer)
+        told = self.copy(second, status=1)
+        self.assertIn("last whole", told.out + told.err)
+        drawer.rename(second)
+        self.copy(second)
+
+    def test_another_family_and_itself_are_refused(self):
+        self.small_server().stop()
+        other = self.folder / "other"
+        self.kuramori("vault", "init", other, "--key-file", self.folder / "other.key", config=False)
+        self.assertNotEqual(self.kuramori("copy", "--to", other, status=None).status, 0)
+        self.assertEqual(self.copy(self.vault, status=5).status, 5)
+
+
+class CopyKills(harness.Case):
+    """SIGKILL at the store calls of a copy; then the same command again, and both vaults are whole."""
+
+    in_memory = True
+
+    def setUp(self):
+        super().setUp()
+        server = self.cluster = self.server(15, initdb=["--wal-segsize=1"])
+        server.sql("create table entry (id bigint primary key, text text)",
+                   "insert into entry select i, md5(i::text) from generate_series(1, 4000) i", "checkpoint")
+        self.kuramori("backup", "db")
+        server.sql("update entry set text = 'changed' where id % 50 = 0", "checkpoint")
+        self.kuramori("backup", "db")
+        server.switch_wal()
+        self.state = tree = self.folder / "tree"
+        self.kuramori("restore", "db@latest", "--to", tree)
+        self.digest = kill_points.tree_digest(tree)
+        server.stop()
+        self.empty = self.folder / "empty"
+        self.kuramori("vault", "init", self.empty, "--key-file", self.key, config=False)
+
+    def copy(self, to, status=0, **env):
+        return self.kuramori("copy", "--to", to, "--key-file", self.key, "--json", status=status, env=env)
+
+    def fresh(self, number):
+        place = self.folder / f"to-{number}"
+        subprocess.run(["cp", "-a", self.empty, place], check=True)
+        return place
+
+    def test_a_copy_killed_at_store_calls_goes_on_V6_P63(self):
+        counted = self.folder / "calls"
+        harness.give_to_server(self.folder)
+        whole = self.fresh("whole")
+        sent = self.copy(whole, KURAMORI_TEST_COUNT_STORE_CALLS=str(counted)).json()["sent_bytes"]
+        calls = int(counted.read_text())
+        self.assertGreater(calls, 30)
+        step = 1 if ALL else max(1, calls // KILLS)
+        for call, after in zip(range(1, calls + 1, step), itertools.cycle((False, True))):
+            with self.subTest(call=call, after=after):
+                place = self.fresh(call)
+                env = {"KURAMORI_TEST_KILL_AT_STORE_CALL": str(call)}
+                if after:
+                    env["KURAMORI_TEST_KILL_AT_STORE_CALL_AFTER"] = "1"
+                self.assertEqual(self.copy(place, status=None, **env).status, -signal.SIGKILL)
+                given = ["--vault", place, "--key-file", self.key]
+                found = self.kuramori(*given, "vault", "scrub", place, "--json", config=False).json()
+                self.assertFalse(found["damaged"], found)
+                # Killed at four fifths, the second run sends little.
+                again = self.copy(place).json()
+                if call >= 0.8 * calls:
+                    self.assertLessEqual(again["sent_bytes"], 0.3 * sent)
+                found = self.kuramori(*given, "vault", "scrub", place, "--json", config=False).json()
+                self.assertFalse(found["damaged"], found)
+                listed = self.kuramori(*given, "snapshots", "--json", config=False).json()["snapshots"]
+                self.assertEqual(len(listed), 2)
+                if call == 1 + step * (KILLS // 2) or ALL:
+                    target = self.folder / "restored"
+                    shutil.rmtree(target, ignore_errors=True)
+                    self.kuramori(*given, "restore", "db@latest", "--to", target, config=False)
+                    self.assertEqual(kill_points.tree_digest(target), self.digest)
+                shutil.rmtree(place)
+        found = self.kuramori("vault", "scrub", self.vault, "--key-file", self.key, "--json").json()
+        self.assertFalse(found["damaged"], found)
+
+
+class TwoPlaces(harness.Case):
+    """A ledger beside the objects: the main job, reading without it, and a lost one founded anew."""
+
+    def test_reading_needs_the_objects_alone_and_a_lost_ledger_is_founded_anew(self):
+        server = self.server(15, initdb=["--wal-segsize=1"])
+        server.sql("create table entry as select i id, md5(i::text) t from generate_series(1, 3000) i")
+        objects = self.folder / "objects"
+        ledger, other = self.folder / "ledger", self.folder / "ledger-2"
+        place = f"{objects}&ledger={ledger}"
+        self.kuramori("vault", "init", place, "--key-file", self.key, config=False)
+        text = self.config.read_text()
+        lines = text.replace(f"file://{self.vault}", str(objects)).replace(str(self.vault), str(objects))
+        self.config.write_text(lines.replace("key_file:", f'ledger: "{ledger}", key_file:', 1))
+        first = self.kuramori("backup", "db", "--keep", "1s", "--json").json()["snapshot"]["id"]
+        server.sql("update entry set t = 'x' where id % 7 = 0", "checkpoint")
+        second = self.kuramori("backup", "db", "--json").json()["snapshot"]["id"]
+        self.assertTrue(list((ledger / "0000000001" / "commits").rglob("*.*")))
+        time.sleep(1.1)
+        self.config.write_text(self.config.read_text().replace("    window: 14d\n", ""))
+        self.kuramori("prune")
+        self.kuramori("vault", "collect", place, "--key-file", self.key)
+        self.kuramori("vault", "scrub", place, "--key-file", self.key)
+        # The ledger is away: reading goes on, deciding is refused.
+        gone = self.folder / "gone"
+        ledger.rename(gone)
+        listed = [s["id"] for s in self.kuramori("snapshots", "--json").json()["snapshots"]]
+        self.assertEqual(listed, [second])
+        self.kuramori("restore", f"db@{second}", "--to", self.folder / "restored")
+        self.assertNotEqual(self.kuramori("backup", "db", status=None).status, 0)
+        self.kuramori("vault", "scrub", objects, "--key-file", self.key)
+        # Lost for good: a new one, and the old one counts for nothing should it come back.
+        self.kuramori("vault", "ledger", "new", objects, "--ledger", other, "--key-file", self.key, "--yes", config=False)
+        gone.rename(ledger)
+        self.assertNotEqual(self.kuramori("backup", "db", status=None).status, 0)
+        self.config.write_text(self.config.read_text().replace(f'"{ledger}"', f'"{other}"'))
+        third = self.kuramori("backup", "db", "--json").json()["snapshot"]["id"]
+        self.assertEqual([s["id"] for s in self.kuramori("snapshots", "--json").json()["snapshots"]], [second, third])
+        self.kuramori("vault", "collect", f"{objects}&ledger={other}", "--key-file", self.key)
+        self.kuramori("vault", "scrub", f"{objects}&ledger={other}", "--key-file", self.key)
+        self.kuramori("restore", f"db@{third}", "--to", self.folder / "restored-3")
+
+
+if __name__ == "__main__":
+    harness.main()
