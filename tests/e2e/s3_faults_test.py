@@ -3,12 +3,15 @@ killed. Whatever happens, what the vault lists restores, and the next command go
 
 A fault comes at the n-th request of a run whose requests were counted first: by number, not by the clock."""
 
+import pathlib
 import subprocess
+import sys
 import time
 
 import harness
 import slow_proxy
 
+LONG = pathlib.Path(sys.argv[0]).name.startswith("slow_")  # slow_s3_faults_test.py
 DELAY_MS = 30  # a request: long enough to do something between two of them
 WAIT_SECONDS_MAX = 120
 
@@ -78,7 +81,7 @@ class Faults(harness.Case):
     def test_a_frozen_store_and_puts_that_land_later_V28(self):
         server = self.database()
         total = self.requests_of("backup", "db")
-        for share in (0.5, 1.0) if not harness.ALL else [n / 12 for n in range(1, 13)]:
+        for share in (0.5, 1.0) if not LONG else [n / 12 for n in range(1, 13)]:
             with self.subTest(share=share):
                 server.sql("update item set text = md5(text) where id % 7 = 0")
                 before = len(self.snapshots())
@@ -117,14 +120,14 @@ class Faults(harness.Case):
     def test_a_gateway_that_dies_in_the_middle_of_a_backup_P71(self):
         server = self.database()
         total = self.requests_of("backup", "db")
-        for share in (0.3, 0.9) if harness.ALL else (0.6,):
+        for share in (0.3, 0.9) if LONG else (0.6,):
             server.sql("update item set text = md5(text) where id % 7 = 0")
             running = self.start("backup", "db", "--full")
             self.at_request(int(total * share), running)
             self.cluster.kill("rgw")
             self.cluster.restart("rgw")
             self.finish(running)
-        self.assertEqual(self.assert_all_restore(), 3 if harness.ALL else 2)
+        self.assertEqual(self.assert_all_restore(), 3 if LONG else 2)
 
     def test_a_backup_killed_in_its_store_calls_leaves_a_sound_vault_V6(self):
         server = self.database()
@@ -133,7 +136,7 @@ class Faults(harness.Case):
         counted = self.folder / "calls"
         self.kuramori("backup", "db", env={"KURAMORI_TEST_COUNT_STORE_CALLS": counted})
         calls = int(counted.read_text())
-        step = 1 if harness.ALL else max(1, calls // 5)
+        step = 1 if LONG else max(1, calls // 5)
         for call in range(step, calls + 1, step):
             for after in ("", "1"):
                 server.sql("update item set text = md5(text) where id % 97 = 0")
@@ -251,7 +254,7 @@ class CutLine(harness.Case):
                          server.sql("select count(*), sum(hashtext(text)::bigint) from item"))
 
 
-if not harness.ALL:  # long forms: a minute together
+if not LONG:  # long forms: a minute together
     for case, name in ((Faults, "test_a_backup_waits_for_a_frozen_store"),
                        (Faults, "test_a_gateway_that_dies_in_the_middle_of_a_backup_P71"),
                        (Faults, "test_a_backup_killed_in_its_store_calls_leaves_a_sound_vault_V6")):
