@@ -126,6 +126,22 @@ class Verbs(WithRoles):
         self.run_as("reader", "drill", "db")
         self.assertTrue(self.snapshots()[-1]["proof"]["passed"], self.snapshots()[-1])
 
+    def test_the_second_reader_believes_whom_the_owner_granted_it_to_and_nobody_else(self):
+        self.backup_as("writer")
+        self.cluster.stop()
+        snapshot = self.snapshots()[-1]["id"]
+        ours, theirs = self.folder / "ours", self.folder / "theirs"
+        self.run_as("reader", "restore", f"db@{snapshot}", "--to", ours)
+        command = ["/usr/bin/python3", harness.ROOT / "tests" / "format" / "reader.py", self.vault, self.keys["reader"], "restore", snapshot]
+        done = subprocess.run([*command, theirs], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        one, other = harness.relation_files(ours), harness.relation_files(theirs)
+        self.assertGreater(len(one), 500)
+        self.assertEqual(harness.differing(one, other), [])
+        shutil.rmtree(self.vault / "signers")
+        done = subprocess.run([*command, self.folder / "never"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 4, done.stderr)
+
     def test_what_a_writer_and_a_keeper_see_names_no_file_and_no_table(self):
         self.cluster.sql("create table secretish_name (secretish_column int)", "insert into secretish_name values (1)", "checkpoint")
         self.backup_as("writer")

@@ -31,6 +31,7 @@ PAGE, PAGES_A_FRAME, STRIPE = 8192, 5, 1 << 20
 RECORD_MAX, TRAILER_MAX, BLOCK_MAX = 256 << 20, 64 << 20, 64 << 20
 T_VAULT, T_RESOURCE, T_COMMIT, T_FENCE, T_PRUNE_FINAL, T_LIVE, T_MAP, T_PACK = 1, 3, 5, 6, 10, 15, 16, 17
 SEALED, SIGNED, COMPRESSED = 1, 2, 4  # flags of an envelope
+MAY_SIGN = {2: (T_RESOURCE, T_COMMIT, T_FENCE, T_PACK), 3: (T_FENCE,), 4: (T_FENCE, T_PRUNE_FINAL)}  # by role
 
 
 class Refused(Exception):
@@ -75,10 +76,8 @@ class Bytes:
         require(count <= len(self.data) - self.at, "truncated")
         self.at += count
         return self.data[self.at - count:self.at]
-
     def number(self, size):
         return int.from_bytes(self.take(size), "little")
-
     def varint(self):
         value = shift = 0
         while True:
@@ -108,23 +107,17 @@ class Message:
 
     def all(self, field):
         return self.fields.get(field, [])
-
     def one(self, field, default):
         return self.all(field)[-1] if self.all(field) else default
-
     def u(self, field):
         return self.one(field, 0)
-
     def s(self, field):
         value = self.one(field, 0)
         return value >> 1 ^ -(value & 1)
-
     def b(self, field):
         return self.one(field, b"")
-
     def text(self, field):
         return self.b(field).decode()
-
     def packed(self, field):
         numbers, reader = [], Bytes(self.b(field))
         while reader.left():
@@ -249,9 +242,9 @@ class Pack:
         self.wal = directory.messages(4)[0] if directory.all(4) else None
         if bound is None:
             require(self.wal and self.signature, f"{name} is bound by no snapshot and signed by nobody")
-            require(self.signature[0] == self.keys.owner_id, f"{name} is signed by somebody unknown")
-            verify(self.keys.owner, b"kuramori pack signature 1" + self.keys.family + name.encode() + self.signed,
-                   self.signature[1])
+            key, revoked = vault.signer(self.signature[0], T_PACK, name)
+            require(not revoked or name.encode() in revoked.all(5), f"{name} was made by a key that was revoked")
+            verify(key, b"kuramori pack signature 1" + self.keys.family + name.encode() + self.signed, self.signature[1])
         self.frames, at = [], head.size
         for stored, plain_size, kind in zip(directory.packed(1), directory.packed(2), directory.packed(3), strict=True):
             self.frames.append((at, stored, plain_size, kind >> 8, kind & 255))
@@ -401,20 +394,35 @@ class Vault:
             raise Refused(f"{name} is missing") from None
 
     def names(self, prefix):
-        found = []
-        for folder, _, files in os.walk(os.path.join(self.folder, prefix)):
-            found += [os.path.relpath(os.path.join(folder, file), self.folder) for file in files]
-        return sorted(found)
+        places = os.walk(os.path.join(self.folder, prefix))
+        return sorted(os.path.relpath(os.path.join(folder, file), self.folder) for folder, _, files in places for file in files)
+
+    def signer(self, who, kind, name):
+        if who == self.keys.owner_id:
+            return self.keys.owner, None
+        require(any(kind in kinds for kinds in MAY_SIGN.values()), f"{name} is signed by somebody who may not")
+        grant, revoked = (self.owners_word(f"signers/{who.hex()}/{word}") for word in ("grant", "revoked"))
+        require(grant and sha256(grant.b(1))[:16] == who and kind in MAY_SIGN[grant.u(2)], f"{name}: an unknown signer")
+        return grant.b(1), revoked
+
+    def owners_word(self, name):
+        there = [copy for copy in (name, name + ".2") if os.path.exists(os.path.join(self.folder, copy))]
+        for copy in there:
+            try:
+                return self.record(copy)[1]
+            except (Refused, nacl.exceptions.CryptoError) as error:
+                require(copy != there[-1], str(error))
 
     def record(self, name, data=None):
         """(type, message) of a record, authentic."""
-        envelope = Envelope(name, self.get(name) if data is None else data)
+        data = self.get(name) if data is None else data
+        envelope = Envelope(name, data)
         require(envelope.flags & SEALED, f"{name} is not sealed")
         if envelope.type != T_LIVE:  # what its commit binds by digest is not signed itself
             require(envelope.flags & SIGNED, f"{name} is not signed")
-            require(envelope.signer == self.keys.owner_id, f"{name} is signed by somebody unknown")
-            verify(self.keys.owner, b"kuramori signature 1" + self.keys.family + envelope.signed_part,
-                   envelope.signature)
+            key, revoked = self.signer(envelope.signer, envelope.type, name)
+            require(not revoked or sha256(data) in revoked.all(4), f"{name} was made by a key that was revoked")
+            verify(key, b"kuramori signature 1" + self.keys.family + envelope.signed_part, envelope.signature)
         plain = unseal(self.keys.structure_key(envelope.scope), b"kuramori record 1" + self.keys.family + envelope.head,
                        envelope.body)
         return envelope.type, Message(unzstd(plain, RECORD_MAX) if envelope.flags & COMPRESSED else plain)
@@ -442,8 +450,7 @@ class Vault:
             except (Refused, nacl.exceptions.CryptoError) as error:
                 print(f"cannot be verified: {name}: {error}", file=sys.stderr)
                 continue
-            if kind == T_FENCE or name in pruned:
-                continue
+            if kind == T_FENCE or name in pruned: continue
             expected = f"commits/{commit.b(3).hex()}/{commit.b(1).hex()}.{commit.b(2).hex()}"
             require(kind == T_COMMIT and name == expected, f"{name} is the commit of another snapshot")
             found.append((name, commit))
@@ -469,8 +476,7 @@ class Snapshot:
         self.path_key = vault.keys.derive(b"kuramori path 1", commit.b(3))
         tree = b""
         for span in commit.messages(15):
-            pack = self.pack(span.text(1))
-            tree += b"".join(pack.frame(span.u(2) + i) for i in range(span.u(3)))
+            tree += b"".join(self.pack(span.text(1)).frame(span.u(2) + i) for i in range(span.u(3)))
         self.tree = Message(tree)
         self.tree_packs = [name.decode() for name in self.tree.all(1)]
         self.last = (None, None)
@@ -546,15 +552,14 @@ def list_snapshots(vault):
     resources = vault.resources()
     for _, commit in vault.snapshots():
         resource = resources.get(commit.b(3))
-        print(commit.b(1).hex(), resource.text(2) if resource else commit.b(3).hex(), commit.text(4), commit.s(6),
-              commit.u(19))
+        name = resource.text(2) if resource else commit.b(3).hex()
+        print(commit.b(1).hex(), name, commit.text(4), commit.s(6), commit.u(19))
 
 
 def restore(vault, snapshot, target):
-    for _, commit in vault.snapshots():
-        if commit.b(1).hex() == snapshot:
-            return Snapshot(vault, commit).restore(target)
-    raise Refused(f"the vault has no snapshot {snapshot}")
+    found = [commit for _, commit in vault.snapshots() if commit.b(1).hex() == snapshot]
+    require(found, f"the vault has no snapshot {snapshot}")
+    Snapshot(vault, found[0]).restore(target)
 
 
 def fetch_wal(vault, resource, timeline, file, out):
@@ -565,8 +570,7 @@ def fetch_wal(vault, resource, timeline, file, out):
         if not found:
             continue
         pack = Pack(vault, name, None)
-        says = (pack.wal.u(2), pack.wal.u(3), pack.wal.u(4))
-        require(says == tuple(int(text, 16) for text in found.group(1, 2, 3)), f"{name} is not what its name says")
+        require([pack.wal.u(i) for i in (2, 3, 4)] == [int(text, 16) for text in found.group(1, 2, 3)], f"{name} is not what its name says")
         if pack.wal.text(6) != file:
             continue
         content = b"".join(pack.frame(i) for i in range(len(pack.frames)))
