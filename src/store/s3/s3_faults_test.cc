@@ -203,6 +203,17 @@ TEST(S3FaultsTest, a_refusal_that_may_be_ones_own_is_unknown_to_who_may_not_look
   }
 }
 
+TEST(S3FaultsTest, a_refusal_tells_nothing_of_the_attempt_that_was_lost_before_it) {
+  StubS3 server([](int number, const StubRequest& request) -> std::optional<StubS3::Twist> {
+    if (request.method == "HEAD") return StubS3::Twist{.instead = true, .reply = {.status = 404}};
+    if (number == 1) return StubS3::Twist{.instead = true, .reply = {.end = End::kNoAnswer}};
+    return StubS3::Twist{.instead = true, .reply = error(403, "AccessDenied")};
+  });
+  Result<void> put = server.store()->put_if_absent("commits/a", as_bytes("mine"));
+  ASSERT_FALSE(put);
+  EXPECT_EQ(put.error().kind, ErrorKind::kUnknown);
+}
+
 TEST(S3FaultsTest, a_success_that_says_error_is_none) {
   StubS3 server([](int, const StubRequest&) {
     return StubS3::Twist{.instead = true, .reply = {.body = xml_error("InternalError")}};

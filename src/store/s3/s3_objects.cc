@@ -99,6 +99,16 @@ Result<S3Objects::Presence> S3Objects::look(const std::string& key, const std::s
   return Presence::kMine;
 }
 
+// A refusal tells nothing of an attempt before it that was lost: that one may have been done, or may be yet.
+Error S3Objects::refused(const S3Answer& answer, const std::string& what) {
+  Error error = client_.error_of(answer, what);
+  if (answer.repeated) {
+    error.kind = ErrorKind::kUnknown;
+    error.why += "; an attempt before was lost";
+  }
+  return error;
+}
+
 Result<void> S3Objects::put_if_absent(std::string_view name, ByteView bytes) {
   TRY(check_object_name(name));
   std::string key = key_of(name), token = new_token();
@@ -142,7 +152,7 @@ Result<void> S3Objects::put_if_absent(std::string_view name, ByteView bytes) {
                   fmt::format("the store's checksum is {}", etag));
     return {};
   }
-  if (answer.status != 412) return client_.error_of(answer, fmt::format("put \"{}\"", name));
+  if (answer.status != 412) return refused(answer, fmt::format("put \"{}\"", name));
 
   // Something stands. Whose? An attempt of ours may have been the one, and its answer lost on the way: by the
   // connection, or sent again by a library or a proxy that nobody asked to.
@@ -370,7 +380,7 @@ class S3ObjectWriter final : public ObjectWriter {
       failed.kind = ErrorKind::kUnknown;
       return failed;
     }
-    return objects_.client().error_of(answer, fmt::format("finish \"{}\"", name_));
+    return objects_.refused(answer, fmt::format("finish \"{}\"", name_));
   }
 
   // Ceph's gateway does not read the lock an upload was begun with. Until here nobody was told that the

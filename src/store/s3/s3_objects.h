@@ -37,6 +37,7 @@ class S3Objects {
   std::vector<HttpHeader> headers_of_new(const std::string& token);
   Time locked_until() const;  // what is put now; only with a lock
   std::string new_token();
+  Error refused(const S3Answer& answer, const std::string& what);
   Error exists(std::string_view name) const;
 
   S3Client& client_;
