@@ -19,6 +19,7 @@ constexpr Row kTable[] = {
     {Act::kReadContent, "read what is kept", kReader, "a reader's or the owner's"},
     {Act::kProve, "prove a snapshot", kReader, "a reader's or the owner's"},
     {Act::kPrune, "prune", kKeeper, "a keeper's or the owner's"},
+    {Act::kCopy, "copy or heal", kKeeper, "a keeper's or the owner's"},
     {Act::kCollect, "free space", kKeeper, "a keeper's or the owner's"},
     {Act::kExtend, "change how long a snapshot is kept", kKeeper, "a keeper's or the owner's"},
     {Act::kHold, "place a hold", kWriter | kKeeper, "a keeper's or the owner's"},
@@ -49,6 +50,20 @@ uint8_t bit_of(Role role) {
 }
 
 }  // namespace
+
+std::string_view verbs_of(Role role) {
+  switch (role) {
+    case Role::kOwner:
+      return "everything";
+    case Role::kWriter:
+      return "backup, wal push";
+    case Role::kReader:
+      return "restore, window, wal get, drill, scrub";
+    case Role::kKeeper:
+      return "prune, collect, extend, hold, copy, scrub; reads nothing";
+  }
+  return "";
+}
 
 bool role_may(Role role, Act act) {
   return role == Role::kOwner || (row_of(act).roles & bit_of(role)) != 0;

@@ -11,9 +11,10 @@ namespace kuramori {
 enum class Act : uint8_t {
   kAddSnapshots,  // backup
   kArchive,       // wal push
-  kReadContent,   // restore, window, wal get, kit
+  kReadContent,   // restore, window, wal get
   kProve,         // drill
-  kPrune,         // prune, extend, collect, copy, heal
+  kPrune,
+  kCopy,  // into it: copy, heal
   kCollect,
   kExtend,
   kHold,
@@ -26,6 +27,8 @@ enum class Act : uint8_t {
 // kRefused, in words: the key in use has a role that may not; its grant is not in this vault, or was taken
 // back.
 Result<void> must_be_allowed(Vault& vault, Act act);
+// What a role may, for people: "backup, wal push".
+std::string_view verbs_of(Role role);
 // The role alone decides; nothing is asked of the store.
 bool role_may(Role role, Act act);
 

@@ -45,6 +45,7 @@ bool may_sign(Role role, RecordType type) {
     case RecordType::kVault:
     case RecordType::kSigner:
     case RecordType::kRevocation:
+    case RecordType::kEpoch:
       return false;
     case RecordType::kResource:
     case RecordType::kCommit:
@@ -54,6 +55,7 @@ bool may_sign(Role role, RecordType type) {
     case RecordType::kPruneIntent:
     case RecordType::kPruneFinal:
     case RecordType::kDisowned:
+    case RecordType::kCopy:
       return keeper;
     case RecordType::kHold:
     case RecordType::kHoldRelease:

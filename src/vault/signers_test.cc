@@ -110,7 +110,8 @@ TEST_F(SignersTest, each_role_signs_what_its_role_may_and_nothing_else) {
       {RecordType::kHold, true, false, true},         {RecordType::kHoldRelease, true, false, true},
       {RecordType::kRetain, true, false, true},       {RecordType::kProof, false, true, false},
       {RecordType::kDisowned, false, false, true},    {RecordType::kSession, true, true, true},
-      {RecordType::kFence, true, true, true},
+      {RecordType::kFence, true, true, true},         {RecordType::kCopy, false, false, true},
+      {RecordType::kEpoch, false, false, false},
   };
   KeyBundle writer = make(Role::kWriter), reader = make(Role::kReader), keeper = make(Role::kKeeper);
   for (const KeyBundle* keys : {&writer, &reader, &keeper}) grant(*keys);

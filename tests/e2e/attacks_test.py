@@ -75,6 +75,9 @@ TABLE = {
     "take_a_revocation_away": {"folder": OTHERS_NAMED, "rgw": ALL_DENIED, "locked": ALL_DENIED},
     "take_an_audit_record_away": {"folder": OTHERS_NAMED, "rgw": ALL_DENIED, "locked": ALL_DENIED},
 }
+# Of what a store lets through: in every run, on every store. ./dev test --all tries the rest.
+SHORT = {"change_bytes_inside_a_pack", "overwrite_wal", "overwrite_a_grant", "overwrite_a_mirrored_commit", "delete_a_pack",
+         "put_over_anothers_ledger_key", "replace_the_newest_commit_by_another_valid_one", "forge_a_snapshot_without_a_signature"}
 
 
 class Denied(Exception):
@@ -491,10 +494,10 @@ class OnFolder(harness.Case):
         for attack, stores in TABLE.items():
             done = False
             for who, expected in stores.get(store, {}).items():
-                # What a store lets through costs a copy of the vault there: one credential an attack is enough for a
-                # short run, for behind the store only signatures and digests count.
-                if store != "folder" and expected in (NAMED, SURVIVED):
-                    if done and not harness.ALL:
+                # What a store lets through costs a copy of the vault there. Behind the store only signatures and digests
+                # count, which the folder's run tries in full: some attacks with one credential each are enough here.
+                if store != "folder" and expected in (NAMED, SURVIVED) and not harness.ALL:
+                    if done or attack not in SHORT:
                         continue
                     done = True
                 # What is denied changes nothing, and so needs no copy of its own.
