@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "engine/locks.h"
 #include "policy/lock_rules.h"
 
@@ -21,6 +23,19 @@ Result<int> keep_locked(Context& context, const VaultChoice& choice, Vault& vaul
   if (report.denied == 0) return 0;
   console.warning(fmt::format("{} locks could not be extended: {}", report.denied, report.first_denied));
   return exit_code(ErrorKind::kPartial);
+}
+
+Result<void> follow_hold(Context& context, Vault& vault, const Snapshot& snapshot, const std::string& name,
+                         bool on) {
+  const bool held_otherwise =
+      std::ranges::any_of(snapshot.holds, [&](const HoldRecord& hold) { return hold.name != name; });
+  if (!on && held_otherwise) return {};
+  const Result<uint64_t> done = hold_in_store(vault, snapshot, on);
+  if (done) return {};
+  if (done.error().kind != ErrorKind::kDenied) return done.error();
+  context.console().note(fmt::format("only the vault's own hold was {}: the store lets these credentials change none",
+                                     on ? "placed" : "removed"));
+  return {};
 }
 
 Result<void> say_remarks(Context& context) {

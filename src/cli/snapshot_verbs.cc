@@ -275,6 +275,7 @@ Result<int> run_hold_add(Context& context) {
   TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
   std::string name = context.line().value("name");
   TRY(add_hold(*vault, snapshot, name, "by hand"));
+  TRY(follow_hold(context, *vault, snapshot, name, /*on=*/true));
   return say_done(context, "hold add", snapshot,
                   fmt::format("snapshot {} is held by {}", snapshot.commit.snapshot.hex(), name));
 }
@@ -285,6 +286,7 @@ Result<int> run_hold_remove(Context& context) {
   TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
   std::string name = context.line().value("name");
   TRY(remove_hold(*vault, snapshot, name));
+  TRY(follow_hold(context, *vault, snapshot, name, /*on=*/false));
   return say_done(context, "hold remove", snapshot,
                   fmt::format("snapshot {} is no longer held by {}", snapshot.commit.snapshot.hex(), name));
 }

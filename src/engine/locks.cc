@@ -273,6 +273,7 @@ Result<uint64_t> hold_in_store(Vault& vault, const Snapshot& snapshot, bool on) 
         vault, name, [&](const std::string& stored) { return retention->set_legal_hold(stored, on); });
     if (!done && is_kind(done.error(), ErrorKind::kRefused)) return uint64_t{0};  // this place holds nothing
     if (!done && is_kind(done.error(), ErrorKind::kNotFound)) continue;
+    if (!done && is_kind(done.error(), ErrorKind::kDenied) && reached == 0) return std::move(done).error();
     if (!done) {
       return fail(ErrorKind::kPartial,
                   fmt::format("the store's own hold is {} {} of {} objects", on ? "on" : "off", reached,

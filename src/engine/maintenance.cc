@@ -5,7 +5,6 @@
 #include <set>
 
 #include "crypto/digest.h"
-#include "engine/locks.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "vault/holds.h"
@@ -118,10 +117,7 @@ Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request)
 Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
                              const std::string& reason) {
   TRY(must_be_allowed(vault, Act::kHold));
-  TRY_ASSIGN(std::string id, place_hold(protocol_of(vault), snapshot.commit.snapshot, name, reason));
-  // The vault's own hold keeps keepers from pruning; the store's keeps everybody from deleting.
-  TRY(hold_in_store(vault, snapshot, /*on=*/true));
-  return id;
+  return place_hold(protocol_of(vault), snapshot.commit.snapshot, name, reason);
 }
 
 Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name) {
@@ -148,9 +144,6 @@ Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::stri
   }
   for (const std::string& hold_id : found)
     TRY(release_hold(protocol_of(vault), id, hold_id, "removed by hand"));
-  const bool held_otherwise =
-      std::ranges::any_of(snapshot.holds, [&](const HoldRecord& hold) { return hold.name != name; });
-  if (!held_otherwise) TRY(hold_in_store(vault, snapshot, /*on=*/false));
   return {};
 }
 
