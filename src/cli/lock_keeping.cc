@@ -33,8 +33,9 @@ Result<void> follow_hold(Context& context, Vault& vault, const Snapshot& snapsho
   const Result<uint64_t> done = hold_in_store(vault, snapshot, on);
   if (done) return {};
   if (done.error().kind != ErrorKind::kDenied) return done.error();
-  context.console().note(fmt::format("only the vault's own hold was {}: the store lets these credentials change none",
-                                     on ? "placed" : "removed"));
+  context.console().note(
+      fmt::format("only the vault's own hold was {}: the store lets these credentials change none",
+                  on ? "placed" : "removed"));
   return {};
 }
 

@@ -47,7 +47,8 @@ Time next_look(Period lock, Time now);
 
 // Puts the store's legal hold on all that the snapshot needs, or takes it off — but not off what another
 // snapshot that is held needs too. A store that holds nothing is left alone: the hold in the vault stands all
-// the same. Returns the number of objects; kDenied when these credentials may not, kPartial when only some could be reached.
+// the same. Returns the number of objects; kDenied when these credentials may not, kPartial when only some
+// could be reached.
 Result<uint64_t> hold_in_store(Vault& vault, const Snapshot& snapshot, bool on);
 
 }  // namespace kuramori
