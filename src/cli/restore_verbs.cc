@@ -89,7 +89,10 @@ void print_restore(Context& context, const RestoreRequest& request, const Restor
         .field("bytes_resumed", outcome.files.bytes_resumed);
     json.field("bytes_compared", outcome.files.bytes_compared)
         .field("bytes_fetched", outcome.files.bytes_fetched);
-    json.field("estimated_bytes", outcome.estimated_bytes).field("moved_aside", outcome.moved_aside);
+    json.field("estimated_bytes", outcome.estimated_bytes)
+        .field("estimated_requests", outcome.estimated_requests)
+        .field("estimated_seconds", outcome.estimated_seconds)
+        .field("moved_aside", outcome.moved_aside);
     json.field("segments_salvaged", outcome.segments_salvaged).field("seconds_files", outcome.seconds_files);
     json.field("started", outcome.started)
         .field("seconds_to_open", outcome.seconds_to_open)
@@ -102,9 +105,14 @@ void print_restore(Context& context, const RestoreRequest& request, const Restor
   }
   std::string out;
   if (request.estimate)
-    out = fmt::format("would restore {} from snapshot {} into {}: {} out of the vault, {} WAL segments\n",
-                      request.resource, outcome.base.commit.snapshot.hex(), request.to,
-                      format_size(outcome.estimated_bytes), outcome.plan.segments.size());
+    out = fmt::format(
+        "would restore {} from snapshot {} into {}: {} out of the vault, {} WAL segments{}{}\n",
+        request.resource, outcome.base.commit.snapshot.hex(), request.to,
+        format_size(outcome.estimated_bytes), outcome.plan.segments.size(),
+        outcome.far ? fmt::format(", about {} requests", outcome.estimated_requests) : "",
+        outcome.estimated_seconds > 0
+            ? fmt::format(", about {} for the files", format_duration(seconds(outcome.estimated_seconds)))
+            : "");
   else
     out =
         fmt::format("restored {} from snapshot {} into {}: {} files, {}, {} written in {}\n",

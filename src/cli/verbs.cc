@@ -22,6 +22,7 @@ constexpr Entry kHandlers[] = {
     {"hold add", run_hold_add},
     {"hold remove", run_hold_remove},
     {"extend", run_extend},
+    {"thaw", run_thaw},
     {"vault init", run_vault_init},
     {"vault list", run_vault_list},
     {"vault show", run_vault_show},

@@ -38,6 +38,7 @@ Result<int> run_prune(Context& context);
 Result<int> run_hold_add(Context& context);
 Result<int> run_hold_remove(Context& context);
 Result<int> run_extend(Context& context);
+Result<int> run_thaw(Context& context);
 
 Result<int> run_wal_push(Context& context);
 Result<int> run_wal_get(Context& context);

@@ -7,6 +7,7 @@
 #include "conc/task_group.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "engine/thaw.h"
 #include "engine/wal_spool.h"
 #include "os/file.h"
 #include "os/process.h"
@@ -276,14 +277,34 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   outcome.base = restorable.snapshots[outcome.plan.base];
   const CommitRecord& commit = outcome.base.commit;
 
+  auto readable = must_be_readable(vault, outcome.base, stop);
+  if (request.estimate) {
+    TRY_ASSIGN(const FetchCost cost, cost_of_fetching(vault, outcome.base));
+    outcome.far = vault.store().tiers() != nullptr;
+    outcome.estimated_bytes = cost.bytes;
+    outcome.estimated_requests = cost.requests;
+    for (const auto& segment : outcome.plan.segments) {
+      outcome.estimated_requests += segment.pieces.size();
+      for (size_t piece : segment.pieces)
+        outcome.estimated_bytes += restorable.loaded.objects[piece].stored_bytes;
+    }
+    if (!readable) {
+      if (readable.error().kind != ErrorKind::kRefused) return std::move(readable).error();
+      outcome.notes.push_back(fmt::format("{}: {}; first: {}", readable.error().what, readable.error().why,
+                                          readable.error().next));
+      return outcome;
+    }
+  }
+  TRY(readable);
   TRY_ASSIGN(auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
                                                  outcome.base.commit_name, commit));
-  outcome.estimated_bytes = snapshot->stored_bytes();
-  for (const auto& segment : outcome.plan.segments) {
-    for (size_t piece : segment.pieces)
-      outcome.estimated_bytes += restorable.loaded.objects[piece].stored_bytes;
+  if (request.estimate) {
+    TRY_ASSIGN(const double bytes_per_second, sampled_speed(*snapshot, vault.clock()));
+    if (bytes_per_second > 0)
+      outcome.estimated_seconds =
+          static_cast<double>(commit.size_bytes) / (bytes_per_second * std::max(1u, request.workers));
+    return outcome;
   }
-  if (request.estimate) return outcome;
 
   // 3. The place.
   TRY_ASSIGN(uint64_t system_id, number_fact(commit, "postgres.system_id"));

@@ -62,7 +62,11 @@ struct RestoreOutcome {
   std::vector<std::string> notes;
   std::vector<postgres::Tablespace> tablespaces;
   uint64_t segments_salvaged = 0;
-  uint64_t estimated_bytes = 0;  // of the vault, with estimate
+  // With estimate: of the vault, requests where it is a store that counts them, and how long the files take
+  // at the speed that a sample of them was read with; 0 where that cannot be said.
+  uint64_t estimated_bytes = 0, estimated_requests = 0;
+  double estimated_seconds = 0;
+  bool far = false;  // the vault is a store where every read is a request
   double seconds_files = 0, seconds_to_open = 0;
   bool started = false;
   uint32_t new_timeline = 0;  // with start and promotion

@@ -469,6 +469,28 @@ std::optional<std::string> interrupted_restore(const std::string& target) {
   return Journal::snapshot_of(join_path(target, kJournalName));
 }
 
+Result<double> sampled_speed(const SnapshotReader& snapshot, Clock& clock) {
+  constexpr Duration kSampleTime = std::chrono::seconds(1);
+  constexpr uint32_t kPiecePages = kPieceBytes / kPageBytes;
+  SnapshotReader::Context context;
+  Bytes piece;
+  uint64_t bytes = 0;
+  const Duration begun = clock.steady();
+  // Whole pieces from the front of one file after the other: what a restore does.
+  for (const TreeNode& node : snapshot.tree().nodes) {
+    if (node.entry.type != EntryType::kFile || node.entry.content != ContentKind::kPages) continue;
+    TRY_ASSIGN(const FilePages* pages, snapshot.pages_of(node.entry.path));
+    for (uint32_t page = 0; page < pages->pages && clock.steady() - begun < kSampleTime;
+         page += kPiecePages) {
+      piece.resize(size_t{std::min(kPiecePages, pages->pages - page)} * kPageBytes);
+      TRY(snapshot.read_pages(*pages, page, piece, context));
+      bytes += piece.size();
+    }
+  }
+  const double seconds = std::chrono::duration<double>(clock.steady() - begun).count();
+  return bytes == 0 || seconds <= 0 ? 0.0 : static_cast<double>(bytes) / seconds;
+}
+
 Result<FileRestoreOutcome> restore_files(const SnapshotReader& snapshot, const FileRestoreOptions& options,
                                          Reporter& reporter, std::stop_token stop) {
   return FileRestore(snapshot, options, reporter, std::move(stop)).run();

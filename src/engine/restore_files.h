@@ -38,6 +38,10 @@ struct FileRestoreOutcome {
   uint64_t removed = 0;         // files that are not in the snapshot (delta)
 };
 
+// Plain bytes a second that one worker gets out of the vault now, from pieces of the snapshot's files read
+// and thrown away; 0 when it has none to read.
+Result<double> sampled_speed(const SnapshotReader& snapshot, Clock& clock);
+
 // The target folder is made if it is absent. A journal in it (kJournalName) says what is done, so that the
 // same restore interrupted can go on: what it claims is read back and checked, never believed.
 constexpr std::string_view kJournalName = ".kuramori-restore";

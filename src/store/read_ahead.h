@@ -11,8 +11,10 @@
 
 namespace kuramori {
 
+constexpr size_t kReadAheadBlockBytes = size_t{4} << 20;  // one read of the store
+
 struct ReadAheadLimits {
-  size_t block_bytes = size_t{4} << 20;     // one read of the store
+  size_t block_bytes = kReadAheadBlockBytes;
   size_t blocks_ahead = 4;                  // of one stream
   size_t memory_bytes = size_t{64} << 20;   // of all blocks held, of all objects
   size_t threads = 8;                       // reads under way at once
