@@ -119,6 +119,16 @@ TEST(S3FaultsTest, a_put_says_how_it_must_be_kept_V28_P73) {
   EXPECT_EQ(put.headers.at("x-amz-server-side-encryption-aws-kms-key-id"), "alias/kuramori");
   EXPECT_EQ(put.headers.at("content-length"), "5");
   EXPECT_FALSE(put.headers.contains("expect"));
+  // What is needed to find the rest stays where it is read at once.
+  auto cold = server.store([](S3Location& location, S3StoreOptions&) {
+    location.storage_class = "GLACIER";
+    location.class_prefix = "packs/";
+  });
+  ASSERT_TRUE(cold->put_if_absent("packs/00/a", as_bytes("Hello")));
+  ASSERT_TRUE(cold->put_if_absent("commits/b", as_bytes("Hello")));
+  ASSERT_EQ(server.requests().size(), 3u);
+  EXPECT_EQ(server.requests()[1].headers.at("x-amz-storage-class"), "GLACIER");
+  EXPECT_FALSE(server.requests()[2].headers.contains("x-amz-storage-class"));
   EXPECT_FALSE(put.headers.contains("transfer-encoding"));
   // All of it is signed: nobody on the way can change it.
   for (const char* name : {"content-md5", "if-none-match", "x-amz-acl", "x-amz-storage-class",

@@ -27,6 +27,9 @@ struct S3Location {
   Style style = Style::kAutomatic;  // automatic: virtual host at Amazon, path elsewhere
 
   std::string storage_class;     // "STANDARD_IA"
+  // Names that get it begin with this: what is small or needed to find the rest stays where it can be read at
+  // once, and costs less there too. Empty: all.
+  std::string class_prefix;
   std::string sse_kms_key;       // the store encrypts with this key; "aws:kms" asks for its default key
   std::optional<Period> lock;    // everything put is retained for so long, from the first second
   bool lock_governance = false;  // who may bypass it can delete; default: nobody can (compliance)

@@ -65,12 +65,13 @@ Result<S3Answer> S3Objects::put_retention(std::string_view name, Time until) {
                        .content_md5 = md5_of(as_bytes(body))});
 }
 
-std::vector<HttpHeader> S3Objects::headers_of_new(const std::string& token) {
+std::vector<HttpHeader> S3Objects::headers_of_new(std::string_view name, const std::string& token) {
   const S3Location& location = client_.location();
   std::vector<HttpHeader> headers{{"Content-Type", "application/octet-stream"},
                                   {std::string(kTokenHeader), token}};
   if (location.grant_to_owner) headers.push_back({"x-amz-acl", "bucket-owner-full-control"});
-  if (!location.storage_class.empty()) headers.push_back({"x-amz-storage-class", location.storage_class});
+  if (!location.storage_class.empty() && name.starts_with(location.class_prefix))
+    headers.push_back({"x-amz-storage-class", location.storage_class});
   if (!location.sse_kms_key.empty()) {
     headers.push_back({"x-amz-server-side-encryption", "aws:kms"});
     if (location.sse_kms_key != "aws:kms")
@@ -121,7 +122,7 @@ Result<void> S3Objects::put_if_absent(std::string_view name, ByteView bytes) {
   Md5 md5 = md5_of(bytes);
   S3Request request{.method = "PUT",
                     .key = key,
-                    .headers = headers_of_new(token),
+                    .headers = headers_of_new(name, token),
                     .body = bytes,
                     .content_md5 = md5,
                     .look = [&]() -> Result<bool> {
@@ -325,7 +326,7 @@ class S3ObjectWriter final : public ObjectWriter {
     if (!upload_) {
       token_ = objects_.new_token();
       upload_ = std::make_shared<Upload>(objects_.client(), objects_.key_of(name_),
-                                         objects_.headers_of_new(token_));
+                                         objects_.headers_of_new(name_, token_));
     }
     if (std::optional<Error> failed = upload_->error()) return std::move(*failed);
     if (parts_ == kPartsMax)

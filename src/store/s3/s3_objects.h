@@ -34,7 +34,7 @@ class S3Objects {
   // Who put what stands at `key`: the attempt `token`, another, nobody; or the store does not let us see.
   Result<Presence> look(const std::string& key, const std::string& token, std::optional<uint64_t> size);
   // What every new object carries, however it is put: the attempt's number, class, encryption, lock, owner.
-  std::vector<HttpHeader> headers_of_new(const std::string& token);
+  std::vector<HttpHeader> headers_of_new(std::string_view name, const std::string& token);
   Time locked_until() const;  // what is put now; only with a lock
   std::string new_token();
   Error refused(const S3Answer& answer, const std::string& what);
