@@ -115,7 +115,7 @@ class PackReader {
   const std::optional<WalHeader>& wal() const;
 
   // Whether pages come as they were captured, or still filtered (page filter 1): who wants one page of
-  // sixteen undoes the filter for that one alone.
+  // a frame undoes the filter for that one alone.
   enum class Pages { kPlain, kFiltered };
   // Appends the plain bytes of frames first … first+count-1 to `out`.
   Result<void> read(uint32_t first, uint32_t count, FrameWorkshop& workshop, Bytes& out,

@@ -185,7 +185,7 @@ TEST_F(PageMapTest, large_maps_have_many_blocks) {
                    .pages = 3,
                    .inode = i,
                    .birth_ns = i,
-                   .runs = {{.page = 0, .count = 3, .pack = 0, .frame = i, .slot = i % 16}}};
+                   .runs = {{.page = 0, .count = 3, .pack = 0, .frame = i, .slot = i % kPagesPerFrame}}};
     for (int b = 0; b < 4; ++b) file.key.raw[b] = static_cast<uint8_t>(i >> (24 - 8 * b));
     map.files.push_back(file);
   }

@@ -9,10 +9,9 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kOpenPacksMax = 64;  // descriptors and directories held at once
-constexpr size_t kCachedFramesMax =
-    16;                               // a thread's decoded frames, 128 KiB each: one a map and some to spare
-constexpr uint32_t kBatchFrames = 8;  // frames fetched with one read in a long run
+constexpr size_t kOpenPacksMax = 64;     // descriptors and directories held at once
+constexpr size_t kCachedFramesMax = 48;  // a thread's decoded frames: two batches
+constexpr uint32_t kBatchFrames = 24;    // frames fetched with one read in a long run: 1 MiB of pages
 constexpr uint64_t kTreeBytesMax = 4ull << 30;
 
 Result<LiveRecord> open_live(Store& store, RecordCodec& codec, const CommitRecord& commit) {

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-PAGE, PAGES_A_FRAME, STRIPE = 8192, 16, 1 << 20
+PAGE, PAGES_A_FRAME, STRIPE = 8192, 5, 1 << 20
 RECORD_MAX, TRAILER_MAX, BLOCK_MAX = 256 << 20, 64 << 20, 64 << 20
 T_VAULT, T_RESOURCE, T_COMMIT, T_FENCE, T_PRUNE_FINAL, T_LIVE, T_MAP, T_PACK = 1, 3, 5, 6, 10, 15, 16, 17
 SEALED, SIGNED, COMPRESSED = 1, 2, 4  # flags of an envelope

@@ -17,19 +17,6 @@ std::string fault_of(ByteView page, uint32_t block, bool checksums) {
 
 }  // namespace
 
-void Throttle::take(uint64_t bytes) {
-  if (rate_ == 0) return;
-  Duration wait;
-  {
-    const std::lock_guard lock(mutex_);
-    const Duration now = clock_.steady();
-    if (free_at_ < now) free_at_ = now;
-    wait = free_at_ - now;
-    free_at_ += Duration(static_cast<int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(rate_)));
-  }
-  if (wait > Duration::zero()) clock_.sleep(wait);
-}
-
 Result<bool> PageReader::settle(const Fd& file, const std::string& path, uint32_t page,
                                 const PageRules& rules, MutableByteView bytes) {
   const uint32_t block = block_in_relation(rules.segment, page);
@@ -56,30 +43,22 @@ Result<bool> PageReader::settle(const Fd& file, const std::string& path, uint32_
 Result<uint32_t> PageReader::read(const Fd& file, const std::string& path, uint32_t first, uint32_t count,
                                   const PageRules& rules, const PageRun& run) {
   uint32_t done = 0;
+  ReadAhead::Stretch stretch(ahead_, file, path, uint64_t{first} * kPageBytes, uint64_t{count} * kPageBytes);
   while (done < count) {
-    const size_t wanted = std::min<size_t>(kReadBytes, size_t{count - done} * kPageBytes);
-    throttle_.take(wanted);
-    size_t got = 0;
-    // A short read is not yet the end.
-    while (got < wanted) {
-      TRY_ASSIGN(const size_t more, pread_some(file, uint64_t{first + done} * kPageBytes + got,
-                                               buffer_.view().subspan(got, wanted - got), path));
-      if (more == 0) break;
-      got += more;
-    }
-    counts_.bytes_read += got;
-    uint32_t pages = static_cast<uint32_t>(got / kPageBytes);
-    bool at_end = got < wanted;
+    TRY_ASSIGN(const MutableByteView block, stretch.next());
+    counts_.bytes_read += block.size();
+    uint32_t pages = static_cast<uint32_t>(block.size() / kPageBytes);
+    bool at_end = block.size() < std::min<size_t>(kReadBytes, size_t{count - done} * kPageBytes);
 
     uint32_t run_start = 0;  // of the pages to be kept that were not given yet
     const auto give = [&](uint32_t end) -> Result<void> {
       if (end == run_start) return {};
-      return run(first + done + run_start, buffer_.view().subspan(size_t{run_start} * kPageBytes,
-                                                                  size_t{end - run_start} * kPageBytes));
+      return run(first + done + run_start,
+                 block.subspan(size_t{run_start} * kPageBytes, size_t{end - run_start} * kPageBytes));
     };
     for (uint32_t index = 0; index < pages; ++index) {
       const uint32_t page = first + done + index;
-      const MutableByteView bytes = buffer_.view().subspan(size_t{index} * kPageBytes, kPageBytes);
+      const MutableByteView bytes = block.subspan(size_t{index} * kPageBytes, kPageBytes);
       const size_t broken_before = counts_.broken.size();
       if (!is_right(bytes, block_in_relation(rules.segment, page), rules.checksums)) {
         TRY_ASSIGN(const bool there, settle(file, path, page, rules, bytes));

@@ -2,10 +2,8 @@
 // there are none, by its header). A page caught in the middle of a write is read again; a hot one is never a
 // failure (P1), a wrong one that stays as it is is broken (P3).
 #pragma once
-#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,26 +12,13 @@
 #include "codec/page_checksum.h"
 #include "os/file.h"
 #include "source/postgres/capture.h"
+#include "source/postgres/read_ahead.h"
 
 namespace kuramori::postgres {
 
-constexpr size_t kReadBytes = size_t{1} << 20;                      // one read
 constexpr unsigned kPageReadsMax = 12;                              // of one page that looks wrong
 constexpr Duration kPagePauseFirst = std::chrono::milliseconds(1);  // between them; doubles
 constexpr Duration kPagePauseMax = std::chrono::milliseconds(100);
-
-// Bytes a second, shared by all workers of a capture.
-class Throttle {
- public:
-  Throttle(uint64_t bytes_per_second, Clock& clock) : rate_(bytes_per_second), clock_(clock) {}
-  void take(uint64_t bytes);  // sleeps until they are allowed
-
- private:
-  const uint64_t rate_;  // 0: no limit
-  Clock& clock_;
-  std::mutex mutex_;
-  Duration free_at_ = Duration::zero();  // steady time at which the next bytes are allowed
-};
 
 struct PageRules {
   bool checksums = true;
@@ -53,7 +38,7 @@ struct PageCounts {
 
 class PageReader {
  public:
-  PageReader(Clock& clock, Throttle& throttle) : clock_(clock), throttle_(throttle), buffer_(kReadBytes) {}
+  PageReader(Clock& clock, Throttle& throttle) : clock_(clock), ahead_(throttle) {}
   // Pages [first, first + count) of the open file, as far as it has them; neighbours to be kept go to `run`
   // together. Returns how many pages were there. A partial page at the end is none.
   Result<uint32_t> read(const Fd& file, const std::string& path, uint32_t first, uint32_t count,
@@ -66,8 +51,7 @@ class PageReader {
                       MutableByteView bytes);
 
   Clock& clock_;
-  Throttle& throttle_;
-  AlignedBuffer buffer_;
+  ReadAhead ahead_;
   PageCounts counts_;
 };
 
