@@ -6,6 +6,7 @@
 #include "base/time_text.h"
 #include "engine/backup.h"
 #include "engine/open_vault.h"
+#include "engine/wal_spool.h"
 #include "source/postgres/connection.h"
 #include "source/postgres/counts.h"
 #include "source/postgres/sandbox.h"
@@ -55,6 +56,33 @@ Result<void> spoil_for_tests(const std::string& connect) {
   if (sql == nullptr || *sql == '\0') return {};
   TRY_ASSIGN(auto connection, postgres::Connection::open(connect));
   return connection.run(sql);
+}
+
+// What the restored copy's WAL says of the rows since they were counted; nothing where recovery ended before
+// that or it was not noted.
+Result<std::optional<postgres::RowChanges>> changes_since(const postgres::Counts& counts,
+                                                          const RestoreOutcome& restored,
+                                                          const std::string& target) {
+  std::optional<postgres::RowChanges> none;
+  if (counts.restore_point_lsn == 0 || restored.plan.reached < counts.restore_point_lsn) return none;
+  std::optional<uint32_t> oldest;
+  for (const postgres::DatabaseCounts& database : counts.databases) {
+    const auto xmin = postgres::oldest_of_snapshot(database.snapshot);
+    // Taken within moments of each other; transaction ids go round.
+    if (xmin && (!oldest || static_cast<int32_t>(*xmin - *oldest) < 0)) oldest = xmin;
+  }
+  if (!oldest) return none;
+  TRY_ASSIGN(const uint64_t start, number_fact(restored.base.commit, "postgres.start_lsn"));
+  TRY_ASSIGN(const uint64_t segment_bytes, number_fact(restored.base.commit, "postgres.segment_bytes"));
+  postgres::RowChanges changes(*oldest, start);
+  Result<void> seen;
+  TRY(scan_spool(restored.plan, target + std::string(kSpoolFolder), static_cast<uint32_t>(segment_bytes),
+                 [&](const postgres::WalRecord& record) {
+                   seen = changes.see(record);
+                   return bool(seen);
+                 }));
+  TRY(seen);
+  return std::optional(std::move(changes));
 }
 
 }  // namespace
@@ -120,7 +148,8 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
   plan.knows_tables = false;
   if (counts_bytes) {
     TRY_ASSIGN(auto counts, postgres::decode_counts(*counts_bytes));
-    postgres::expect_counts(counts, plan);
+    TRY_ASSIGN(auto changes, changes_since(counts, restored, restore.to));
+    postgres::expect_counts(counts, changes ? &*changes : nullptr, plan);
     plan.at_restore_point = stops_at_counts;
   }
   auto answers = read_answers(*snapshot);

@@ -21,7 +21,6 @@ namespace {
 constexpr std::string_view kOwnPrefix = ".kuramori/";
 constexpr std::string_view kConfigPrefix = ".kuramori/config/";
 constexpr std::string_view kTablespacePrefix = "pg_tblspc/";
-constexpr std::string_view kSpoolFolder = ".kuramori-wal";
 constexpr Duration kStartLimit = std::chrono::hours(24);  // recovery may replay weeks of WAL
 constexpr Duration kStartPoll = std::chrono::milliseconds(50);
 constexpr size_t kLogTailBytes = 2000;

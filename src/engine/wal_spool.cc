@@ -39,8 +39,8 @@ Result<void> fill_spool(Vault& vault, const LoadedArchive& loaded, const postgre
   return write_file_durably(join_path(folder, kPromiseFile), as_bytes(promise));
 }
 
-Result<void> refuse_live_places(const postgres::RecoveryPlan& plan, postgres::Lsn from,
-                                const std::string& folder, uint32_t segment_bytes, Reporter& reporter) {
+Result<void> scan_spool(const postgres::RecoveryPlan& plan, const std::string& folder, uint32_t segment_bytes,
+                        const postgres::SeeRecord& see) {
   if (plan.segments.empty()) return {};
   Bytes bytes, before;  // the reader may still hold views of the one before
   size_t at = 0;
@@ -55,9 +55,16 @@ Result<void> refuse_live_places(const postgres::RecoveryPlan& plan, postgres::Ls
                          kWalFileBytesMax));
     return std::optional(ByteView(bytes));
   };
+  TRY(postgres::scan_wal(
+      {.from = plan.segments.front().start, .segment_bytes = segment_bytes}, segment,
+      [&](const postgres::WalRecord& record) { return record.lsn < plan.reached && see(record); }));
+  return {};
+}
+
+Result<void> refuse_live_places(const postgres::RecoveryPlan& plan, postgres::Lsn from,
+                                const std::string& folder, uint32_t segment_bytes, Reporter& reporter) {
   std::map<std::string, postgres::Lsn> places;
   auto see = [&](const postgres::WalRecord& record) {
-    if (record.lsn >= plan.reached) return false;
     if (record.lsn < from) return true;  // the snapshot has it
     if (record.rmgr != postgres::kRmTablespace) return true;
     auto fact = postgres::fact_of(record);
@@ -66,8 +73,7 @@ Result<void> refuse_live_places(const postgres::RecoveryPlan& plan, postgres::Ls
       places.emplace(made->path, record.lsn);
     return true;
   };
-  TRY(postgres::scan_wal({.from = plan.segments.front().start, .segment_bytes = segment_bytes}, segment,
-                         see));
+  TRY(scan_spool(plan, folder, segment_bytes, see));
   for (const auto& [place, lsn] : places) {
     if (!place.starts_with('/')) continue;  // in place: inside the copy
     TRY_ASSIGN(auto status, status_if_there(place));

@@ -331,7 +331,7 @@ std::string_view name_of(Verdict verdict) {
   return "failed";
 }
 
-void expect_counts(const Counts& counts, CheckPlan& plan) {
+void expect_counts(const Counts& counts, const RowChanges* changes, CheckPlan& plan) {
   plan.knows_tables = !counts.databases.empty();
   for (const auto& database : counts.databases) {
     if (!database.uncounted.empty() && database.tables.empty())
@@ -340,7 +340,18 @@ void expect_counts(const Counts& counts, CheckPlan& plan) {
       ExpectedTable expected{.database = database.name, .schema = table.schema, .name = table.table};
       if (table.rows) expected.rows = static_cast<int64_t>(*table.rows);
       expected.uncounted = table.uncounted;
-      expected.exact = database.exact || !table.touched;
+      // The statistics reach everybody with a delay: that they did not move is a hint, what the WAL says is
+      // certain.
+      const bool has_numbers =
+          changes && changes->is_complete() && expected.rows && database.oid != 0 && table.file_number != 0;
+      expected.exact = database.exact || (!has_numbers && !table.touched);
+      if (has_numbers) {
+        const RowChanges::Table change = changes->of(database.oid, table.file_number);
+        if (!change.replaced) {
+          expected.fewest = std::max<int64_t>(0, *expected.rows - change.deleted);
+          expected.most = *expected.rows + change.inserted;
+        }
+      }
       plan.tables.push_back(std::move(expected));
     }
   }

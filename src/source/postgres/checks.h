@@ -13,6 +13,7 @@
 #include "base/world.h"
 #include "source/postgres/counts.h"
 #include "source/postgres/lsn.h"
+#include "source/postgres/row_changes.h"
 
 namespace kuramori::postgres {
 
@@ -35,7 +36,7 @@ struct ExpectedTable {
   std::string database, schema, name;
   std::optional<int64_t> rows;  // counted there; nothing: it was not counted, only there
   std::string uncounted;        // why not
-  bool exact = true;            // nobody wrote to it between its count and the restore point
+  bool exact = true;            // at the restore point it must have exactly these rows
   // Where its count need not be equal: what the WAL says about the difference.
   std::optional<int64_t> fewest, most;
 };
@@ -68,7 +69,9 @@ struct CheckPlan {
 };
 
 // What a snapshot's counts ask of a restored copy: fills tables, unlisted_databases and knows_tables.
-void expect_counts(const Counts& counts, CheckPlan& plan);
+// `changes`: what the WAL from the snapshot's start to where recovery ended says; null where that is not
+// known.
+void expect_counts(const Counts& counts, const RowChanges* changes, CheckPlan& plan);
 
 // `connect` gives the libpq string for a database. The server must be out of recovery for amcheck to be
 // installed in the copy. kFailed only if nothing could be asked at all; everything else is a verdict.

@@ -136,7 +136,7 @@ TEST_F(ChecksTest, S32_the_counts_of_a_snapshot_are_what_is_asked) {
                                   {.schema = "public", .table = "scratch", .uncounted = "unlogged"}}},
                       {.name = "other", .uncounted = "no connection"}};
   CheckPlan wanted{.at_restore_point = true, .with_amcheck = false};
-  expect_counts(counts, wanted);
+  expect_counts(counts, nullptr, wanted);
   auto copy = sandbox(TargetKind::kName);
   auto results = check(*copy, wanted);
   EXPECT_EQ(named(results, "public.lines").verdict, Verdict::kPassed);

@@ -8,7 +8,6 @@ namespace {
 struct Open {
   Connection connection;
   DatabaseCounts counts;
-  std::vector<uint32_t> filenodes;  // of each table, when it was listed
 };
 
 // Everything that holds rows of its own: partitions, not the partitioned table above them.
@@ -46,8 +45,8 @@ Result<void> list_tables(Open& open) {
     TRY_ASSIGN(table.deleted, listed.number(row, 7));
     TRY_ASSIGN(const int64_t filenode, listed.number(row, 8));
     if (!listed.is_true(row, 9)) table.uncounted = "the role may not read it";
+    table.file_number = static_cast<uint32_t>(filenode);
     open.counts.tables.push_back(std::move(table));
-    open.filenodes.push_back(static_cast<uint32_t>(filenode));
   }
   return {};
 }
@@ -83,7 +82,7 @@ Result<void> count_table(Open& open, size_t index, Duration left) {
   // TRUNCATE and rewrites ignore snapshots: what was counted is then not what the snapshot saw.
   TRY_ASSIGN(const std::string filenode, connection.value("SELECT coalesce(pg_relation_filenode($1::oid), 0)",
                                                           {std::to_string(table.oid)}));
-  if (filenode != std::to_string(open.filenodes[index])) {
+  if (filenode != std::to_string(table.file_number)) {
     table.uncounted = "rewritten or truncated while counting";
   } else {
     table.rows = static_cast<uint64_t>(count);
@@ -144,7 +143,10 @@ Result<Counts> count_rows(const std::string& connect, const CountsOptions& optio
       result.databases.push_back(std::move(skipped));
       continue;
     }
-    opened.push_back({.connection = std::move(*connection), .counts = {.name = name}, .filenodes = {}});
+    opened.push_back({.connection = std::move(*connection), .counts = {.name = name}});
+    TRY_ASSIGN(const std::string oid, opened.back().connection.value(
+                                          "SELECT oid FROM pg_database WHERE datname = current_database()"));
+    opened.back().counts.oid = static_cast<uint32_t>(std::strtoul(oid.c_str(), nullptr, 10));
     TRY(list_tables(opened.back()));
   }
   for (Open& open : opened) {

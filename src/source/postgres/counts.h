@@ -38,6 +38,8 @@ struct CountsOptions {
 struct TableCount {
   std::string schema, table;
   uint32_t oid = 0;
+  uint32_t file_number =
+      0;  // pg_relation_filenode() at the count; 0: it has no file of its own, or is not known
   std::optional<uint64_t> rows;
   std::string
       uncounted;       // why there are no rows: "budget of 30 s used up", "unlogged: empty after a restore" …
@@ -48,6 +50,7 @@ struct TableCount {
 
 struct DatabaseCounts {
   std::string name;
+  uint32_t oid = 0;      // 0: not known
   std::string snapshot;  // pg_current_snapshot()
   bool exact = false;    // no writer was under way from the snapshot to the restore point
   std::vector<TableCount> tables;

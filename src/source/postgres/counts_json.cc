@@ -11,7 +11,7 @@ using Json = nlohmann::json;
 Json to_json(const TableCount& table) {
   Json json = {{"schema", table.schema},   {"table", table.table},       {"oid", table.oid},
                {"bytes", table.bytes},     {"inserted", table.inserted}, {"updated", table.updated},
-               {"deleted", table.deleted}, {"touched", table.touched}};
+               {"deleted", table.deleted}, {"touched", table.touched},   {"file", table.file_number}};
   if (table.rows) {
     json["rows"] = *table.rows;
   } else {
@@ -30,6 +30,7 @@ TableCount table_from(const Json& json) {
   table.updated = json.at("updated").get<int64_t>();
   table.deleted = json.at("deleted").get<int64_t>();
   table.touched = json.at("touched").get<bool>();
+  table.file_number = json.value("file", 0u);  // earlier counts lack it
   if (json.contains("rows")) {
     table.rows = json.at("rows").get<uint64_t>();
   } else {
@@ -47,11 +48,9 @@ Bytes encode_counts(const Counts& counts) {
                {"restore_point_lsn", format_lsn(counts.restore_point_lsn)},
                {"databases", Json::array()}};
   for (const DatabaseCounts& database : counts.databases) {
-    Json one = {{"name", database.name},
-                {"snapshot", database.snapshot},
-                {"exact", database.exact},
-                {"uncounted", database.uncounted},
-                {"tables", Json::array()}};
+    Json one = {{"name", database.name},           {"oid", database.oid},
+                {"snapshot", database.snapshot},   {"exact", database.exact},
+                {"uncounted", database.uncounted}, {"tables", Json::array()}};
     for (const TableCount& table : database.tables) one["tables"].push_back(to_json(table));
     json["databases"].push_back(std::move(one));
   }
@@ -74,6 +73,7 @@ Result<Counts> decode_counts(ByteView text) {
     for (const Json& one : json.at("databases")) {
       DatabaseCounts database;
       database.name = one.at("name").get<std::string>();
+      database.oid = one.value("oid", 0u);
       database.snapshot = one.at("snapshot").get<std::string>();
       database.exact = one.at("exact").get<bool>();
       database.uncounted = one.at("uncounted").get<std::string>();

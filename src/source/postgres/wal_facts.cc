@@ -100,8 +100,9 @@ Checkpoint read_checkpoint(Data& data, bool is_shutdown) {
   checkpoint.timeline = data.u32();
   checkpoint.previous_timeline = data.u32();
   checkpoint.full_page_writes = data.flag();
-  data.skip(3 + 4);              // padding (wal_level from 17 on)
-  data.skip(8 + 4 + 4 + 4);      // next xid, oid, multixact, its offset
+  data.skip(3 + 4);                                                   // padding (wal_level from 17 on)
+  checkpoint.next_xid = static_cast<uint32_t>(data.get<uint64_t>());  // its upper half is the epoch
+  data.skip(4 + 4 + 4);                                               // next oid, multixact, its offset
   data.skip(4 + 4 + 4 + 4 + 4);  // oldest xid and multixact with their databases, padding
   const auto seconds = data.get<int64_t>();
   constexpr int64_t kSecondsMax = INT64_MAX / 1'000'000'000;

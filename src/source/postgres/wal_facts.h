@@ -32,6 +32,7 @@ struct Checkpoint {
   bool is_shutdown = false;
   Lsn redo = 0;
   Timeline timeline = 0, previous_timeline = 0;  // they differ: a timeline begins here
+  uint32_t next_xid = 0;                         // none that is at or after it had begun at redo
   bool full_page_writes = false;
   Time at{};  // whole seconds
 };
