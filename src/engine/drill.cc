@@ -66,12 +66,7 @@ Result<std::optional<postgres::RowChanges>> changes_since(const postgres::Counts
                                                           const std::string& target) {
   std::optional<postgres::RowChanges> none;
   if (counts.restore_point_lsn == 0 || restored.plan.reached < counts.restore_point_lsn) return none;
-  std::optional<uint32_t> oldest;
-  for (const postgres::DatabaseCounts& database : counts.databases) {
-    const auto xmin = postgres::oldest_of_snapshot(database.snapshot);
-    // Taken within moments of each other; transaction ids go round.
-    if (xmin && (!oldest || static_cast<int32_t>(*xmin - *oldest) < 0)) oldest = xmin;
-  }
+  const std::optional<uint32_t> oldest = postgres::oldest_of_counts(counts);
   if (!oldest) return none;
   TRY_ASSIGN(const uint64_t start, number_fact(restored.base.commit, "postgres.start_lsn"));
   TRY_ASSIGN(const uint64_t segment_bytes, number_fact(restored.base.commit, "postgres.segment_bytes"));

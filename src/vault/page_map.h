@@ -19,8 +19,8 @@
 namespace kuramori {
 
 constexpr uint32_t kPageBytes = 8192;  // PostgreSQL's block; others are refused at capture
-// 40 KiB. More pages would save bytes (16: 1.3 %) and CPU (5 %), but a page that is wanted alone waits for
-// its whole frame to be decompressed: 100 µs with 16, 36 µs with 5 (docs/benchmarks.md, ADR 7).
+// 40 KiB. More pages would save bytes (16: 1.4 %) and CPU, but a page that is wanted alone waits for its
+// whole frame to be decompressed: 103 µs with 16, 36 µs with 5 (ADR 7).
 constexpr uint32_t kPagesPerFrame = 5;
 constexpr size_t kMapsMax = 8;
 constexpr uint32_t kZeroPack = UINT32_MAX;  // a run of pages that are all zero: stored nowhere

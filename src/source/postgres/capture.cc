@@ -21,7 +21,6 @@ namespace {
 
 constexpr uint32_t kSlicePages = (64u << 20) / kPageBytes;  // of a file that one worker takes at a time
 constexpr std::chrono::seconds kAliveInterval(10);          // between looks at the backup's connection
-constexpr uint64_t kAdviseBytesMin = 4u << 20;              // smaller files are one read anyway
 constexpr unsigned kWorkersMax = 64;
 
 // Without these no server starts; everything else may be dropped while we look.
@@ -237,10 +236,6 @@ Result<void> RunningCapture::copy_pages(const Work& work, const SkipRule& skip, 
     const std::lock_guard lock(mutex_);
     shape.vanished = true;
     return {};
-  }
-  if (uint64_t{work.pages} * kPageBytes >= kAdviseBytesMin) {
-    posix_fadvise(opened->get(), off_t{work.first_page} * kPageBytes, off_t{work.pages} * kPageBytes,
-                  POSIX_FADV_SEQUENTIAL);
   }
   PageRules rules;
   rules.checksums = start_.checksum_version != 0;

@@ -60,6 +60,9 @@ void ReadAhead::begin(const Fd& file, const std::string& path, uint64_t offset, 
     file_ = &file;
     path_ = path;
     direct_ = length >= kDirectBytesMin ? open_direct(file) : std::nullopt;
+    // Buffered reads beside direct ones are of what is cached already: they must not draw in what follows.
+    if (length >= kDirectBytesMin)
+      ::posix_fadvise(file.get(), 0, 0, direct_ ? POSIX_FADV_RANDOM : POSIX_FADV_SEQUENTIAL);
     offset_ = offset;
     left_ = length;
   }

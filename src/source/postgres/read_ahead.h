@@ -2,7 +2,7 @@
 // cache where it can.
 //
 // A copy of a whole database through the page cache throws out what the server keeps there, and the copying
-// alone takes a third of a snapshot's CPU time. So a block comes from the cache only if all of it is there
+// alone takes a quarter of a snapshot's CPU time. So a block comes from the cache only if all of it is there
 // already (then nothing is evicted and the disk is spared), and straight from the disk otherwise; a direct
 // read has no read-ahead by the kernel, hence the thread of ours. Where a filesystem has no direct reads,
 // buffered ones do.

