@@ -211,8 +211,8 @@ class CutLine(harness.Case):
         inside = ["ip", "netns", "exec", self.name]
         steps = [["ip", "netns", "add", self.name],
                  ["ip", "link", "add", self.name, "type", "veth", "peer", "name", "store", "netns", self.name],
-                 ["ip", "addr", "add", "10.231.7.1/30", "dev", self.name], ["ip", "link", "set", self.name, "up"],
-                 [*inside, "ip", "addr", "add", "10.231.7.2/30", "dev", "store"], [*inside, "ip", "link", "set", "store", "up"],
+                 ["ip", "addr", "add", "198.51.100.1/30", "dev", self.name], ["ip", "link", "set", self.name, "up"],
+                 [*inside, "ip", "addr", "add", "198.51.100.2/30", "dev", "store"], [*inside, "ip", "link", "set", "store", "up"],
                  [*inside, "ip", "link", "set", "lo", "up"], [*inside, "iptables", "-S"]]
         for step in steps:
             try:
@@ -222,7 +222,7 @@ class CutLine(harness.Case):
             if done.returncode != 0:
                 self.skipTest(f"no network of its own here: {' '.join(step)}: {done.stderr.strip()}")
         self.inside = inside
-        self.proxy = slow_proxy.Proxy(self.place.cluster, delay_ms=DELAY_MS, address="10.231.7.1", secure=False)
+        self.proxy = slow_proxy.Proxy(self.place.cluster, delay_ms=DELAY_MS, address="198.51.100.1", secure=False)
         self.addCleanup(self.proxy.stop)
         self.place.endpoint, self.place.ca = self.proxy.endpoint, None
 

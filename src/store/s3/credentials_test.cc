@@ -59,10 +59,10 @@ aws_access_key_id=AKH
 )";
 
 TEST_F(CredentialsTest, come_from_the_place_that_is_named) {
-  environment_["HOME"] = "/home/u";
+  environment_["HOME"] = "/srv/u";
   environment_["AWS_ACCESS_KEY_ID"] = "AKE";
   environment_["AWS_SECRET_ACCESS_KEY"] = "SKE";
-  files_["/home/u/.aws/credentials"] = kCredentials;
+  files_["/srv/u/.aws/credentials"] = kCredentials;
   files_["/etc/a"] = "AKF\n";
   files_["/etc/s"] = "  SKF \n";
   EXPECT_EQ(found("s3://bucket/v?profile=kuramori"), "AKK:SK/K+=:T");
@@ -79,8 +79,8 @@ TEST_F(CredentialsTest, come_from_the_place_that_is_named) {
 }
 
 TEST_F(CredentialsTest, what_is_missing_is_said_and_nothing_else_is_taken) {
-  environment_["HOME"] = "/home/u";
-  files_["/home/u/.aws/credentials"] = kCredentials;
+  environment_["HOME"] = "/srv/u";
+  files_["/srv/u/.aws/credentials"] = kCredentials;
   EXPECT_NE(found("s3://bucket/v?profile=none").find("no profile \"none\""), std::string::npos);
   EXPECT_NE(found("s3://bucket/v?profile=half").find("aws_secret_access_key is missing"), std::string::npos);
   EXPECT_NE(found("s3://bucket/v?credentials=env").find("AWS_ACCESS_KEY_ID"), std::string::npos);
@@ -89,10 +89,10 @@ TEST_F(CredentialsTest, what_is_missing_is_said_and_nothing_else_is_taken) {
 }
 
 TEST_F(CredentialsTest, the_profile_of_the_config_file_names_the_region) {
-  environment_["HOME"] = "/home/u";
-  files_["/home/u/.aws/config"] =
+  environment_["HOME"] = "/srv/u";
+  files_["/srv/u/.aws/config"] =
       "[profile kuramori]\nregion = ap-northeast-1\n[default]\nregion=eu-west-1\n";
-  files_["/home/u/.aws/credentials"] = kCredentials;
+  files_["/srv/u/.aws/credentials"] = kCredentials;
   EXPECT_EQ(region_of_environment(*parse_s3_location("s3://bucket?profile=kuramori"), world()),
             "ap-northeast-1");
   EXPECT_EQ(region_of_environment(*parse_s3_location("s3://bucket"), world()), "eu-west-1");
