@@ -588,7 +588,7 @@ TEST(S3UploadTest, an_end_whose_answer_is_lost_is_found) {
   }
 }
 
-TEST(S3UploadTest, an_end_that_says_error_in_a_200_is_no_success) {
+TEST(S3UploadTest, an_end_that_says_error_in_a_200_is_no_success_P30) {
   StubUploads server([&](const StubRequest& request, int) -> std::optional<StubReply> {
     bool end = request.method == "POST" && request.target.find("uploadId=") != std::string::npos;
     if (!end) return std::nullopt;
