@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from cluster import SEGMENT_BYTES, Cluster, as_server  # noqa: E402
+from cluster import SEGMENT_BYTES, Cluster, as_server, as_server_at_once  # noqa: E402
 from contenders import WORKERS, BaseBackup, BaseBackupCompressed, Kuramori, PgBackRest  # noqa: E402
 from measure import Cost, folder_bytes, machine_line, median, run, settle, tree_cpu  # noqa: E402
 from report import write_report  # noqa: E402
@@ -91,7 +91,7 @@ class Bench:
         before = contender.wal_bytes()
         begin, cpu = time.monotonic(), 0.0
         for segment in segments:
-            process = subprocess.Popen(as_server(contender.push(segment)), cwd=self.cluster.data)
+            process = subprocess.Popen([str(word) for word in contender.push(segment)], cwd=self.cluster.data, **as_server_at_once())
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode != 0:

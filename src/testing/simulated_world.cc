@@ -71,7 +71,11 @@ bool World::land_put(Place place, std::string_view name, ByteView bytes) {
   } else if (!in_epoch || landed.epoch >= state_.sealed) {
     record_landed(landed);
   } else if (landed.name.starts_with(names::kCommits)) {
-    state_.decided.insert(landed.name);  // in a ledger that is no longer in force: void
+    // In a ledger that is no longer in force: void, unless the next one is founded before anybody worked in
+    // the newer one, and its seal names it.
+    state_.decided.insert(landed.name);
+    std::string trouble;
+    if (auto commit = model_of(landed, trouble)) state_.void_commits[landed.name] = std::move(*commit);
   }
   return true;
 }
@@ -129,6 +133,9 @@ void World::seal_landed(Place place, const std::string& name, ByteView bytes) {
   state_.deletable.insert(seal.swept.begin(), seal.swept.end());
   state_.swept = state_.deletable;
   state_.pruned.clear();
+  for (const std::string& commit_name : accepted) {
+    if (auto late = state_.void_commits.extract(commit_name)) state_.commits.insert(std::move(late));
+  }
   for (auto& [commit_name, commit] : state_.commits) {
     bool pruned = contains(seal.pruned, commit_name);
     commit.visible = accepted.contains(commit_name) && !pruned;
@@ -157,26 +164,27 @@ std::string World::trouble_of(const std::string& need, uint64_t hash) const {
   return trouble;
 }
 
-void World::commit_landed(const Landed& landed) {
-  const std::string& name = landed.name;
-  if (!state_.decided.insert(name).second) {
-    violate("I2", fmt::format("{} was decided before, and is occupied anew", name));
-  }
+// Nothing where the name is only occupied (a fence), and when its live record, hence what it needs, is not
+// there: then `trouble` says so.
+std::optional<ModelCommit> World::model_of(const Landed& landed, std::string& trouble) {
   auto opened = codec_.decode(landed.full, landed.bytes);
   if (opened && opened->type == RecordType::kCopy) {
     CopyRecord copy = *decode<CopyRecord>(opened->body);
     opened = codec_.decode(copy.origin, copy.commit);
   }
-  if (!opened || opened->type != RecordType::kCommit) return;
+  if (!opened || opened->type != RecordType::kCommit) return std::nullopt;
   CommitRecord record = *decode<CommitRecord>(opened->body);
   ModelCommit commit{record.snapshot, record.resource, {}, record.wal, quick_hash(landed.bytes), true,
                      landed.epoch};
   auto live = state_.objects.lower_bound(record.live.name);
-  if (live == state_.objects.end() || names::origin_of(live->first) != record.live.name)
-    return violate("I1", fmt::format("{} landed without its live record", name));
+  if (live == state_.objects.end() || names::origin_of(live->first) != record.live.name) {
+    trouble = "landed without its live record";
+    return std::nullopt;
+  }
   auto live_opened = codec_.decode(record.live.name, live->second);
   if (!live_opened || live_opened->digest != record.live.digest) {
-    return violate("I1", fmt::format("{} is bound to another live record", name));
+    trouble = "is bound to another live record";
+    return std::nullopt;
   }
   LiveRecord needs = *decode<LiveRecord>(live_opened->body);
   commit.needs.emplace_back(record.live.name, quick_hash(live->second));
@@ -185,6 +193,19 @@ void World::commit_landed(const Landed& landed) {
   }
   for (const ObjectRef& map : needs.maps)
     commit.needs.emplace_back(map.name, load_le<uint64_t>(map.digest.raw.data()));
+  return commit;
+}
+
+void World::commit_landed(const Landed& landed) {
+  const std::string& name = landed.name;
+  if (!state_.decided.insert(name).second) {
+    violate("I2", fmt::format("{} was decided before, and is occupied anew", name));
+  }
+  std::string unbound;
+  std::optional<ModelCommit> landing = model_of(landed, unbound);
+  if (!unbound.empty()) violate("I1", fmt::format("{} {}", name, unbound));
+  if (!landing) return;
+  ModelCommit& commit = *landing;
   for (const auto& [need, hash] : commit.needs) {
     std::string trouble = trouble_of(need, hash);
     if (trouble.empty()) continue;

@@ -68,7 +68,8 @@ struct WorldState {
     return place == Place::kObjects ? objects : ledgers[place == Place::kLedger ? 0 : 1];
   }
   std::map<std::string, ModelCommit, std::less<>> commits;
-  std::set<std::string, std::less<>> decided;  // commit keys that were ever occupied
+  std::map<std::string, ModelCommit, std::less<>> void_commits;  // landed in a ledger no longer in force
+  std::set<std::string, std::less<>> decided;                    // commit keys that were ever occupied
   std::map<std::string, SessionRecord, std::less<>> sessions;
   struct Gc {
     std::vector<std::string> plan;
@@ -122,6 +123,7 @@ class World {
   };
   void record_landed(const Landed& landed);
   void commit_landed(const Landed& landed);
+  std::optional<ModelCommit> model_of(const Landed& landed, std::string& trouble);
   void gc_landed(const Landed& landed);
   void prune_landed(const Landed& landed);
   void mirror_landed(const Landed& landed);

@@ -25,8 +25,9 @@ STEPS = (
     ("into a tablespace", ["alter table item set tablespace space", "update item set text = 'moved' where id = 2"]),
     ("rewritten type, new index", ["alter table item alter id type numeric", "create index on item (text)",
                                    "insert into item select i, 'numeric' from generate_series(5001, 5300) i"]),
-    ("a database by file copy", ["create database twin template postgres", "alter table item set tablespace pg_default"]),
-    ("another database goes", ["drop database twin", "cluster item using item_pkey", "reindex table item"]),
+    ("a database by file copy, one elsewhere", ["create database twin template postgres", "create database far tablespace space",
+                                                "alter table item set tablespace pg_default"]),
+    ("other databases go", ["drop database twin", "drop database far", "cluster item using item_pkey", "reindex table item"]),
     ("truncated by vacuum, and extended", ["delete from item where id > 100", "vacuum item",
                                            "insert into item select i, 'extended ' || i from generate_series(101, 1500) i"]),
 )
@@ -36,7 +37,7 @@ CONTENT = "select count(*), coalesce(sum(hashtext(id::text || text)::bigint), 0)
 class Lifecycle(harness.Case):
     in_memory = True
 
-    def test_every_snapshot_of_a_changing_database_comes_back_as_it_was_P6_P7_P9(self):
+    def test_every_snapshot_of_a_changing_database_comes_back_as_it_was_P6_P7_P9_P53(self):
         server = self.server(initdb=["--wal-segsize=1"])
         space = self.folder / "space"
         space.mkdir()
@@ -66,6 +67,8 @@ class Lifecycle(harness.Case):
                 self.assertEqual(copy.sql(CONTENT), content)
                 self.assertEqual(copy.sql("set enable_seqscan = off; " + CONTENT), content)  # through its indexes too
                 self.assertEqual(copy.sql("select string_agg(datname, ',' order by datname) from pg_database"), databases)
+                for database in set(databases.split(",")) - {"template0"}:
+                    self.assertGreater(int(copy.sql("select sum(pg_relation_size(oid)) from pg_class", database=database)), 1 << 20)
                 copy.sql("create extension amcheck", "select bt_index_check(i.indexrelid, true) from pg_index i join pg_class c "
                          "on c.oid = i.indexrelid where c.relam = 403 and c.relpersistence = 'p'")
                 copy.stop()
