@@ -44,9 +44,18 @@ constexpr ExitMeaning kScrubExits[] = {
 constexpr Example kCollectExamples[] = {
     {"kuramori vault collect tokyo --dry-run", "what would be freed"},
     {"kuramori vault collect tokyo", "free what nothing refers to"},
+    {"kuramori vault collect tokyo --dead-after 1h", "a backup was killed, and its space is wanted now"},
 };
 constexpr Option kCollectOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what would be freed, change nothing"},
+    {.name = "dead-after",
+     .metavar = "DURATION",
+     .help =
+         "a session without a sign of life for so long is taken for dead and ended (default 72h); one that "
+         "was alive then fails and has to start again"},
+    {.name = "share-max",
+     .metavar = "PERCENT",
+     .help = "free nothing if it were more than this share of the vault's bytes (default 50)"},
 };
 
 constexpr Example kDisownExamples[] = {
@@ -115,7 +124,10 @@ constexpr Operation kVaultCollect = {
     .about =
         "Deletes packs that no visible snapshot and no open session refers to, by the plan that is stored "
         "before. Where a "
-        "session is still open the run ends and the next one goes on. What cannot be read stops it.",
+        "session is still open the run ends and the next one goes on. What cannot be read stops it.\n\n"
+        "What a restore reads is spared until it ends, pruned or not, even if its process stands still: the "
+        "session that it put says so. A process that died leaves such a session behind, and with it its "
+        "space, until --dead-after.",
     .examples = kCollectExamples,
     .arguments = kName,
     .options = kCollectOptions,

@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <charconv>
+
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/lock_keeping.h"
@@ -33,6 +35,25 @@ void write_amount(JsonWriter& json, std::string_view name, const Amount& amount)
 
 std::string shown(const Amount& amount) {
   return fmt::format("{} objects, {}", amount.objects, format_size(amount.bytes));
+}
+
+Result<CollectRequest> collect_request(const Invocation& line) {
+  CollectRequest request{.dry_run = line.has("dry-run")};
+  if (line.has("dead-after")) {
+    TRY_ASSIGN(request.dead_after, parse_duration(line.value("dead-after")));
+  }
+  if (line.has("share-max")) {
+    std::string text = line.value("share-max");
+    if (text.ends_with('%')) text.pop_back();
+    unsigned percent = 0;
+    auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), percent);
+    if (problem != std::errc() || end != text.data() + text.size() || percent > 100) {
+      return fail(ErrorKind::kUsage, fmt::format("--share-max \"{}\" is no share", line.value("share-max")),
+                  "", "give whole percents: --share-max 80");
+    }
+    request.sweep_share_max = percent / 100.0;
+  }
+  return request;
 }
 
 // "vault init NAME" and "vault show NAME" print the same document.
@@ -141,9 +162,10 @@ Result<int> run_vault_list(Context& context) {
 
 Result<int> run_vault_collect(Context& context) {
   Console& console = context.console();
+  TRY_ASSIGN(const CollectRequest request, collect_request(context.line()));
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(CollectReport report, collect_vault(*vault, {.dry_run = context.line().has("dry-run")}));
+  TRY_ASSIGN(CollectReport report, collect_vault(*vault, request));
   for (const std::string& warning : report.warnings) console.warning(warning);
   for (const std::string& name : report.unknown)
     console.warning(fmt::format("{} is nothing this program knows: left alone", name));
@@ -184,6 +206,7 @@ Result<int> run_vault_collect(Context& context) {
       break;
     case CollectReport::Outcome::kGivenUp:
       console.print("given up, nothing was freed: " + report.given_up + "\n");
+      console.note("if that is right: --share-max 100");
       break;
     case CollectReport::Outcome::kWaiting:
       console.print(fmt::format(

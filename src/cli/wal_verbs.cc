@@ -2,6 +2,8 @@
 // vault's location and a key file are given.
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/wal.h"
@@ -9,20 +11,69 @@
 
 namespace kuramori {
 
+namespace {
+
+// The resources that plans archive into each vault, by the vault's name, in the order of the plans.
+std::vector<std::pair<std::string, std::vector<std::string>>> archives_of(const Config* config) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> found;
+  if (config == nullptr) return found;
+  for (const PlanConfig& plan : config->plans) {
+    if (plan.wal == WalMode::kNone) continue;
+    for (const std::string& name : plan.resources) {
+      auto resource = config->resource(name);
+      if (!resource || (*resource)->kind != ResourceKind::kPostgres) continue;
+      auto at = std::ranges::find(found, plan.vault, [](auto& entry) { return entry.first; });
+      if (at == found.end()) at = found.insert(found.end(), {plan.vault, {}});
+      at->second.push_back(name);
+    }
+  }
+  return found;
+}
+
+// The vault that this server's plan archives into. Another may hold copies of the same server's WAL, so the
+// resource it finds there must be of a plan of that vault.
+Result<std::unique_ptr<Vault>> vault_of_server(Context& context, WalPushRequest& request) {
+  TRY_ASSIGN(const Config* config, context.config());
+  std::optional<Error> trouble;
+  for (auto& [name, resources] : archives_of(config)) {
+    auto look = [&, &name = name, &resources = resources]() -> Result<std::unique_ptr<Vault>> {
+      TRY_ASSIGN(VaultChoice choice, context.choose_vault(name));
+      TRY_ASSIGN(std::unique_ptr<Vault> vault, open_for_wal(context, choice));
+      request.configured = resources;
+      TRY_ASSIGN(request.resource, resource_of_server(*vault, request));
+      return vault;
+    };
+    auto vault = look();
+    if (vault && !request.resource.empty()) return vault;
+    // One that is away may be the one.
+    if (!vault && !trouble) trouble = std::move(vault).error();
+  }
+  if (trouble) return std::move(*trouble);
+  return fail(
+      ErrorKind::kRefused, "no vault that plans archive into knows this server",
+      "WAL is filed under the resource whose system identifier it carries",
+      "take a first snapshot (kuramori backup RESOURCE), or name it: kuramori wal push --resource NAME %p");
+}
+
+}  // namespace
+
 Result<int> run_wal_push(Context& context) {
   WalPushRequest request{.path = context.line().argument(0), .resource = context.line().value("resource")};
-  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
-  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_for_wal(context, choice));
   request.may_register = !request.resource.empty();
-  // Which resources archive into this vault, should the server be new to it.
+  std::unique_ptr<Vault> vault;
+  const bool named = context.line().has("vault") || !request.resource.empty();
   TRY_ASSIGN(const Config* config, context.config_if_any());
-  if (config != nullptr && request.resource.empty()) {
-    for (const PlanConfig& plan : config->plans) {
-      if (plan.wal == WalMode::kNone || plan.vault != choice.name) continue;
-      for (const std::string& name : plan.resources) {
-        auto resource = config->resource(name);
-        if (resource && (*resource)->kind == ResourceKind::kPostgres) request.configured.push_back(name);
-      }
+  auto archives = archives_of(config);
+  if (!named && archives.size() > 1) {
+    TRY_ASSIGN(vault, vault_of_server(context, request));
+  } else {
+    // Of several vaults the one that plans archive into; the others hold copies.
+    const std::string only = !named && archives.size() == 1 ? archives.front().first : std::string();
+    TRY_ASSIGN(VaultChoice choice, context.choose_vault(only, request.resource));
+    TRY_ASSIGN(vault, open_for_wal(context, choice));
+    // Which resources archive into this vault, should the server be new to it.
+    for (auto& [name, resources] : archives) {
+      if (name == choice.name && request.resource.empty()) request.configured = std::move(resources);
     }
   }
   TRY_ASSIGN(WalPushOutcome outcome, push_wal(*vault, request));

@@ -296,8 +296,12 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
     }
   }
   TRY(readable);
-  TRY_ASSIGN(auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
-                                                 outcome.base.commit_name, commit));
+  // It was listed a moment ago; should it be gone by now, that is no damage.
+  const Protocol protocol = protocol_of(vault);
+  auto opened =
+      SnapshotReader::open(vault.store(), vault.keys(), vault.codec(), outcome.base.commit_name, commit);
+  if (!opened) return explain_read(protocol, {outcome.base.commit_name}, std::move(opened).error());
+  auto snapshot = std::move(*opened);
   if (request.estimate) {
     TRY_ASSIGN(const double bytes_per_second, sampled_speed(*snapshot, vault.clock()));
     if (bytes_per_second > 0)
@@ -337,7 +341,6 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   outcome.tablespaces = tablespaces;
 
   // 4. Keep the snapshot from being collected while it is read.
-  Protocol protocol = protocol_of(vault);
   TRY_ASSIGN(ReaderSession reading,
              ReaderSession::open(protocol, {.resource = restorable.resource.id,
                                             .commits = {outcome.base.commit_name},
@@ -348,66 +351,72 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
 
   // 5. The files; what makes it recover; pg_control last. The old copy goes aside when nothing is left to
   // refuse.
-  if (move_aside) {
-    TRY_ASSIGN(outcome.moved_aside, postgres::move_aside(request.to, vault.clock().now()));
-  }
-  Duration began = vault.clock().steady();
-  TRY_ASSIGN(auto limits, settings_of(*snapshot));
-  postgres::RecoveryConfig config{
-      .mode = request.standby ? postgres::RecoveryMode::kStandby : postgres::RecoveryMode::kArchive,
-      .immediate = outcome.plan.immediate,
-      .target_lsn = outcome.plan.target_lsn,
-      .inclusive = outcome.plan.inclusive,
-      .timeline = outcome.plan.timeline,
-      .action = request.action,
-      .continue_archiving = request.continue_archiving,
-      .archive_command = request.archive_command,
-      .limits = limits};
-  if (commit.facts.contains("postgres.in_place_tablespaces") ||
-      commit.facts.contains("in_place_tablespaces")) {
-    config.extra["allow_in_place_tablespaces"] = "on";  // recovery refuses folders in pg_tblspc without it
-  }
-  std::string spool = request.to + std::string(kSpoolFolder);
-  config.restore_command = request.spool_wal
-                               ? fmt::format("{} wal get --spool {} %f %p", for_server_shell(request.program),
-                                             for_server_shell(spool))
-                               : fmt::format("{} --promise '{}' %f %p", request.wal_get,
-                                             postgres::format_promise(outcome.plan.promise));
-  FileRestoreOptions files{.target = request.to,
-                           .workers = request.workers,
-                           .delta = use == postgres::TargetUse::kDelta,
-                           .place = Placement(request.to, tablespaces),
-                           .last = [](const TreeEntry& entry) { return entry.path == "global/pg_control"; }};
-  // The links say whose the tablespaces' places are, should this be interrupted.
-  files.before_first = [&] { return postgres::link_tablespaces(request.to, tablespaces); };
-  files.before_last = [&]() -> Result<void> {
-    TRY(postgres::link_tablespaces(request.to, tablespaces));
-    TRY_ASSIGN(auto report, postgres::configure_recovery(request.to, config));
-    outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
-    if (request.spool_wal) {
-      TRY(fill_spool(vault, restorable.loaded, outcome.plan, spool, request.workers, reporter, stop));
-      TRY(refuse_live_places(outcome.plan, restorable.bases[outcome.plan.base].start_lsn, spool,
-                             restorable.loaded.archive.segment_bytes(), reporter));
+  auto bring_back = [&]() -> Result<void> {
+    if (move_aside) {
+      TRY_ASSIGN(outcome.moved_aside, postgres::move_aside(request.to, vault.clock().now()));
+    }
+    Duration began = vault.clock().steady();
+    TRY_ASSIGN(auto limits, settings_of(*snapshot));
+    postgres::RecoveryConfig config{
+        .mode = request.standby ? postgres::RecoveryMode::kStandby : postgres::RecoveryMode::kArchive,
+        .immediate = outcome.plan.immediate,
+        .target_lsn = outcome.plan.target_lsn,
+        .inclusive = outcome.plan.inclusive,
+        .timeline = outcome.plan.timeline,
+        .action = request.action,
+        .continue_archiving = request.continue_archiving,
+        .archive_command = request.archive_command,
+        .limits = limits};
+    if (commit.facts.contains("postgres.in_place_tablespaces") ||
+        commit.facts.contains("in_place_tablespaces")) {
+      config.extra["allow_in_place_tablespaces"] = "on";  // recovery refuses folders in pg_tblspc without it
+    }
+    std::string spool = request.to + std::string(kSpoolFolder);
+    config.restore_command = request.spool_wal
+                                 ? fmt::format("{} wal get --spool {} %f %p",
+                                               for_server_shell(request.program), for_server_shell(spool))
+                                 : fmt::format("{} --promise '{}' %f %p", request.wal_get,
+                                               postgres::format_promise(outcome.plan.promise));
+    FileRestoreOptions files{
+        .target = request.to,
+        .workers = request.workers,
+        .delta = use == postgres::TargetUse::kDelta,
+        .place = Placement(request.to, tablespaces),
+        .last = [](const TreeEntry& entry) { return entry.path == "global/pg_control"; }};
+    // The links say whose the tablespaces' places are, should this be interrupted.
+    files.before_first = [&] { return postgres::link_tablespaces(request.to, tablespaces); };
+    files.before_last = [&]() -> Result<void> {
+      TRY(postgres::link_tablespaces(request.to, tablespaces));
+      TRY_ASSIGN(auto report, postgres::configure_recovery(request.to, config));
+      outcome.notes.insert(outcome.notes.end(), report.notes.begin(), report.notes.end());
+      if (request.spool_wal) {
+        TRY(fill_spool(vault, restorable.loaded, outcome.plan, spool, request.workers, reporter, stop));
+        TRY(refuse_live_places(outcome.plan, restorable.bases[outcome.plan.base].start_lsn, spool,
+                               restorable.loaded.archive.segment_bytes(), reporter));
+      }
+      return {};
+    };
+    TRY_ASSIGN(outcome.files, restore_files(*snapshot, files, reporter, stop));
+    TRY(postgres::give_to(request.to, account, false));
+    for (const auto& tablespace : tablespaces) {
+      if (!tablespace.in_place) TRY(postgres::give_to(tablespace.place, account, false));
+    }
+    if (request.spool_wal) TRY(postgres::give_to(spool, account, false));
+    outcome.seconds_files = std::chrono::duration<double>(vault.clock().steady() - began).count();
+    // What recovery fetches is kept as well while we watch it: WAL below the next snapshot's start goes with
+    // the one that is read here.
+    if (request.start) {
+      reporter.phase("starting the server", 0);
+      TRY(start_server(request, outcome.base, account, vault.clock(), outcome));
     }
     return {};
   };
-  TRY_ASSIGN(outcome.files, restore_files(*snapshot, files, reporter, stop));
-  TRY(postgres::give_to(request.to, account, false));
-  for (const auto& tablespace : tablespaces) {
-    if (!tablespace.in_place) TRY(postgres::give_to(tablespace.place, account, false));
-  }
-  if (request.spool_wal) TRY(postgres::give_to(spool, account, false));
-  outcome.seconds_files = std::chrono::duration<double>(vault.clock().steady() - began).count();
-  // Recovery may still fetch WAL for hours, but that is not collected below a visible snapshot; the packs are
-  // read.
+  Result<void> brought = bring_back();
+  // Whatever became of it: a session that stays keeps its space for days.
   if (auto ended = reading.end(); !ended)
     reporter.note(
         fmt::format("the reader's session stays until a collection ends it: {}", ended.error().what));
-
-  if (request.start) {
-    reporter.phase("starting the server", 0);
-    TRY(start_server(request, outcome.base, account, vault.clock(), outcome));
-  }
+  if (!brought) return explain_read(protocol, {outcome.base.commit_name}, std::move(brought).error());
   return outcome;
 }
 

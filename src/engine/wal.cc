@@ -104,6 +104,19 @@ Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::st
   return put_wal(vault, resource.id, kind_of(name.kind), header, content);
 }
 
+// Whose WAL lies in a data directory.
+Result<postgres::ControlFile> control_of(const std::string& data, const std::string& pushed) {
+  auto bytes = read_file(join_path(data, "global/pg_control"));
+  if (!bytes) {
+    return fail(
+        ErrorKind::kFailed, fmt::format("{} cannot be archived", pushed),
+        fmt::format("{}/global/pg_control, which says whose WAL it is, cannot be read: {}", data,
+                    bytes.error().why),
+        "run it as archive_command (PostgreSQL's working folder is the data directory), or from there");
+  }
+  return postgres::parse_control_file(*bytes);
+}
+
 }  // namespace
 
 Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std::string_view file,
@@ -113,19 +126,23 @@ Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std:
   return put_checked(vault, resource, file, content, segment_bytes);
 }
 
+Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request) {
+  TRY_ASSIGN(auto control,
+             control_of(request.data_directory.empty() ? "." : request.data_directory, request.path));
+  TRY_ASSIGN(auto resources, vault.resources());
+  for (const ResourceRecord& resource : resources) {
+    if (resource.kind == "postgres" && resource.system == std::to_string(control.system_id) &&
+        std::ranges::find(request.configured, resource.name) != request.configured.end())
+      return resource.name;
+  }
+  return std::string();
+}
+
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
   TRY(must_be_allowed(vault, Act::kArchive));
   std::string data = request.data_directory.empty() ? "." : request.data_directory;
   std::string path = request.path.starts_with('/') ? request.path : join_path(data, request.path);
-  auto control_bytes = read_file(join_path(data, "global/pg_control"));
-  if (!control_bytes) {
-    return fail(
-        ErrorKind::kFailed, fmt::format("{} cannot be archived", request.path),
-        fmt::format("{}/global/pg_control, which says whose WAL it is, cannot be read: {}", data,
-                    control_bytes.error().why),
-        "run it as archive_command (PostgreSQL's working folder is the data directory), or from there");
-  }
-  TRY_ASSIGN(auto control, postgres::parse_control_file(*control_bytes));
+  TRY_ASSIGN(auto control, control_of(data, request.path));
   std::string system = std::to_string(control.system_id);
 
   // It must be exactly one resource's; anything else is refused rather than filed under a guess.

@@ -23,6 +23,8 @@ struct WalPushOutcome {
   WalPut put = WalPut::kStored;
   uint64_t bytes = 0;
 };
+// Which of `configured` the server is whose WAL it is; "" when none of them is known to be it.
+Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request);
 // Returns only when the file is durable in the vault (P28).
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
 // The same for a file whose bytes are at hand.

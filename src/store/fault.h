@@ -57,6 +57,7 @@ std::unique_ptr<FaultyStore> make_faulty_store(Store& inner, FaultPlan plan);
 // For tests on a real process. All stores of the process count together, from 1:
 //   KURAMORI_TEST_KILL_AT_STORE_CALL=N            SIGKILL just before the N-th store call
 //   KURAMORI_TEST_KILL_AT_STORE_CALL_AFTER=1      just after it instead
+//   KURAMORI_TEST_STOP_AT_STORE_CALL=N            SIGSTOP just before the N-th; SIGCONT lets it go on
 //   KURAMORI_TEST_COUNT_STORE_CALLS=FILE          at exit, the number of calls made goes to FILE
 // Without these variables the store comes back as it is.
 std::unique_ptr<Store> wrap_for_fault_tests(std::unique_ptr<Store> store);

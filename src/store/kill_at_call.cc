@@ -1,4 +1,4 @@
-// wrap_for_fault_tests: a real process is killed at a chosen store call.
+// wrap_for_fault_tests: a real process is killed, or stopped, at a chosen store call.
 #include <fmt/core.h>
 #include <signal.h>
 #include <unistd.h>
@@ -15,6 +15,7 @@ namespace {
 struct Request {
   uint64_t kill_at = 0;  // 0: never
   bool after = false;
+  uint64_t stop_at = 0;  // 0: never
   std::string count_file;
 };
 
@@ -39,6 +40,7 @@ Counter& counter() {
     auto* made = new Counter;
     made->request.kill_at = number_in("KURAMORI_TEST_KILL_AT_STORE_CALL");
     made->request.after = number_in("KURAMORI_TEST_KILL_AT_STORE_CALL_AFTER") != 0;
+    made->request.stop_at = number_in("KURAMORI_TEST_STOP_AT_STORE_CALL");
     if (const char* file = std::getenv("KURAMORI_TEST_COUNT_STORE_CALLS")) made->request.count_file = file;
     return made;
   }();
@@ -57,6 +59,8 @@ auto counted(Do&& run) {
   Counter& all = counter();
   uint64_t number = ++all.calls;
   if (number == all.request.kill_at && !all.request.after) Counter::end_now();
+  // The whole process, all its threads; it goes on when somebody sends SIGCONT.
+  if (number == all.request.stop_at) ::kill(::getpid(), SIGSTOP);
   auto result = run();
   if (number == all.request.kill_at && all.request.after) Counter::end_now();
   return result;
@@ -130,7 +134,7 @@ class CountedStore final : public Store {
 
 std::unique_ptr<Store> wrap_for_fault_tests(std::unique_ptr<Store> store) {
   const Request& request = counter().request;
-  if (request.kill_at == 0 && request.count_file.empty()) return store;
+  if (request.kill_at == 0 && request.stop_at == 0 && request.count_file.empty()) return store;
   static const bool registered = request.count_file.empty() || std::atexit(write_count) == 0;
   CHECK(registered);
   return std::make_unique<CountedStore>(std::move(store));

@@ -286,4 +286,17 @@ Result<void> ReaderSession::end() {
   return {};
 }
 
+Error explain_read(const Protocol& protocol, const std::vector<std::string>& commits, Error error) {
+  if (error.kind != ErrorKind::kDamaged && error.kind != ErrorKind::kNotFound) return error;
+  auto prunes = Ledger(protocol).read_prunes();
+  if (!prunes) return error;
+  auto pruned = find_pruned(*prunes, commits);
+  if (!pruned || !pruned->finished) return error;
+  return fail(ErrorKind::kRefused,
+              fmt::format("snapshot {} was removed while it was read",
+                          names::parse_commit(pruned->commit)->snapshot.hex()),
+              fmt::format("it was pruned, and no session kept it from being collected; then: {}", error.what),
+              "kuramori snapshots");
+}
+
 }  // namespace kuramori

@@ -123,6 +123,10 @@ class ReaderSession {
   bool protected_ = false;
 };
 
+// Why reading one of `commits` failed: kRefused when it was pruned meanwhile, which is no damage; else
+// `error` itself.
+Error explain_read(const Protocol& protocol, const std::vector<std::string>& commits, Error error);
+
 // The first 4 bytes are the signer's, so that a store's policy can name a writer's prefix; the rest is
 // random.
 SessionId draw_session_id(const Protocol& protocol);

@@ -134,6 +134,26 @@ class Copies(harness.Case):
         self.assertFalse(self.kuramori("vault", "scrub", "away", "--json").json()["damaged"])
         self.assertEqual(len([s for s in self.snapshots() if s["vault"] == "here"]), 4)  # the first keeps by its own rule
 
+    def test_a_second_vault_in_the_configuration_leaves_archiving_as_it_was_P69(self):
+        """archive_command names no vault: it is the one of the server's plan, though the other holds copies of it."""
+        server = self.small_server()
+        self.kuramori("backup", "db")
+        text = self.config.read_text()
+        away = self.folder / "away"
+        self.config.write_text(text.replace("vaults:\n", f'vaults:\n  away: {{ at: "{away}", site: b, key_file: "{self.key}" }}\n', 1))
+        self.kuramori("vault", "init", "away")
+        self.kuramori("copy", "db", "--from", "here", "--to", "away")
+        server.switch_wal()
+        # Another server's plan archives into that other vault.
+        other = text[text.index("  db:\n    kind"):]
+        resource, plan = other.split("plans:\n")
+        self.config.write_text(self.config.read_text().replace("plans:\n", resource.replace("  db:", "  db2:").replace("port=5432", "port=5433") + "plans:\n")
+                               + plan.replace("db", "db2").replace("vault: here", "vault: away"))
+        server.sql("insert into entry values (100001, 'x')")
+        server.switch_wal()
+        there = {path.name for path in (self.vault / "wal").rglob("*.seg.*")}
+        self.assertGreater(len(there), len(list((away / "wal").rglob("*.seg.*"))))
+
     def test_damage_is_not_copied_and_is_named(self):
         server = self.small_server()
         self.kuramori("backup", "db")
