@@ -25,7 +25,7 @@ constexpr Option kCopyOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what the second vault lacks, copy nothing"},
 };
 constexpr ExitMeaning kCopyExits[] = {
-    {0, "the second vault has everything it should"},
+    {0, "the second vault has everything that the first one had when the copy began"},
     {1, "it could not be done, or a vault is not there; the age of the last copy is shown"},
     {2, "wrong usage or configuration, wrong or damaged key"},
     {3, "something could not be copied; each is named"},

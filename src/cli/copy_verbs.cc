@@ -107,7 +107,8 @@ Result<int> run_copy(Context& context) {
                       .mode = measure ? CopyRequest::Mode::kMeasure : CopyRequest::Mode::kCopy};
   TRY_ASSIGN(CopyOutcome outcome, copy_vault(*source, **replica, request, console, context.stop()));
   for (const std::string& skipped : outcome.skipped) console.warning(skipped);
-  if (!measure && resource.empty() && outcome.after.none()) {
+  // What came while it copied is the next run's: a busy database would never be whole otherwise.
+  if (!measure && resource.empty() && outcome.skipped.empty()) {
     auto state = LocalState::open(state_folder());
     auto kept = state ? (*state)->set_copied(source->info().id, to.location, now)
                       : Result<void>(std::move(state).error());
@@ -134,8 +135,7 @@ Result<int> run_copy(Context& context) {
                               outcome.snapshots, outcome.wal_objects, format_size(outcome.sent_bytes),
                               format_size(outcome.found_bytes), shown_lag(outcome.after, now)));
   }
-  bool partial = !outcome.skipped.empty() || (!measure && !outcome.after.none());
-  return partial ? exit_code(ErrorKind::kPartial) : 0;
+  return outcome.skipped.empty() ? 0 : exit_code(ErrorKind::kPartial);
 }
 
 Result<int> run_vault_ledger_new(Context& context) {

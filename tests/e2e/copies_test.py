@@ -29,11 +29,11 @@ class Copies(harness.Case):
     def given(self, vault):
         return ["--vault", vault, "--key-file", self.key]
 
-    def copy(self, vault, *words, status=0):
+    def copy(self, vault, *words, status=0, env=None):
         state = self.folder / "state"
         state.mkdir(exist_ok=True)
         harness.give_to_server(state)
-        return self.kuramori("copy", *words, "--to", vault, "--key-file", self.key, "--json", status=status, env={"KURAMORI_STATE": str(state)})
+        return self.kuramori("copy", *words, "--to", vault, "--key-file", self.key, "--json", status=status, env={"KURAMORI_STATE": str(state), **(env or {})})
 
     def small_server(self, **more):
         server = self.server(15, initdb=["--wal-segsize=1"], **more)
@@ -133,6 +133,26 @@ class Copies(harness.Case):
         self.assertEqual(self.kuramori("copy", "db", "--to", "away", "--json").json()["sent_objects"], 0)
         self.assertFalse(self.kuramori("vault", "scrub", "away", "--json").json()["damaged"])
         self.assertEqual(len([s for s in self.snapshots() if s["vault"] == "here"]), 4)  # the first keeps by its own rule
+
+    def test_what_comes_while_it_copies_is_the_next_runs(self):
+        server = self.small_server()
+        self.kuramori("backup", "db")
+        second = self.second()
+        counted = self.folder / "calls"
+        self.copy(second, "--dry-run", env={"KURAMORI_TEST_COUNT_STORE_CALLS": str(counted)})
+        # Stopped when it has seen what there is; meanwhile there is more.
+        words = [self.programs / "kuramori", "--config", self.config, "copy", "--to", second, "--key-file", self.key, "--json"]
+        running = subprocess.Popen(harness.as_server(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
+                                   env=harness.environment(KURAMORI_STATE=self.folder / "state", KURAMORI_TEST_STOP_AT_STORE_CALL=int(counted.read_text()) + 10))
+        self.assertTrue(harness.stands_still(running))
+        self.kuramori("backup", "db")
+        server.switch_wal()
+        running.send_signal(signal.SIGCONT)
+        out, err = running.communicate(timeout=harness.COMMAND_SECONDS_MAX)
+        self.assertEqual(running.returncode, 0, out + err)
+        done = harness.Outcome(words, 0, out, err).json()
+        self.assertEqual((done["snapshots"], done["skipped"], done["lag"]["snapshots"]), (1, [], 1))
+        self.assertEqual(self.copy(second).json()["snapshots"], 1)
 
     def test_a_second_vault_in_the_configuration_leaves_archiving_as_it_was_P69(self):
         """archive_command names no vault: it is the one of the server's plan, though the other holds copies of it."""

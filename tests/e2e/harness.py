@@ -106,6 +106,18 @@ def environment(**more):
 _known_bins = {}
 
 
+def stands_still(process):
+    """True once SIGSTOP has stopped it (KURAMORI_TEST_STOP_AT_STORE_CALL), False once it has ended."""
+    deadline = time.monotonic() + COMMAND_SECONDS_MAX
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        if pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return True
+        time.sleep(0.005)
+    raise AssertionError("the program neither stopped nor ended")
+
+
 class Outcome:
     """What a command did."""
 

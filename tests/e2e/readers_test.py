@@ -5,7 +5,6 @@ A real restore is stopped (SIGSTOP) at its n-th call of the store; meanwhile its
 later, collected by others; then it goes on (V3, P57)."""
 
 import glob
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -18,21 +17,8 @@ LATER_LIBRARY = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), 
 # The clock of whoever collects; what the store says of its objects' age cannot be set.
 LATER = {"LD_PRELOAD": LATER_LIBRARY, "FAKETIME": "+25h", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
 STOPS = (0.02, 0.4, 0.8) if not harness.ALL else [n / 20 for n in range(1, 19)]  # shares of the store calls after it announced itself
-WAIT_SECONDS_MAX = 60
 PARTS = 5
 REMOVED = ("was removed while it was read", "was pruned")  # while it was at it; before it had said that it reads
-
-
-def stands_still(process):
-    """True once it is stopped, False once it has ended."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            return False
-        if pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-            return True
-        time.sleep(0.005)
-    raise AssertionError("the restore neither stopped nor ended")
 
 
 class Readers(harness.Case):
@@ -88,7 +74,7 @@ class Readers(harness.Case):
                                    env=harness.environment(KURAMORI_TEST_STOP_AT_STORE_CALL=call))
         self.addCleanup(running.stdout.close)
         self.addCleanup(running.kill)
-        self.assertTrue(stands_still(running), f"a restore of {self.calls} calls ended before call {call}")
+        self.assertTrue(harness.stands_still(running), f"a restore of {self.calls} calls ended before call {call}")
         return running
 
     def announced(self):
