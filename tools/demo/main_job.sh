@@ -51,6 +51,7 @@ sleep 2
 title "The accident"
 two_mistakes
 sleep 7  # it goes unnoticed for a while; the clients go on writing
+wait_for_the_moment cellar
 lose_the_server
 
 title "Back to T, in a new folder"

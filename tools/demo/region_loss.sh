@@ -75,7 +75,9 @@ sleep 10
 
 title "A moment"
 note_the_moment
-sleep 12
+sleep 10
+wait_for_the_moment osaka
+fact "it could be restored from Osaka" "$(since "$moment") after it"
 
 title "Tokyo is lost"
 two_mistakes

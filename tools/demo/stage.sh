@@ -95,6 +95,18 @@ print(max(round(datetime.datetime.fromisoformat(end.replace("Z", "+00:00")).time
 }
 quietly_json() { as_server "$place/bin/kuramori" --config "$place/kuramori.yaml" "$@" --json 2>>"$log"; }
 
+# wait_for_the_moment VAULT: until it could be restored from there, however slow the machine is.
+wait_for_the_moment() {
+  local until=$((SECONDS + 300)) end
+  while ! { end=$(quietly_json window shop --vault "$1" | window_end_of) && [ "$end" -gt "$moment" ]; } 2>>"$log"; do
+    if [ $SECONDS -ge $until ]; then
+      printf '   %sT is not in %s after five minutes%s\n' "$red" "$1" "$plain"
+      exit 1
+    fi
+    sleep 0.5
+  done
+}
+
 # --- the shop ------------------------------------------------------------------------------------------------------------
 
 start_server() {
