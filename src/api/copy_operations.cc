@@ -15,7 +15,8 @@ constexpr Example kCopyExamples[] = {
 constexpr Option kCopyOptions[] = {
     {.name = "from",
      .metavar = "VAULT",
-     .help = "the vault to copy (default: the one of --vault, or of the plan)",
+     .help =
+         "the vault to copy (default: that of --vault, of the plan, or what `copy_of` says of the second)",
      .completes = Completes::kVault},
     {.name = "to",
      .metavar = "VAULT",

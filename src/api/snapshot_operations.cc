@@ -17,6 +17,7 @@ constexpr Example kBackupExamples[] = {
     {"kuramori backup orders-db", "by its plan"},
     {"kuramori backup orders-db --label before-migration --keep 3mo", "one that stays longer"},
     {"kuramori backup orders-db --full", "read and store everything again"},
+    {"kuramori backup orders-db --copy", "and bring the plan's other vaults up to date"},
 };
 constexpr Option kBackupOptions[] = {
     {.name = "plan", .metavar = "PLAN", .help = "which plan, when several cover the resource"},
@@ -24,6 +25,17 @@ constexpr Option kBackupOptions[] = {
     {.name = "tag", .metavar = "K=V", .help = "kept with the snapshot", .repeats = true},
     {.name = "keep", .metavar = "DURATION", .help = "instead of the plan's rule: 14d, 7y, forever"},
     {.name = "full", .metavar = "", .help = "build on no earlier snapshot"},
+    {.name = "copy",
+     .metavar = "",
+     .help = "then copy it, and what is missing there, to every vault of the plan's copies"},
+};
+constexpr ExitMeaning kBackupExits[] = {
+    {0, "the snapshot stands, and with --copy every copy is whole"},
+    {1, "there is no snapshot; nothing is lost"},
+    {2, "wrong usage or configuration, wrong or damaged key"},
+    {3, "the snapshot stands; a page is broken at the source, or a copy could not be made (named)"},
+    {5, "refused for safety"},
+    {130, "interrupted"},
 };
 
 constexpr Example kSnapshotsExamples[] = {
@@ -73,12 +85,16 @@ constexpr Operation kBackup = {
         "Copies what changed since the last snapshot and commits one that is complete in itself. Every "
         "stored frame is opened "
         "again and compared before the commit. How long it is kept is decided now, from the plan's rule or "
-        "--keep.",
+        "--keep.\n\n"
+        "With --copy it goes on to the vaults of the plan's copies: the server is read once. One that is not "
+        "there does not "
+        "fail the backup: it is named with the age of what it holds, and the next run catches up.",
     .examples = kBackupExamples,
     .arguments = kResource,
     .options = kBackupOptions,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/backup/1",
+    .exits = kBackupExits,
 };
 
 constexpr Operation kSnapshots = {

@@ -2,7 +2,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
-#include "cli/vault_access.h"
+#include "cli/copying.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
 #include "engine/local_state.h"
@@ -63,35 +63,83 @@ Result<std::map<std::string, std::string>> parse_tags(const std::vector<std::str
   return tags;
 }
 
-void print_outcome(Context& context, const BackupRequest& request, const VaultChoice& choice,
+// One of the plan's `copies:` after the snapshot.
+struct MadeCopy {
+  std::string to;
+  Result<CopyOutcome> outcome;
+  bool whole() const { return outcome && is_whole(*outcome); }
+};
+
+// The snapshot, and all that an earlier run could not bring there, into every vault of the plan's `copies:`.
+// What reads is the vault: the server is read once. A vault that is not there waits until the next run, and
+// must not keep the others from theirs.
+std::vector<MadeCopy> make_copies(Context& context, Vault& source, const VaultChoice& from,
+                                  const PlanConfig& plan, const std::string& resource) {
+  std::vector<MadeCopy> made;
+  for (const CopyConfig& copy : plan.copies) {
+    if (copy.to == from.name) continue;
+    auto copied = [&]() -> Result<CopyOutcome> {
+      if (context.stop().stop_requested()) {
+        return fail(ErrorKind::kInterrupted, fmt::format("the copy to {} was not begun", copy.to),
+                    "the run was interrupted", fmt::format("kuramori copy {} --to {}", resource, copy.to));
+      }
+      TRY_ASSIGN(const VaultChoice to, context.choose_vault(copy.to));
+      return copy_into(context, source, to, resource, CopyRequest::Mode::kCopy);
+    }();
+    if (!copied) {
+      const Error& error = copied.error();
+      context.console().warning(fmt::format("not copied to {}: {}{}{}; the next run catches up", copy.to,
+                                            error.what, error.why.empty() ? "" : ": ", error.why));
+    }
+    made.push_back({copy.to, std::move(copied)});
+  }
+  return made;
+}
+
+void write_copies(JsonWriter& json, const std::vector<MadeCopy>& copies, Time now) {
+  json.key("copies").begin_array();
+  for (const MadeCopy& copy : copies) {
+    json.begin_object().field("to", copy.to).field("whole", copy.whole());
+    if (copy.outcome) {
+      write_copy(json, *copy.outcome, now);
+    } else {
+      const Error& error = copy.outcome.error();
+      json.key("error").begin_object().field("kind", name_of(error.kind)).field("what", error.what);
+      json.field("why", error.why).field("next", error.next).end_object();
+    }
+    json.end_object();
+  }
+  json.end_array();
+}
+
+void print_document(Context& context, const BackupRequest& request, const std::string& vault,
+                    const BackupOutcome& outcome, const std::vector<MadeCopy>* copies) {
+  const CommitRecord& commit = outcome.commit;
+  JsonWriter json;
+  json.begin_object().field("schema", "kuramori/backup/1").key("snapshot").begin_object();
+  json.field("id", commit.snapshot.hex()).field("resource", request.resource).field("vault", vault);
+  json.field("time", format_utc(from_unix_ns(commit.started_ns))).field("size_bytes", commit.size_bytes);
+  json.field("added_bytes", commit.added_bytes)
+      .field("keep_until", format_utc(from_unix_ns(commit.keep_until_ns)));
+  json.field("keep_reason", outcome.keep_reason)
+      .field("base", outcome.base)
+      .field("why_full", outcome.why_full);
+  json.field("bytes_read", outcome.bytes_read).field("pages_unchanged", outcome.pages_unchanged);
+  json.field("wal_segments_added", outcome.wal_segments_added).field("seconds", outcome.seconds);
+  json.key("broken_pages").begin_array();
+  for (const postgres::BrokenPage& page : outcome.broken_pages)
+    json.begin_object().field("path", page.path).field("page", page.page).field("why", page.why).end_object();
+  json.end_array().key("held").begin_array();
+  for (const std::string& held : outcome.held) json.value(held);
+  json.end_array().end_object();
+  if (copies) write_copies(json, *copies, context.clock().now());
+  json.end_object();
+  context.console().print_document(json);
+}
+
+void print_outcome(Context& context, const BackupRequest& request, const std::string& vault,
                    const BackupOutcome& outcome) {
   const CommitRecord& commit = outcome.commit;
-  std::string vault = choice.name.empty() ? choice.location : choice.name;
-  if (context.console().json()) {
-    JsonWriter json;
-    json.begin_object().field("schema", "kuramori/backup/1").key("snapshot").begin_object();
-    json.field("id", commit.snapshot.hex()).field("resource", request.resource).field("vault", vault);
-    json.field("time", format_utc(from_unix_ns(commit.started_ns))).field("size_bytes", commit.size_bytes);
-    json.field("added_bytes", commit.added_bytes)
-        .field("keep_until", format_utc(from_unix_ns(commit.keep_until_ns)));
-    json.field("keep_reason", outcome.keep_reason)
-        .field("base", outcome.base)
-        .field("why_full", outcome.why_full);
-    json.field("bytes_read", outcome.bytes_read).field("pages_unchanged", outcome.pages_unchanged);
-    json.field("wal_segments_added", outcome.wal_segments_added).field("seconds", outcome.seconds);
-    json.key("broken_pages").begin_array();
-    for (const postgres::BrokenPage& page : outcome.broken_pages)
-      json.begin_object()
-          .field("path", page.path)
-          .field("page", page.page)
-          .field("why", page.why)
-          .end_object();
-    json.end_array().key("held").begin_array();
-    for (const std::string& held : outcome.held) json.value(held);
-    json.end_array().end_object().end_object();
-    context.console().print_document(json);
-    return;
-  }
   std::string out = fmt::format("snapshot {} of {} in {}\n", commit.snapshot.hex(), request.resource, vault);
   out += fmt::format("  {}, added {}, read {} in {}\n", format_size(commit.size_bytes),
                      format_size(commit.added_bytes), format_size(outcome.bytes_read),
@@ -108,6 +156,14 @@ void print_outcome(Context& context, const BackupRequest& request, const VaultCh
         fmt::format("page {} of {} is broken at the source: {}", page.page, page.path, page.why));
   for (const std::string& held : outcome.held)
     context.console().warning(fmt::format("snapshot {} is held because of it", held));
+}
+
+void print_copies(Context& context, const std::vector<MadeCopy>& copies) {
+  for (const MadeCopy& copy : copies) {
+    if (copy.outcome)
+      context.console().print(
+          fmt::format("  {}: {}\n", copy.to, shown_copy(*copy.outcome, context.clock().now())));
+  }
 }
 
 }  // namespace
@@ -136,6 +192,10 @@ Result<int> run_backup(Context& context) {
     TRY_ASSIGN(request.keep, parse_period(line.value("keep")));
   }
   request.full = line.has("full");
+  const bool copies_wanted = line.has("copy");
+  if (copies_wanted && (!plan || plan->copies.empty()))
+    return fail(ErrorKind::kUsage, fmt::format("no plan says where copies of \"{}\" go", request.resource),
+                "", "add copies: [ { to: VAULT } ] to its plan, or copy later: kuramori copy --to VAULT");
   if (resource->processes) request.workers = static_cast<unsigned>(*resource->processes);
   request.read_bytes_per_second = resource->read_bytes_per_second.value_or(0);
 
@@ -143,11 +203,18 @@ Result<int> run_backup(Context& context) {
   TRY_ASSIGN(request.lock, lock_of(choice.location));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(BackupOutcome outcome, backup_postgres(*vault, request, context.console(), context.stop()));
-  print_outcome(context, request, choice, outcome);
+  const std::string name = choice.name.empty() ? choice.location : choice.name;
+  const bool json = context.console().json();
+  if (!json) print_outcome(context, request, name, outcome);
   // What this machine has seen must still be there at the next scrub.
   TRY_ASSIGN(SnapshotList seen, list_snapshots(*vault, outcome.commit.resource));
   remember_heads(*vault, seen, context.console());
-  return outcome.broken_pages.empty() ? 0 : exit_code(ErrorKind::kPartial);
+  std::vector<MadeCopy> copies;
+  if (copies_wanted) copies = make_copies(context, *vault, choice, *plan, request.resource);
+  if (json) print_document(context, request, name, outcome, copies_wanted ? &copies : nullptr);
+  if (!json) print_copies(context, copies);
+  const bool whole = outcome.broken_pages.empty() && std::ranges::all_of(copies, &MadeCopy::whole);
+  return whole ? 0 : exit_code(ErrorKind::kPartial);
 }
 
 }  // namespace kuramori

@@ -15,11 +15,12 @@ constexpr const char* kHere = "kuramori.yaml";
 constexpr const char* kSystem = "/etc/kuramori/kuramori.yaml";
 
 bool is_location(std::string_view text) {
-  return text.find('/') != text.npos || text == "." || text == "..";
+  return text.find('/') != text.npos || text == "." || text == ".." || text.starts_with("rclone:");
 }
 
 std::string absolute_location(std::string_view text) {
-  if (text.find("://") != text.npos && !text.starts_with("file://")) return std::string(text);
+  if (text.starts_with("rclone:") || (text.find("://") != text.npos && !text.starts_with("file://")))
+    return std::string(text);
   if (text.starts_with("file://")) text.remove_prefix(7);
   std::error_code ignored;
   return std::filesystem::absolute(std::string(text), ignored).lexically_normal().string();

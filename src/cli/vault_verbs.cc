@@ -69,7 +69,8 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
         .key("vault")
         .begin_object()
         .field("name", choice.name);
-    json.field("location", choice.location).field("id", info.id.hex()).field("family", info.family.hex());
+    json.field("location", choice.location).field("degraded", is_degraded(choice.location));
+    json.field("id", info.id.hex()).field("family", info.family.hex());
     json.field("created", format_utc(from_unix_ns(info.created_ns))).field("key_file", choice.key_file);
     json.field("role", name_of(vault.keys().role))
         .field("probe", probed)
@@ -87,6 +88,8 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   };
   line("vault", choice.name);
   line("at", choice.location);
+  if (is_degraded(choice.location))
+    line("degraded", "nothing is put exactly once or locked behind rclone; the ledger stands in for that");
   line("id", info.id.hex());
   line("family", info.family.hex());
   line("created", format_moment(from_unix_ns(info.created_ns)));
@@ -134,7 +137,7 @@ Result<int> run_vault_list(Context& context) {
   json.begin_object().field("schema", "kuramori/vaults/1").key("vaults").begin_array();
   Table table({{"vault"}, {"at"}, {"site"}, {"copy of"}, {"state"}});
   for (const VaultConfig& configured : config->vaults) {
-    std::string state = "opens";
+    std::string state = is_degraded(configured.at) ? "opens, degraded" : "opens";
     if (auto choice = context.choose_vault(configured.name); !choice) {
       state = choice.error().what;
     } else if (auto vault = open_chosen(context, *choice); !vault) {
@@ -145,7 +148,7 @@ Result<int> run_vault_list(Context& context) {
         .field("location", configured.at)
         .field("site", configured.site);
     json.field("copy_of", configured.copy_of)
-        .field("opens", state == "opens")
+        .field("opens", state.starts_with("opens"))
         .field("state", state)
         .end_object();
     table.add({configured.name, configured.at, configured.site, configured.copy_of, state});

@@ -1,4 +1,5 @@
-// A vault is made: the places are tried first, then the key is durable, then the vault stands.
+// A vault is made: the places are tried first, then the key is durable, then the vault stands. And a second
+// founding: of a ledger in place of a lost one.
 #include "engine/probe_vault.h"
 #include "os/file.h"
 
@@ -8,6 +9,7 @@ Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& n
                                const Secret* new_passphrase) {
   TwoLocations places = split_location(address.location);
   if (!address.ledger.empty()) places.ledger = address.ledger;
+  TRY(must_have_ledger(places.objects, places.ledger));
   TRY_ASSIGN(auto store, create_store(places.objects, address.store_keys.get()));
   std::unique_ptr<Store> ledger;
   if (!places.ledger.empty()) {
@@ -35,6 +37,14 @@ Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& n
   TRY_ASSIGN(outcome.vault, Vault::init(std::move(store), std::move(keys), system_clock(), system_random(),
                                         std::move(ledger), std::move(words)));
   return outcome;
+}
+
+Result<void> rebuild_ledger(Vault& vault, const VaultAddress& address) {
+  TRY(must_have_ledger(address.location, address.ledger));
+  TRY_ASSIGN(auto ledger, create_store(address.ledger, address.store_keys.get()));
+  // A place that cannot put exactly once would let two epochs begin.
+  TRY(probe_ledger(address, {.rounds = 4, .page_objects = 0}, silent_reporter()));
+  return vault.rebuild_ledger(std::move(ledger));
 }
 
 }  // namespace kuramori

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "engine/open_rclone.h"
 #include "engine/open_s3.h"
 #include "os/file.h"
 #include "store/fault.h"
@@ -15,16 +16,18 @@ namespace {
 
 constexpr std::string_view kFileScheme = "file://";
 constexpr std::string_view kS3Scheme = "s3://";
+constexpr std::string_view kRcloneScheme = "rclone:";
 constexpr std::string_view kLedgerPart = "&ledger=";
 
 Result<std::string> folder_of_location(const std::string& location) {
   std::string path = location;
   if (path.starts_with(kFileScheme)) path = path.substr(kFileScheme.size());
   if (!path.starts_with('/')) {
-    return fail(
-        ErrorKind::kUsage, fmt::format("\"{}\" is no place for a vault that this program can use", location),
-        "it knows folders and S3 stores: an absolute path, file:///path, s3://bucket/prefix?endpoint=…",
-        "give --vault /path/to/vault");
+    return fail(ErrorKind::kUsage,
+                fmt::format("\"{}\" is no place for a vault that this program can use", location),
+                "it knows folders, S3 stores and what rclone reaches: an absolute path, file:///path, "
+                "s3://bucket/prefix?endpoint=…, rclone:REMOTE:PATH",
+                "give --vault /path/to/vault");
   }
   return path;
 }
@@ -33,11 +36,33 @@ bool is_in_s3(const std::string& location) {
   return location.starts_with(kS3Scheme);
 }
 
+Result<std::unique_ptr<Store>> open_behind_rclone(const std::string& location, IfAbsent if_absent) {
+  TRY_ASSIGN(auto store, open_rclone_place(location, if_absent));
+  return wrap_for_fault_tests(with_read_ahead(with_prefetch(std::move(store))));
+}
+
 }  // namespace
+
+bool is_degraded(const std::string& location) {
+  return location.starts_with(kRcloneScheme);
+}
+
+Result<void> must_have_ledger(const std::string& objects, const std::string& ledger) {
+  if (is_degraded(ledger)) {
+    return fail(ErrorKind::kUsage, fmt::format("{} cannot be a ledger", ledger),
+                "what rclone reaches cannot put an object exactly once",
+                "give ledger: a folder on this machine, or a bucket");
+  }
+  if (!is_degraded(objects) || !ledger.empty()) return {};
+  return fail(ErrorKind::kUsage, fmt::format("the vault at {} has no ledger", objects),
+              "what rclone reaches cannot put an object exactly once: a second, small place has to",
+              "add ledger: /a/folder/on/this/machine");
+}
 
 Result<std::unique_ptr<Store>> create_store(const std::string& location, const StoreKeys* keys) {
   // A bucket is not made here: its versions, locks and policies are its owner's to choose.
   if (is_in_s3(location)) return open_store(location, keys);
+  if (is_degraded(location)) return open_behind_rclone(location, IfAbsent::kMake);
   TRY_ASSIGN(std::string path, folder_of_location(location));
   TRY_ASSIGN(auto store, create_local_store(path));
   return wrap_for_fault_tests(std::move(store));
@@ -54,6 +79,7 @@ Result<std::unique_ptr<Store>> open_store(const std::string& location, const Sto
     TRY_ASSIGN(auto store, open_s3_place(location, keys));
     return wrap_for_fault_tests(with_read_ahead(with_prefetch(std::move(store))));
   }
+  if (is_degraded(location)) return open_behind_rclone(location, IfAbsent::kFail);
   TRY_ASSIGN(std::string path, folder_of_location(location));
   auto store = open_local_store(path);
   if (!store) {
@@ -74,12 +100,14 @@ Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address) {
   if (address.purpose == VaultAddress::For::kWalAlone) return vault;
   TRY(vault->open_ledger(ledger.empty() ? std::unique_ptr<Store>()
                                         : open_store(ledger, address.store_keys.get())));
+  // A vault of one place that was carried there: whatever is put would not be put exactly once.
+  if (is_degraded(places.objects) && vault->epoch() == nullptr) {
+    return fail(ErrorKind::kRefused,
+                fmt::format("the vault at {} has one place, and it is behind rclone", places.objects),
+                "nothing can be put exactly once there",
+                "bring it into a folder (rclone copy) and open that");
+  }
   return vault;
-}
-
-Result<void> rebuild_ledger(Vault& vault, const std::string& location) {
-  TRY_ASSIGN(auto ledger, create_store(location, nullptr));
-  return vault.rebuild_ledger(std::move(ledger));
 }
 
 Protocol protocol_of(Vault& vault) {

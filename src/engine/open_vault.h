@@ -10,7 +10,8 @@
 namespace kuramori {
 
 struct VaultAddress {
-  std::string location;  // "/srv/vault", "file:///srv/vault", "s3://bucket/prefix?endpoint=…"
+  // "/srv/vault", "file:///srv/vault", "s3://bucket/prefix?endpoint=…", "rclone:REMOTE:PATH"
+  std::string location;
   std::string key_file;
   PassphraseSource passphrase;  // asked only when the key file is wrapped
   std::string ledger;           // where what is put exactly once stands; "" — with everything else
@@ -24,6 +25,11 @@ struct TwoLocations {
   std::string objects, ledger;
 };
 TwoLocations split_location(const std::string& location);
+// A place that promises less than a store does (store/rclone): what must be put exactly once stands
+// elsewhere.
+bool is_degraded(const std::string& location);
+// kUsage in words where `objects` are in such a place and `ledger` is not elsewhere.
+Result<void> must_have_ledger(const std::string& objects, const std::string& ledger);
 // The store at a location; kUsage for one this program cannot use.
 Result<std::unique_ptr<Store>> open_store(const std::string& location, const StoreKeys* keys = nullptr);
 // The same for a vault that is to be made: a folder is made, a bucket must be there.
@@ -40,9 +46,9 @@ struct InitOutcome {
 Result<InitOutcome> init_vault(const VaultAddress& address, const std::string& name,
                                const Secret* new_passphrase);
 
-// Founds a new ledger at `location`, in place of one that was lost. The owner's to do: whoever still uses the
-// old one must have stopped, or what they do from now on is void.
-Result<void> rebuild_ledger(Vault& vault, const std::string& location);
+// Founds a new ledger at `address.ledger`, in place of one that was lost; the place is probed first. The
+// owner's to do: whoever still uses the old one must have stopped, or what they do from now on is void.
+Result<void> rebuild_ledger(Vault& vault, const VaultAddress& address);
 
 // The actor this process is in the safety protocol. Borrows the vault.
 Protocol protocol_of(Vault& vault);

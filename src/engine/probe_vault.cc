@@ -72,6 +72,11 @@ Result<PlacesProbe> probe_places(const VaultAddress& address, ProbeOptions optio
   return probe;
 }
 
+Result<void> probe_ledger(const VaultAddress& address, ProbeOptions options, Reporter& reporter) {
+  TRY_ASSIGN(const ProbeReport report, probe_place(address.ledger, address, options, reporter, {}));
+  return accept_places(report, &report, false);
+}
+
 Result<VaultProbe> probe_vault(const VaultAddress& address, ProbeOptions options, Reporter& reporter,
                                const std::string& through) {
   VaultProbe probe;

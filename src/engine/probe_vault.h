@@ -21,6 +21,9 @@ struct PlacesProbe {
 Result<PlacesProbe> probe_places(const VaultAddress& address, ProbeOptions options, Reporter& reporter,
                                  const std::string& through = {});
 
+// Whether `address.ledger` can be the ledger of a vault; kRefused in words otherwise.
+Result<void> probe_ledger(const VaultAddress& address, ProbeOptions options, Reporter& reporter);
+
 struct VaultProbe {
   PlacesProbe places;
   std::string recorded;  // the record of it in the vault; empty: there is no vault yet

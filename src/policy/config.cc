@@ -49,11 +49,28 @@ void check_name(ReadState& state, const std::string& name, int line, std::string
 std::string read_location(MapReader& map, std::string_view key) {
   std::string at = map.text(key);
   if (at.starts_with("file://")) at = at.substr(7);
+  if (at.starts_with("rclone:")) return at;
   if (at.find("://") != at.npos && !at.starts_with("s3://"))
     map.state().fail_at(map.line(),
                         fmt::format("{} is at \"{}\", which is no place for a vault", map.where(), at), {},
-                        "write a path, file:///path or s3://bucket/prefix");
+                        "write a path, file:///path, s3://bucket/prefix or rclone:remote:path");
   return at.empty() || at.starts_with("s3://") ? at : map.state().absolute(at);
+}
+
+// What rclone reaches promises too little to hold everything: nothing is put exactly once there, nothing
+// locked.
+void check_rclone_places(MapReader& map, const VaultConfig& vault) {
+  if (vault.ledger.starts_with("rclone:"))
+    map.state().fail_at(map.line(), fmt::format("the ledger of {} cannot be behind rclone", map.where()),
+                        "nothing can be put exactly once there", "give ledger: a folder on this machine");
+  if (!vault.at.starts_with("rclone:")) return;
+  if (vault.ledger.empty())
+    map.state().fail_at(map.line(), fmt::format("{} is behind rclone and has no ledger", map.where()),
+                        "nothing can be put exactly once there: a second, small place has to",
+                        "add ledger: /a/folder/on/this/machine");
+  if (vault.lock)
+    map.state().fail_at(map.line(), fmt::format("lock: of {} cannot be kept behind rclone", map.where()), {},
+                        "take it out, or reach the store as s3://bucket/prefix");
 }
 
 VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode& node) {
@@ -64,7 +81,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   vault.at = read_location(map, "at");
   if (vault.at.empty())
     state.fail_at(node.line, fmt::format("vault \"{}\" has no place", name), {},
-                  "add at: file:///path or s3://bucket/prefix");
+                  "add at: file:///path, s3://bucket/prefix or rclone:remote:path");
   vault.site = map.text("site");
   vault.key_file = map.path("key_file");
   vault.passphrase = map.setting("passphrase");
@@ -85,6 +102,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   vault.lock = map.period("lock");
   vault.lock_mode = map.choice("lock_mode", {"compliance", "governance"});
   vault.ledger = read_location(map, "ledger");
+  check_rclone_places(map, vault);
   vault.storage_class = map.text("class");
   if (auto sse = map.map("sse")) {
     vault.sse_kms_key = sse->text("kms");

@@ -1,12 +1,15 @@
 """Copies: a second vault that brings the database back with the first one gone, and goes on where it was stopped."""
 
 import itertools
+import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import time
+
+import jsonschema
 
 import harness
 import kill_points
@@ -173,6 +176,49 @@ class Copies(harness.Case):
         server.switch_wal()
         there = {path.name for path in (self.vault / "wal").rglob("*.seg.*")}
         self.assertGreater(len(there), len(list((away / "wal").rglob("*.seg.*"))))
+
+    def test_a_backup_goes_on_to_every_copy_that_is_there_and_catches_up_P28(self):
+        """One read of the server feeds three vaults; one of them in a drawer neither fails the backup nor stops the others."""
+        server = self.small_server()
+        away, drawer, shut = (self.folder / name for name in ("away", "drawer", "shut"))
+        vaults = "".join(f'  {place.name}: {{ at: "{place}", site: {place.name}, key_file: "{self.key}" }}\n' for place in (away, drawer))
+        plain = self.config.read_text()
+        self.config.write_text(plain.replace("vaults:\n", "vaults:\n" + vaults, 1) + "    copies: [ { to: drawer }, { to: away, keep: { last: 5 } } ]\n")
+        for name in ("away", "drawer"):
+            self.kuramori("vault", "init", name)
+        state = self.folder / "state"
+        state.mkdir()
+        harness.give_to_server(state)
+
+        def backup(status=0):
+            done = self.kuramori("backup", "db", "--copy", "--json", status=status, env={"KURAMORI_STATE": str(state)})
+            document = done.json()
+            jsonschema.validate(document, json.loads((harness.ROOT / "docs/schema/backup.schema.json").read_text()))
+            return done, {copy["to"]: copy for copy in document["copies"]}
+
+        _, copies = backup()
+        self.assertEqual([(copy["whole"], copy["snapshots"]) for copy in copies.values()], [(True, 1), (True, 1)], copies)
+        drawer.rename(shut)
+        server.sql("update entry set text = 'moved' where id % 100 = 0", "checkpoint")
+        told, copies = backup(status=3)
+        self.assertTrue(copies["away"]["whole"])
+        self.assertFalse(copies["drawer"]["whole"])
+        self.assertIn("last whole", copies["drawer"]["error"]["why"])
+        self.assertIn("not copied to drawer", told.err)
+        # For people the same, in words.
+        self.assertIn("last whole", self.kuramori("backup", "db", "--copy", status=3, env={"KURAMORI_STATE": str(state)}).err)
+        shut.rename(drawer)
+        _, copies = backup()
+        self.assertEqual((copies["drawer"]["snapshots"], copies["away"]["snapshots"]), (3, 1), copies)
+        listed = [snapshot["id"] for snapshot in self.kuramori("snapshots", "--vault", "here", "--json").json()["snapshots"]]
+        for name in ("away", "drawer"):
+            there = self.kuramori("snapshots", "--vault", name, "--json").json()["snapshots"]
+            self.assertEqual([snapshot["id"] for snapshot in there], listed)
+        # Nowhere to go is said before the server is touched.
+        self.config.write_text(plain)
+        before = len(self.snapshots())
+        self.assert_refused(self.kuramori("backup", "db", "--copy", status=2), "no plan says where copies")
+        self.assertEqual(len(self.snapshots()), before)
 
     def test_damage_is_not_copied_and_is_named(self):
         server = self.small_server()

@@ -69,7 +69,7 @@ class Bucket:
             case.give(self.keys[name])
         self.ca = None
         if self.cluster.ca:
-            self.ca = case.folder / "ca.pem"
+            self.ca = case.folder / f"{self.bucket}.ca.pem"
             self.ca.write_bytes(pathlib.Path(self.cluster.ca).read_bytes())
             self.ca.chmod(0o644)
 

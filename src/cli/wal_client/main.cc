@@ -115,7 +115,8 @@ int run(int argc, char** argv) {
                        .purpose = VaultAddress::For::kWalAlone};
   bool alone = words.understood && address.location.find('/') != std::string::npos &&
                !address.key_file.empty() && words.arguments.size() == (words.verb == "push" ? 1u : 2u) &&
-               !words.verb.empty() && !address.location.starts_with("s3://");
+               !words.verb.empty() && !address.location.starts_with("s3://") &&
+               !address.location.starts_with("rclone:");
   if (!alone) return hand_over(argc, argv);
 
   auto vault = open_vault(address);

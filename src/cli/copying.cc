@@ -1,0 +1,135 @@
+#include "cli/copying.h"
+
+#include <fmt/core.h>
+
+#include "base/time_text.h"
+#include "base/units.h"
+#include "engine/local_state.h"
+
+namespace kuramori {
+namespace {
+
+int64_t whole_seconds(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
+}
+
+std::string shown_age(Duration age) {
+  return format_period(Period::of_seconds(std::max<int64_t>(0, whole_seconds(age))));
+}
+
+void write_lag(JsonWriter& json, std::string_view name, const CopyLag& lag, Time now) {
+  json.key(name).begin_object().field("snapshots", lag.snapshots).field("wal_objects", lag.wal_objects);
+  json.field("bytes", lag.bytes);
+  json.field("seconds", lag.oldest ? std::max<int64_t>(0, whole_seconds(now - *lag.oldest)) : int64_t{0});
+  json.end_object();
+}
+
+// What the plans say of copies to this vault.
+std::map<std::string, CopyRule> rules_for(const Config* config, const std::string& to) {
+  std::map<std::string, CopyRule> rules;
+  if (config == nullptr || to.empty()) return rules;
+  for (const PlanConfig& plan : config->plans) {
+    for (const CopyConfig& copy : plan.copies) {
+      if (copy.to != to) continue;
+      for (const std::string& resource : plan.resources)
+        rules.try_emplace(resource, CopyRule{copy.keep, copy.window, plan.timezone});
+    }
+  }
+  return rules;
+}
+
+// What this machine remembers a whole copy of one resource under; a location holds no '#' of its own there.
+std::string memory_of(const VaultChoice& to, const std::string& resource) {
+  return resource.empty() ? to.location : fmt::format("{}#{}", to.location, resource);
+}
+
+// When it was last whole: the resource by itself, or with everything else.
+std::optional<Time> last_whole(const VaultId& source, const VaultChoice& to, const std::string& resource) {
+  auto state = LocalState::open(state_folder());
+  if (!state) return {};
+  auto all = (*state)->last_copied(source, memory_of(to, ""));
+  auto one = (*state)->last_copied(source, memory_of(to, resource));
+  std::optional<Time> newest = all ? *all : std::nullopt;
+  if (one && *one) newest = newest ? std::max(*newest, **one) : **one;
+  return newest;
+}
+
+void remember_whole(const VaultId& source, const VaultChoice& to, const std::string& resource, Time when,
+                    Reporter& reporter) {
+  auto state = LocalState::open(state_folder());
+  auto kept = state ? (*state)->set_copied(source, memory_of(to, resource), when)
+                    : Result<void>(std::move(state).error());
+  if (!kept) reporter.note(kept.error().what);
+}
+
+// The age of the last whole copy, for when the second vault is not there (a disk in a drawer).
+Error with_age(Error error, const VaultId& source, const VaultChoice& to, const std::string& resource,
+               Time now) {
+  if (error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kUsage ||
+      error.kind == ErrorKind::kDamaged)
+    return error;  // it is there
+  std::optional<Time> at = last_whole(source, to, resource);
+  std::string age =
+      at ? fmt::format("it was last whole {} ago, at {}", shown_age(now - *at), format_moment(*at))
+         : std::string("this machine knows of no copy there");
+  error.why = error.why.empty() ? age : fmt::format("{}; {}", error.why, age);
+  if (error.kind == ErrorKind::kNotFound) {
+    error.kind = ErrorKind::kFailed;
+    error.next = "connect it, or make it: kuramori vault init; then run the same command again";
+  }
+  return error;
+}
+
+}  // namespace
+
+std::string shown_lag(const CopyLag& lag, Time now) {
+  if (lag.none()) return "nothing is missing";
+  std::string since = lag.oldest ? fmt::format(", the oldest {} old", shown_age(now - *lag.oldest)) : "";
+  return fmt::format("{} snapshots and {} WAL objects are missing, {}{}", lag.snapshots, lag.wal_objects,
+                     format_size(lag.bytes), since);
+}
+
+std::string shown_copy(const CopyOutcome& outcome, Time now) {
+  return fmt::format("copied {} snapshots and {} WAL objects, {} sent, {} were there; {}", outcome.snapshots,
+                     outcome.wal_objects, format_size(outcome.sent_bytes), format_size(outcome.found_bytes),
+                     shown_lag(outcome.after, now));
+}
+
+void write_copy(JsonWriter& json, const CopyOutcome& outcome, Time now) {
+  json.field("snapshots", outcome.snapshots).field("wal_objects", outcome.wal_objects);
+  json.field("sent_objects", outcome.sent_objects).field("sent_bytes", outcome.sent_bytes);
+  json.field("found_objects", outcome.found_objects).field("found_bytes", outcome.found_bytes);
+  write_lag(json, "lag_before", outcome.before, now);
+  write_lag(json, "lag", outcome.after, now);
+  json.key("skipped").begin_array();
+  for (const std::string& skipped : outcome.skipped) json.value(skipped);
+  json.end_array().field("seconds", outcome.seconds);
+}
+
+// What came while it copied is the next run's: a busy database would never be whole otherwise.
+bool is_whole(const CopyOutcome& outcome) {
+  return outcome.skipped.empty();
+}
+
+Result<CopyOutcome> copy_into(Context& context, Vault& source, const VaultChoice& to,
+                              const std::string& resource, CopyRequest::Mode mode) {
+  TRY_ASSIGN(const Config* config, context.config_if_any());
+  const VaultId& id = source.info().id;
+  const Time now = context.clock().now();
+  auto replica = open_chosen(context, to);
+  if (!replica) return with_age(std::move(replica).error(), id, to, resource, now);
+  CopyRequest request{.resource = resource, .rules = rules_for(config, to.name), .mode = mode};
+  auto outcome = copy_vault(source, **replica, request, context.console(), context.stop());
+  if (!outcome) {
+    const bool went_away =
+        outcome.error().kind == ErrorKind::kFailed || outcome.error().kind == ErrorKind::kUnknown;
+    return went_away ? with_age(std::move(outcome).error(), id, to, resource, now)
+                     : std::move(outcome).error();
+  }
+  for (const std::string& skipped : outcome->skipped) context.console().warning(skipped);
+  if (mode == CopyRequest::Mode::kCopy && is_whole(*outcome))
+    remember_whole(id, to, resource, now, context.console());
+  return outcome;
+}
+
+}  // namespace kuramori
