@@ -417,6 +417,22 @@ TEST(S3FaultsTest, a_skewed_clock_is_mended_by_the_stores_own_date_P61_P73) {
   ASSERT_TRUE(server.store()->put_if_absent("commits/a", as_bytes("mine")));
 }
 
+// A store that passes over what it does not know would take the words of a lock for the object (seen at
+// OpenStack Swift).
+TEST(S3FaultsTest, a_store_without_locks_is_never_asked_to_lock_P73) {
+  StubS3 server;
+  auto store = server.store();
+  ASSERT_TRUE(store->put_if_absent("packs/00/a", as_bytes("Hello")));
+  Retention& retention = *store->retention();
+  EXPECT_EQ(retention.retained_until("packs/00/a").error().kind, ErrorKind::kRefused);
+  EXPECT_EQ(retention.retain_until("packs/00/a", system_clock().now() + 1h).error().kind,
+            ErrorKind::kRefused);
+  EXPECT_EQ(retention.legal_hold("packs/00/a").error().kind, ErrorKind::kRefused);
+  EXPECT_EQ(retention.set_legal_hold("packs/00/a", true).error().kind, ErrorKind::kRefused);
+  EXPECT_EQ(server.count("PUT"), 1u);
+  EXPECT_EQ(as_text(*store->get("packs/00/a")), "Hello");
+}
+
 TEST(S3FaultsTest, the_region_that_the_store_names_is_taken) {
   StubS3 server([](int number, const StubRequest& request) -> std::optional<StubS3::Twist> {
     if (number > 1) {

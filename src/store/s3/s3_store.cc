@@ -328,13 +328,22 @@ Error S3Store::not_lockable(const S3Answer& answer, std::string_view name) {
   return client_->error_of(answer, fmt::format("lock \"{}\"", name));
 }
 
+// A store that knows no Object Lock may pass over `?retention` and answer with the object itself. A PUT would
+// then put the words of a lock over the object: nothing is ever locked there that was not asked about first.
+Error knows_no_locks(const std::string& place) {
+  return fail(ErrorKind::kRefused, fmt::format("objects in {} cannot be locked", place),
+              "asked for an object's lock, the store answers with something else",
+              "the store knows no Object Lock: leave lock: out");
+}
+
 Result<std::optional<Time>> S3Store::retained_until(std::string_view name) {
   TRY(check_object_name(name));
   TRY_ASSIGN(S3Answer answer, client_->send({.key = objects_.key_of(name), .query = {{"retention", ""}}}));
   if (has_none(answer)) return std::optional<Time>();
   if (!answer.ok()) return not_lockable(answer, name);
-  TRY_ASSIGN(S3RetentionAnswer retention, parse_retention(answer.http.body));
-  return std::optional<Time>(retention.until);
+  auto retention = parse_retention(answer.http.body);
+  if (!retention) return knows_no_locks(client_->place());
+  return std::optional<Time>(retention->until);
 }
 
 Result<void> S3Store::retain_until(std::string_view name, Time until) {
@@ -352,11 +361,14 @@ Result<bool> S3Store::legal_hold(std::string_view name) {
   TRY_ASSIGN(S3Answer answer, client_->send({.key = objects_.key_of(name), .query = {{"legal-hold", ""}}}));
   if (has_none(answer)) return false;
   if (!answer.ok()) return not_lockable(answer, name);
-  return parse_legal_hold(answer.http.body);
+  auto on = parse_legal_hold(answer.http.body);
+  if (!on) return knows_no_locks(client_->place());
+  return on;
 }
 
 Result<void> S3Store::set_legal_hold(std::string_view name, bool on) {
-  TRY(check_object_name(name));
+  TRY_ASSIGN(const bool now, legal_hold(name));
+  if (now == on) return {};
   std::string body = fmt::format(
       "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{}</Status></LegalHold>",
       on ? "ON" : "OFF");
