@@ -7,6 +7,7 @@
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "vault/catalog.h"
 #include "vault/holds.h"
 
 namespace kuramori {
@@ -111,6 +112,12 @@ Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request)
   if (!unfinished)
     report.warnings.push_back(fmt::format("uploads that were never finished were not removed: {} ({})",
                                           unfinished.error().what, unfinished.error().why));
+  // The last thing, and only for speed: nothing that was decided depends on it.
+  auto catalog = refresh_catalog(protocol, vault.codec().signers());
+  if (!catalog)
+    report.warnings.push_back(
+        fmt::format("the catalog was not written, so opening the vault takes longer: {} ({})",
+                    catalog.error().what, catalog.error().why));
   return report;
 }
 

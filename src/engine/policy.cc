@@ -217,7 +217,8 @@ std::vector<Statement> of_keeper(const PolicyRequest& request, const Names& name
        .resources = names.everything()});
   all.push_back({.sid = "FreeSpace",
                  .actions = {"s3:DeleteObject", "s3:DeleteObjectVersion"},
-                 .resources = names.of({"packs/*", "maps/*", "live/*", "index/*", "wal/*", "sessions/*"})});
+                 .resources = names.of(
+                     {"packs/*", "maps/*", "live/*", "index/*", "wal/*", "sessions/*", "catalog/*"})});
   all.push_back(
       {.sid = "OwnersAlone",
        .allow = false,
@@ -227,8 +228,8 @@ std::vector<Statement> of_keeper(const PolicyRequest& request, const Names& name
   all.push_back({.sid = "RecordsStay",
                  .allow = false,
                  .actions = {"s3:DeleteObject", "s3:DeleteObjectVersion"},
-                 .resources = names.of({"commits/*", "gc/*", "prune/*", "reloc/*", "catalog/*", "retain/*",
-                                        "holds/*", "proofs/*", "signers/*", "resources/*"})});
+                 .resources = names.of({"commits/*", "gc/*", "prune/*", "reloc/*", "retain/*", "holds/*",
+                                        "proofs/*", "signers/*", "resources/*"})});
   all.push_back({.sid = "NoKeys",
                  .allow = false,
                  .actions = {"s3:GetObject", "s3:GetObjectVersion"},

@@ -6,6 +6,7 @@
 
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
+#include "vault/overview.h"
 
 namespace kuramori {
 namespace {
@@ -16,36 +17,38 @@ constexpr std::string_view kReleased = ".released";
 
 // A record that cannot be believed goes to `unreadable`; nothing is returned for it, nor for one that is
 // gone.
-Result<std::optional<OpenedRecord>> open_record(Vault& vault, const std::string& name,
+Result<std::optional<OpenedRecord>> open_record(const RecordLog& log, const std::string& name,
                                                 std::vector<Unverifiable>& unreadable) {
-  auto bytes = vault.store().get(name);
+  auto record = log.read(name);
+  if (record) return std::optional(std::move(*record));
+  const ErrorKind kind = record.error().kind;
+  if (kind == ErrorKind::kNotFound) return std::optional<OpenedRecord>();
+  if (kind != ErrorKind::kDamaged && kind != ErrorKind::kRefused) return record.error();
+  auto bytes = log.read_bytes(name);
   if (!bytes && bytes.error().kind == ErrorKind::kNotFound) return std::optional<OpenedRecord>();
   if (!bytes) return bytes.error();
-  auto record = vault.codec().decode(name, *bytes);
-  if (record) return std::optional(std::move(*record));
   unreadable.push_back({name, sha256(*bytes), record.error()});
   return std::optional<OpenedRecord>();
 }
 
-Result<std::vector<HoldRecord>> holds_of(Vault& vault, const SnapshotId& snapshot,
+Result<std::vector<HoldRecord>> holds_of(const RecordLog& log, const SnapshotId& snapshot,
                                          std::vector<Unverifiable>& unreadable) {
   std::map<std::string, HoldRecord> holds;
   std::set<std::string> released;
-  TRY(for_each_object(vault.store(), names::hold(snapshot, ""),
-                      [&](const ObjectInfo& object) -> Result<void> {
-                        TRY_ASSIGN(auto record, open_record(vault, object.name, unreadable));
-                        if (record && record->type == RecordType::kHoldRelease) {
-                          released.insert(object.name.substr(0, object.name.size() - kReleased.size()));
-                          return {};
-                        }
-                        if (!record && object.name.ends_with(kReleased)) return {};  // releases nothing
-                        HoldRecord held{.snapshot = snapshot, .name = "unreadable"};
-                        if (record) {
-                          if (auto hold = decode<HoldRecord>(record->body)) held = std::move(*hold);
-                        }
-                        holds[object.name] = std::move(held);
-                        return {};
-                      }));
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::hold(snapshot, "")));
+  for (const ObjectInfo& object : listed) {
+    TRY_ASSIGN(auto record, open_record(log, object.name, unreadable));
+    if (record && record->type == RecordType::kHoldRelease) {
+      released.insert(object.name.substr(0, object.name.size() - kReleased.size()));
+      continue;
+    }
+    if (!record && object.name.ends_with(kReleased)) continue;  // releases nothing
+    HoldRecord held{.snapshot = snapshot, .name = "unreadable"};
+    if (record) {
+      if (auto hold = decode<HoldRecord>(record->body)) held = std::move(*hold);
+    }
+    holds[object.name] = std::move(held);
+  }
   std::vector<HoldRecord> in_force;
   for (auto& [name, hold] : holds) {
     if (!released.contains(name)) in_force.push_back(std::move(hold));
@@ -53,47 +56,47 @@ Result<std::vector<HoldRecord>> holds_of(Vault& vault, const SnapshotId& snapsho
   return in_force;
 }
 
-Result<std::optional<ProofRecord>> latest_proof(Vault& vault, const SnapshotId& snapshot,
+Result<std::optional<ProofRecord>> latest_proof(const RecordLog& log, const SnapshotId& snapshot,
                                                 SnapshotList& list) {
   std::optional<ProofRecord> latest;
-  TRY(for_each_object(
-      vault.store(), names::proof(snapshot, ""), [&](const ObjectInfo& object) -> Result<void> {
-        size_t before = list.unreadable.size();
-        TRY_ASSIGN(auto record, open_record(vault, object.name, list.unreadable));
-        auto proof = record && record->type == RecordType::kProof
-                         ? decode<ProofRecord>(record->body)
-                         : Result<ProofRecord>(fail(ErrorKind::kDamaged, object.name + " is no proof"));
-        if (!proof) {
-          if (record || list.unreadable.size() > before) list.unreadable_proofs.insert(snapshot);
-          return {};
-        }
-        if (!latest || proof->started_ns > latest->started_ns) latest = std::move(*proof);
-        return {};
-      }));
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::proof(snapshot, "")));
+  for (const ObjectInfo& object : listed) {
+    size_t before = list.unreadable.size();
+    TRY_ASSIGN(auto record, open_record(log, object.name, list.unreadable));
+    auto proof = record && record->type == RecordType::kProof
+                     ? decode<ProofRecord>(record->body)
+                     : Result<ProofRecord>(fail(ErrorKind::kDamaged, object.name + " is no proof"));
+    if (!proof) {
+      if (record || list.unreadable.size() > before) list.unreadable_proofs.insert(snapshot);
+      continue;
+    }
+    if (!latest || proof->started_ns > latest->started_ns) latest = std::move(*proof);
+  }
   return latest;
+}
+
+Result<std::vector<ResourceRecord>> resources_of(const RecordLog& log) {
+  std::vector<ResourceRecord> resources;
+  TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::kResources));
+  for (const ObjectInfo& object : listed) {
+    TRY_ASSIGN(OpenedRecord opened, log.read(object.name, RecordType::kResource));
+    TRY_ASSIGN(ResourceRecord record, decode<ResourceRecord>(opened.body));
+    resources.push_back(std::move(record));
+  }
+  return resources;
 }
 
 }  // namespace
 
 Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource) {
   SnapshotList list;
-  TRY_ASSIGN(list.resources, vault.resources());
-  Protocol protocol = protocol_of(vault);
-  Ledger ledger(protocol);
+  TRY_ASSIGN(auto seen_there, Overview::look(protocol_of(vault), vault.codec().signers()));
+  Ledger ledger(seen_there->protocol());
+  const RecordLog& log = ledger.log();
+  TRY_ASSIGN(list.resources, resources_of(log));
   TRY_ASSIGN(CommitListing commits, ledger.read_commits());
   list.unverifiable = std::move(commits.unverifiable);
   TRY_ASSIGN(auto retained, ledger.read_retained());
-  // One listing each says which snapshots have holds or proofs at all: most have none.
-  std::set<std::string> with_records;
-  for (std::string_view prefix : {names::kHolds, names::kProofs}) {
-    TRY(for_each_object(vault.store(), prefix, [&](const ObjectInfo& object) -> Result<void> {
-      with_records.insert(object.name.substr(0, object.name.rfind('/')));
-      return {};
-    }));
-  }
-  auto has = [&](std::string_view name) {
-    return with_records.contains(std::string(name.substr(0, name.rfind('/'))));
-  };
   std::set<SnapshotId> seen;
   for (const VisibleCommit* visible : commits.visible) {
     if (!seen.insert(visible->key.snapshot).second) continue;  // copied twice: it is one snapshot
@@ -107,12 +110,8 @@ Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId
     if (auto later = retained.find(id); later != retained.end()) {
       snapshot.keep_until_ns = std::max(snapshot.keep_until_ns, later->second);
     }
-    if (has(names::hold(id, ""))) {
-      TRY_ASSIGN(snapshot.holds, holds_of(vault, id, list.unreadable));
-    }
-    if (has(names::proof(id, ""))) {
-      TRY_ASSIGN(snapshot.proof, latest_proof(vault, id, list));
-    }
+    TRY_ASSIGN(snapshot.holds, holds_of(log, id, list.unreadable));
+    TRY_ASSIGN(snapshot.proof, latest_proof(log, id, list));
     list.snapshots.push_back(std::move(snapshot));
   }
   std::sort(list.snapshots.begin(), list.snapshots.end(), [](const Snapshot& a, const Snapshot& b) {

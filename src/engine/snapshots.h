@@ -17,7 +17,8 @@ struct SnapshotList {
   std::vector<Unverifiable> unreadable;
   std::set<SnapshotId> unreadable_proofs;
 };
-// `resource`: only this one's; nothing — all.
+// `resource`: only this one's; nothing — all. Costs a few requests where a catalog stands (vault/overview.h),
+// one more for each record since.
 Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource);
 
 // "latest", or a prefix (≥ 4 characters) of an id that only one snapshot has; kUsage in words otherwise.

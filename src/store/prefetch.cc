@@ -74,7 +74,8 @@ class PrefetchStore final : public Store {
     for (auto& [name, fetched] : ahead_) fetched->dropped = true;
     ahead_.clear();
     jobs_.clear();
-    last_ = next_ = 0;
+    last_.reset();
+    next_ = 0;
     in_order_ = false;
     done_.notify_all();
   }
@@ -123,7 +124,7 @@ class PrefetchStore final : public Store {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::vector<ObjectInfo> listed_;  // the last page of names
-  size_t last_ = 0;                 // the index in it of what was asked for last
+  std::optional<size_t> last_;      // the index in it of what was asked for last
   bool in_order_ = false;           // what was asked for came in the order of the list so far
   size_t next_ = 0;                 // the index of what was not sent for yet
   std::map<std::string, std::shared_ptr<Fetched>, std::less<>> ahead_;
@@ -150,7 +151,7 @@ Result<Bytes> PrefetchStore::get(std::string_view name) {
   if (at != listed_.end() && at->name == name) {
     auto index = static_cast<size_t>(at - listed_.begin());
     // The second in order tells: one alone is often all that is wanted. Some may be passed over.
-    in_order_ = index > last_ && index - last_ <= kPassedOverMax;
+    in_order_ = last_ && index > *last_ && index - *last_ <= kPassedOverMax;
     last_ = index;
     if (in_order_) {
       drop_before(name);

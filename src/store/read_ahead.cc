@@ -209,6 +209,9 @@ class ReadAheadVersions final : public Versions {
   Result<std::vector<ObjectVersion>> versions(std::string_view name) override {
     return inner_.versions(name);
   }
+  Result<std::vector<std::string>> names_ever(std::string_view prefix) override {
+    return inner_.names_ever(prefix);
+  }
   Result<Bytes> get_version(std::string_view name, std::string_view id) override {
     return inner_.get_version(name, id);
   }

@@ -83,6 +83,8 @@ class Versions {
   virtual ~Versions() = default;
   // Of exactly this name, newest first; empty when it never was.
   virtual Result<std::vector<ObjectVersion>> versions(std::string_view name) = 0;
+  // Every name under `prefix` that is or was there, in byte order: one look instead of one a name.
+  virtual Result<std::vector<std::string>> names_ever(std::string_view prefix) = 0;
   virtual Result<Bytes> get_version(std::string_view name, std::string_view id) = 0;  // whole
   virtual Result<std::unique_ptr<ObjectReader>> open_version(std::string_view name, std::string_view id) = 0;
   // kDenied: it is retained.

@@ -48,6 +48,9 @@ class RgwCluster {
   // store's; the kind of error where nobody answers.
   Result<std::string> status_of(const RgwUser& user, const std::string& bucket);
 
+  // Answered by the gateway so far, of everybody, by its own log.
+  Result<uint64_t> requests() const;
+
   // SIGSTOP: requests hang, and puts of clients that gave up are done on SIGCONT. SIGKILL: see restart().
   Result<void> signal(RgwPart part, int number);
   Result<void> restart();  // starts what does not run; in memory the data is gone

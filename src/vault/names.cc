@@ -34,6 +34,14 @@ std::optional<std::string_view> take_until(std::string_view& text, char separato
   return head;
 }
 
+std::optional<uint64_t> parse_ten_digits(std::string_view digits) {
+  if (digits.size() != 10) return {};
+  uint64_t n = 0;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n, 10);
+  if (error != std::errc() || end != digits.data() + digits.size()) return {};
+  return n;
+}
+
 template <class IdType>
 std::optional<IdType> id_of(std::string_view hex) {
   auto id = IdType::from_hex(hex);
@@ -106,6 +114,17 @@ std::string revocation(const SignerId& signer, int copy) {
 }
 std::string audit(uint64_t n) {
   return fmt::format("{}{:010}", kAudit, n);
+}
+
+std::string catalog(uint64_t n, const CatalogId& id) {
+  return fmt::format("{}{:010}.{}", kCatalog, n, id.hex());
+}
+std::optional<uint64_t> parse_catalog(std::string_view name) {
+  if (!name.starts_with(kCatalog)) return {};
+  std::string_view id = name.substr(kCatalog.size());
+  auto digits = take_until(id, '.');
+  if (!digits || !id_of<CatalogId>(id)) return {};
+  return parse_ten_digits(*digits);
 }
 
 std::string probe(int64_t at_ns, const Id<8, struct ProbeIdTag>& id) {
@@ -193,11 +212,8 @@ std::optional<uint64_t> parse_number(std::string_view name, std::string_view pre
   if (!name.starts_with(prefix)) return {};
   name.remove_prefix(prefix.size());
   auto digits = take_until(name, '/');
-  if (!digits || digits->size() != 10) return {};
-  uint64_t n = 0;
-  auto [end, error] = std::from_chars(digits->data(), digits->data() + digits->size(), n, 10);
-  if (error != std::errc() || end != digits->data() + digits->size()) return {};
-  return n;
+  if (!digits) return {};
+  return parse_ten_digits(*digits);
 }
 
 std::string wal_prefix(const ResourceId& resource) {

@@ -27,6 +27,7 @@ constexpr std::string_view kEpochs = "epochs/";
 constexpr std::string_view kAudit = "audit/";
 constexpr std::string_view kKeys = "keys/";
 constexpr std::string_view kProbes = "probes/";
+constexpr std::string_view kCatalog = "catalog/";
 // What a probe of the store puts and removes again; where nothing can be removed, some of it stays.
 constexpr std::string_view kProbeTrials = "probe/";
 
@@ -67,6 +68,10 @@ struct SignerName {
 std::optional<SignerName> parse_signer(std::string_view name);
 // audit/<n>: ten digits, counted from 1
 std::string audit(uint64_t n);
+// catalog/<n>.<id>: ten digits; the id makes each a name of its own, whoever wrote it
+using CatalogId = Id<8, struct CatalogIdTag>;
+std::string catalog(uint64_t n, const CatalogId& id);
+std::optional<uint64_t> parse_catalog(std::string_view name);
 // probes/<at, 16 hex>-<id>: names sort by time
 std::string probe(int64_t at_ns, const Id<8, struct ProbeIdTag>& id);
 

@@ -939,4 +939,55 @@ Result<EpochRecord> decode(ByteView body) {
   });
 }
 
+namespace {
+CatalogRecord::Entry take_entry(Reader one) {
+  CatalogRecord::Entry entry;
+  while (one.next()) {
+    switch (one.tag()) {
+      case 1:
+        take(one, entry.name);
+        break;
+      case 2: {
+        auto object = one.get_view();
+        entry.object = to_bytes(as_bytes(std::string_view(object.data(), object.size())));
+        break;
+      }
+      default:
+        one.skip();
+    }
+  }
+  return entry;
+}
+}  // namespace
+
+Bytes encode(const CatalogRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.number);
+    put(w, 2, r.at_ns);
+    for (const CatalogRecord::Entry& entry : r.entries) {
+      Writer one(w, 3);
+      put(one, 1, entry.name);
+      put(one, 2, entry.object);
+    }
+  });
+}
+template <>
+Result<CatalogRecord> decode(ByteView body) {
+  return read_message<CatalogRecord>(body, [](Reader& f, CatalogRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.number);
+        break;
+      case 2:
+        take(f, r.at_ns);
+        break;
+      case 3:
+        r.entries.push_back(take_entry(f.get_message()));
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
 }  // namespace kuramori

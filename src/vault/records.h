@@ -33,7 +33,8 @@ enum class RecordType : uint8_t {
   kPageMap = 16,
   kPack = 17,
   kDisowned = 18,
-  // 19 pins, 20 relocation, 21 catalog, 22 key bundle, 25 chunk index: later issues
+  // 19 pins, 20 relocation, 22 key bundle, 25 chunk index: later issues
+  kCatalog = 21,
   kAudit = 23,
   kEpoch = 24,
   kRevocation = 26,
@@ -222,8 +223,8 @@ struct GrantRecord {
   bool operator==(const GrantRecord&) const = default;
 };
 
-// signers/<id>/revoked: what the signer made counts only if it is listed here. What counts is said by name and
-// digest of what stood when the owner looked, never by a time that a thief could write.
+// signers/<id>/revoked: what the signer made counts only if it is listed here. What counts is said by name
+// and digest of what stood when the owner looked, never by a time that a thief could write.
 struct RevocationRecord {
   SignerId signer;
   std::string reason;
@@ -264,8 +265,8 @@ struct ProbeRecord {
 
 // A snapshot of another vault of the family exists here too. Stands where a commit would.
 struct CopyRecord {
-  std::string origin;  // the commit's name in the vault it was made in
-  Bytes commit;        // the commit object itself, as its writer signed it
+  std::string origin;                    // the commit's name in the vault it was made in
+  Bytes commit;                          // the commit object itself, as its writer signed it
   int64_t keep_until_ns = kKeepForever;  // by this vault's own rule
   int64_t copied_ns = 0;
   std::string from;  // the id of the vault it was read from, in hex
@@ -291,6 +292,21 @@ struct EpochRecord {
   bool operator==(const EpochRecord&) const = default;
 };
 
+// catalog/<n>.<id>: many small records of the vault in one object, each whole, as it stands at its own name.
+// Only a cache: a record in it counts for what it is itself, signature and all, and for nothing else.
+struct CatalogRecord {
+  struct Entry {
+    std::string name;  // with its epoch, where there is one
+    Bytes object;
+    bool operator==(const Entry&) const = default;
+  };
+  uint64_t number = 0;
+  int64_t at_ns = 0;
+  std::vector<Entry> entries;  // by name
+  bool operator==(const CatalogRecord&) const = default;
+};
+
+Bytes encode(const CatalogRecord&);
 Bytes encode(const CopyRecord&);
 Bytes encode(const EpochRecord&);
 Bytes encode(const ResourceRecord&);

@@ -151,6 +151,23 @@ class Scrubber {
     return {};
   }
 
+  // A catalog holds what stands, as it stands. Nobody believes it for more, so other bytes in it are
+  // somebody's work; and what it holds was there, and is of what is never removed.
+  void check_catalogs() {
+    for (const auto& [catalog, held] : catalogs_) {
+      for (const auto& [full, digest] : held) {
+        auto in_epoch = vault_.epoch() ? names::parse_in_epoch(full) : std::nullopt;
+        const std::string name(in_epoch ? in_epoch->name : std::string_view(full));
+        if (log_.place_of(name).name != full) continue;  // of an older ledger
+        auto there = digests_.find(name);
+        if (!present_.contains(name))
+          damage(name, fmt::format("missing: {} holds it", catalog));
+        else if (there != digests_.end() && there->second != digest)
+          damage(catalog, fmt::format("it holds other bytes than stand at {}", name));
+      }
+    }
+  }
+
   void check_numbers() {
     // Plans and intents are the ledger's alone: without it there is only what was decided.
     if (vault_.epoch() != nullptr && vault_.epoch()->ledger == nullptr) {
@@ -445,6 +462,13 @@ class Scrubber {
     } else if (text.starts_with(names::kHolds) || text.starts_with(names::kRetain) ||
                text.starts_with(names::kProofs)) {
       check_word(name);
+    } else if (text.starts_with(names::kCatalog)) {
+      if (!names::parse_catalog(name)) return unknown(name);
+      auto catalog = open<CatalogRecord>(name, {RecordType::kCatalog});
+      if (!catalog) return;
+      auto& held = catalogs_[name];
+      for (const CatalogRecord::Entry& entry : catalog->entries)
+        held.emplace_back(entry.name, sha256(entry.object));
     } else if (text.starts_with(names::kSigners)) {
       check_signer(name);
     } else if (text.starts_with(names::kAudit)) {
@@ -676,6 +700,7 @@ class Scrubber {
   std::set<std::string, std::less<>> only_again_;  // origins that stand as incarnations alone
   std::map<std::string, Digest> digests_;          // of the small objects read
   std::map<std::string, SeenCommit> commits_;      // verified ones
+  std::map<std::string, std::vector<std::pair<std::string, Digest>>> catalogs_;  // by name: what each holds
   std::map<std::string, LiveRecord> lives_;
   std::map<std::string, Bound> bound_;  // packs of visible snapshots
   std::set<std::string> pruned_, swept_, unknown_;
@@ -702,6 +727,7 @@ Result<ScrubResult> scrub(Vault& vault, const ScrubOptions& options, Reporter& r
   run.check_vault_objects();
   TRY(run.check_records());
   run.check_ledger();
+  run.check_catalogs();
   run.check_numbers();
   run.check_commits();
   run.check_wal();

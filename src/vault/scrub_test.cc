@@ -212,6 +212,23 @@ TEST_F(ScrubTest, missing_objects_are_named_with_the_snapshots_that_need_them) {
   check(names::prune_intent(2));
 }
 
+TEST_F(ScrubTest, a_catalog_is_held_to_what_stands_and_remembers_it) {
+  const std::string newest = t.snapshots.back().name;
+  CatalogRecord catalog{.number = 1};
+  for (const auto& [name, object] : whole) {
+    if (name.starts_with(names::kCommits)) catalog.entries.push_back({name, object});
+  }
+  const std::string name = names::catalog(1, t.random.id<names::CatalogId>());
+  put(RecordType::kCatalog, name, catalog);
+  EXPECT_FALSE(run().damaged());
+  t.store.objects.erase(newest);
+  EXPECT_TRUE(named(run(), newest)) << "it holds what is gone";
+  t.store.objects = whole;
+  catalog.entries[0].object.back() ^= 1;
+  put(RecordType::kCatalog, name, catalog);
+  EXPECT_TRUE(named(run(), name)) << "it holds what never stood";
+}
+
 TEST_F(ScrubTest, the_newest_commit_is_missed_only_by_who_remembers_it) {
   const auto& last = t.snapshots.back();
   t.store.objects.erase(last.name);

@@ -56,6 +56,7 @@ bool may_sign(Role role, RecordType type) {
     case RecordType::kPruneFinal:
     case RecordType::kDisowned:
     case RecordType::kCopy:
+    case RecordType::kCatalog:
       return keeper;
     case RecordType::kHold:
     case RecordType::kHoldRelease:
@@ -82,7 +83,7 @@ Result<const Signer*> Signers::find(const SignerId& id) const {
     std::lock_guard lock(mutex_);
     if (auto it = known_.find(id); it != known_.end()) return &it->second;
   }
-  TRY_ASSIGN(Signer signer, read(id));
+  TRY_ASSIGN(Signer signer, read(id, store_));
   std::lock_guard lock(mutex_);
   return &known_.try_emplace(id, std::move(signer)).first->second;
 }
@@ -95,14 +96,25 @@ Result<const Signer*> Signers::verified(const SignerId& id, ByteView message,
   return signer;
 }
 
-Result<Signer> Signers::read(const SignerId& id) const {
-  if (store_ == nullptr) return unknown_signer(id);
+void Signers::meet(const SignerId& id, Store& store) const {
+  {
+    std::lock_guard lock(mutex_);
+    if (known_.contains(id)) return;
+  }
+  Result<Signer> signer = read(id, &store);
+  if (!signer) return;
+  std::lock_guard lock(mutex_);
+  known_.try_emplace(id, std::move(*signer));
+}
+
+Result<Signer> Signers::read(const SignerId& id, Store* store) const {
+  if (store == nullptr) return unknown_signer(id);
   std::vector<std::string> grants, revocations;
   for (int copy = 1; copy <= names::kSignerCopies; ++copy) {
     grants.push_back(names::grant(id, copy));
     revocations.push_back(names::revocation(id, copy));
   }
-  TRY_ASSIGN(auto grant, read_owners<GrantRecord>(*store_, keys_, RecordType::kSigner, grants));
+  TRY_ASSIGN(auto grant, read_owners<GrantRecord>(*store, keys_, RecordType::kSigner, grants));
   if (!grant) return unknown_signer(id);
   Signer signer{.id = id,
                 .key = grant->key,
@@ -114,7 +126,7 @@ Result<Signer> Signers::read(const SignerId& id) const {
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", grants[0]));
   }
   // A revocation that cannot be read must not leave the signer in force: the error stands for "not known".
-  TRY_ASSIGN(auto word, read_owners<RevocationRecord>(*store_, keys_, RecordType::kRevocation, revocations));
+  TRY_ASSIGN(auto word, read_owners<RevocationRecord>(*store, keys_, RecordType::kRevocation, revocations));
   if (word) {
     if (word->signer != id)
       return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", revocations[0]));

@@ -54,6 +54,10 @@ class Signers {
   // Borrows the store, where grants stand.
   void look_in(Store& store) { store_ = &store; }
 
+  // Looks this one up in `store`, a view of the same records that may have them at hand. What goes wrong is
+  // find()'s to tell, when the signer is needed.
+  void meet(const SignerId& id, Store& store) const;
+
   // kDamaged: the owner granted it nothing. kRefused, kUnknown and so on: it could not be found out. The
   // signer stays where it is as long as this object.
   Result<const Signer*> find(const SignerId& id) const;
@@ -61,7 +65,7 @@ class Signers {
   Result<const Signer*> verified(const SignerId& id, ByteView message, const Signature& signature) const;
 
  private:
-  Result<Signer> read(const SignerId& id) const;
+  Result<Signer> read(const SignerId& id, Store* store) const;
 
   const KeyBundle& keys_;
   Store* store_ = nullptr;

@@ -70,6 +70,7 @@ TABLE = {
                              "locked": {WRITER: NAMED, READER: DENIED, KEEPER: NAMED}},
     "forge_a_sweep": {"folder": {WRITER: NAMED, READER: NAMED}, "rgw": {WRITER: DENIED, READER: DENIED}, "locked": {WRITER: DENIED, READER: DENIED}},
     "forge_a_prune": {"folder": {WRITER: NAMED, READER: NAMED}, "rgw": {WRITER: DENIED, READER: DENIED}, "locked": {WRITER: DENIED, READER: DENIED}},
+    "forge_a_catalog": {"folder": OTHERS_NAMED, "rgw": KEEPER_ALONE, "locked": KEEPER_ALONE},
     "forge_a_proof": {"folder": {WRITER: NAMED, KEEPER: NAMED}, "rgw": {WRITER: DENIED, KEEPER: NAMED}, "locked": {WRITER: DENIED, KEEPER: NAMED}},
     "grant_itself_a_role": {"folder": OTHERS_NAMED, "rgw": KEEPER_ALONE, "locked": KEEPER_ALONE},
     "take_a_revocation_away": {"folder": OTHERS_NAMED, "rgw": ALL_DENIED, "locked": ALL_DENIED},
@@ -376,6 +377,16 @@ class Attacks:
             named.append(self.put(name, self.thief.record(kind, self.target.bound_name(name), body)))
         self.deletes_nothing("vault", "collect", "here")
         return named
+
+    def forge_a_catalog(self):
+        """Well made, the newest of all, and in it a fence where the newest commit stands."""
+        name, commit = f"catalog/0000000777.{os.urandom(8).hex()}", self.target.bound_name(self.case.newest_commit)
+        fence = self.thief.record(thief.FENCE, commit, thief.message({1: b"gone", 2: 2}), self.case.resource)
+        body = thief.message({1: 777, 2: 2, 3: thief.message({1: commit.encode(), 2: fence})})
+        self.put(name, self.thief.record(thief.CATALOG, name, body))
+        listed = self.target.owner("snapshots")
+        self.case.assertIn(self.case.newest_commit[-49:-33], listed.out)
+        return [name]
 
     def deletes_nothing(self, *words):
         before = self.target.names("packs/")

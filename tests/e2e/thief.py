@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "format"
 import reader  # noqa: E402
 
 SEALED, SIGNED = 1, 2
-GRANT, COMMIT, FENCE, PLAN, SWEEP, PRUNE_INTENT, PRUNE_FINAL, PROOF = 2, 5, 6, 7, 8, 9, 10, 14
+GRANT, COMMIT, FENCE, PLAN, SWEEP, PRUNE_INTENT, PRUNE_FINAL, PROOF, CATALOG = 2, 5, 6, 7, 8, 9, 10, 14, 21
 
 
 def varint(value):

@@ -48,6 +48,9 @@ class S3Store final : public Store, Retention, Versions, Tiers, public Trials {
   Result<void> set_legal_hold(std::string_view name, bool on) override;
   // Versions
   Result<std::vector<ObjectVersion>> versions(std::string_view name) override;
+  Result<std::vector<std::string>> names_ever(std::string_view prefix) override;
+  template <class Visit>
+  Result<void> for_each_version(const std::string& key, Visit&& visit);
   Result<Bytes> get_version(std::string_view name, std::string_view id) override { return get_one(name, id); }
   Result<std::unique_ptr<ObjectReader>> open_version(std::string_view name, std::string_view id) override;
   Result<void> remove_version(std::string_view name, std::string_view id) override;
@@ -399,10 +402,10 @@ Result<bool> S3Store::refuses_wrong_body(std::string_view name) {
 
 // --- versions ----------------------------------------------------------------------------------------
 
-Result<std::vector<ObjectVersion>> S3Store::versions(std::string_view name) {
-  TRY(check_object_name(name));
-  std::string key = objects_.key_of(name);
-  std::vector<ObjectVersion> found;
+// Calls `visit(version) -> bool` for every version of every key under `key`, in byte order and newest first,
+// until it says that it has seen enough.
+template <class Visit>
+Result<void> S3Store::for_each_version(const std::string& key, Visit&& visit) {
   std::string next_key, next_id;
   for (;;) {
     S3Request request{.query = {{"versions", ""}, {"encoding-type", kListEncoding}, {"prefix", key}}};
@@ -411,24 +414,45 @@ Result<std::vector<ObjectVersion>> S3Store::versions(std::string_view name) {
       request.query.emplace_back("version-id-marker", next_id);
     }
     TRY_ASSIGN(S3Answer answer, client_->send(request));
-    if (!answer.ok()) return client_->error_of(answer, fmt::format("list versions of \"{}\"", name));
+    if (!answer.ok()) return client_->error_of(answer, fmt::format("list versions of \"{}\"", key));
     TRY_ASSIGN(S3VersionsAnswer page, parse_versions(answer.http.body));
-    bool past = false;  // other names begin with this one, and come after it
     for (ObjectVersion& version : page.versions) {
-      past = past || version.name > key;
-      if (version.name != key) continue;
-      version.name = name;
-      found.push_back(std::move(version));
+      if (!visit(version)) return {};
     }
-    if (found.size() > kVersionsOfOneNameMax)
-      return fail(ErrorKind::kFailed,
-                  fmt::format("\"{}\" has more than {} versions", name, kVersionsOfOneNameMax));
-    if (past || !page.truncated) return found;
+    if (!page.truncated) return {};
     if (page.next_key == next_key && page.next_id == next_id)
-      return fail(ErrorKind::kFailed, fmt::format("the list of versions of \"{}\" does not advance", name));
+      return fail(ErrorKind::kFailed, fmt::format("the list of versions of \"{}\" does not advance", key));
     next_key = page.next_key;
     next_id = page.next_id;
   }
+}
+
+Result<std::vector<ObjectVersion>> S3Store::versions(std::string_view name) {
+  TRY(check_object_name(name));
+  const std::string key = objects_.key_of(name);
+  std::vector<ObjectVersion> found;
+  TRY(for_each_version(key, [&](ObjectVersion& version) {
+    if (version.name > key) return false;  // other names begin with this one, and come after it
+    if (version.name != key) return true;
+    version.name = name;
+    found.push_back(std::move(version));
+    return found.size() <= kVersionsOfOneNameMax;
+  }));
+  if (found.size() > kVersionsOfOneNameMax)
+    return fail(ErrorKind::kFailed,
+                fmt::format("\"{}\" has more than {} versions", name, kVersionsOfOneNameMax));
+  return found;
+}
+
+Result<std::vector<std::string>> S3Store::names_ever(std::string_view prefix) {
+  const std::string root = objects_.key_of("");
+  std::vector<std::string> names;
+  TRY(for_each_version(root + std::string(prefix), [&](ObjectVersion& version) {
+    version.name.erase(0, std::min(root.size(), version.name.size()));
+    if (names.empty() || names.back() != version.name) names.push_back(std::move(version.name));
+    return true;
+  }));
+  return names;
 }
 
 // --- tiers -------------------------------------------------------------------------------------------

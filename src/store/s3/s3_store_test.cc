@@ -247,6 +247,10 @@ TEST_F(S3StoreTest, what_was_shadowed_or_hidden_can_still_be_read) {
   ASSERT_TRUE((*reader)->read(4, out));
   EXPECT_EQ(as_text(out), "ine");
 
+  auto ever = there->versions()->names_ever("vault");
+  ASSERT_TRUE(ever) << ever.error().what;
+  EXPECT_EQ(*ever, (std::vector<std::string>{"vault", "vault-2"})) << "hidden or not, each once";
+
   // And a removal leaves none that could come back.
   ASSERT_TRUE(there->remove("vault"));
   versions = there->versions()->versions("vault");

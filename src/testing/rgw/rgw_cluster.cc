@@ -151,6 +151,16 @@ Result<std::string> RgwCluster::status_of(const RgwUser& user, const std::string
   return first_line(output);
 }
 
+Result<uint64_t> RgwCluster::requests() const {
+  TRY_ASSIGN(const Bytes log, read_file(folder_ / "client.rgw.log"));
+  uint64_t count = 0;
+  constexpr std::string_view kAnswered = " beast: ";
+  for (size_t at = as_text(log).find(kAnswered); at != std::string_view::npos;
+       at = as_text(log).find(kAnswered, at + 1))
+    ++count;
+  return count;
+}
+
 Result<void> RgwCluster::signal(RgwPart part, int number) {
   TRY(run_checked(Command{.argv = {tools_ + "/tools/test_ceph.sh", "signal", folder_.path(), part_name(part),
                                    signal_name(number)}}));
