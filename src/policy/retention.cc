@@ -91,28 +91,40 @@ void keep_window_bases(const PruneQuestion& question, const std::vector<const Sn
 
   std::string text =
       fmt::format("base of the window of {} that begins {}", format_period(*question.window), when(start));
-  for (const std::string& id : lineages) {
-    const Lineage* lineage = find_lineage(question, id);
-    if (lineage && lineage->covered_until && *lineage->covered_until < start)
-      continue;  // ended before the window
+  // When a snapshot was there: by its own word, or by the store's as well. One that a thief dates back to the
+  // window's begin must not take the place of the one that stood there (V20), so that one stays beside it.
+  auto by_its_word = [](const SnapshotFacts& s) { return std::optional(s.stop); };
+  auto by_the_stores = [](const SnapshotFacts& s) {
+    return s.stored_at ? std::optional(std::max(s.stop, *s.stored_at)) : std::nullopt;
+  };
+  auto keep_base_of = [&](const std::string& id, const auto& there_since) {
     Time by = start;
     std::string branch = id;
     std::set<std::string> seen;  // a parent that is its own ancestor must not keep us here
     while (seen.insert(branch).second) {
       std::optional<size_t> base;
       for (size_t i = 0; i < ordered.size(); ++i) {
-        if (!ordered[i]->readable || ordered[i]->lineage != branch || ordered[i]->stop > by) continue;
-        if (!base || ordered[i]->stop >= ordered[*base]->stop) base = i;
+        if (!ordered[i]->readable || ordered[i]->lineage != branch) continue;
+        std::optional<Time> since = there_since(*ordered[i]);
+        if (!since || *since > by) continue;
+        if (!base || *since >= *there_since(*ordered[*base])) base = i;
       }
       if (base) {
         reasons.try_emplace(*base, text);
-        break;
+        return;
       }
       const Lineage* here = find_lineage(question, branch);
-      if (!here || !here->parent) break;
+      if (!here || !here->parent) return;
       if (here->forked_at) by = std::min(by, *here->forked_at);
       branch = *here->parent;
     }
+  };
+  for (const std::string& id : lineages) {
+    const Lineage* lineage = find_lineage(question, id);
+    if (lineage && lineage->covered_until && *lineage->covered_until < start)
+      continue;  // ended before the window
+    keep_base_of(id, by_its_word);
+    keep_base_of(id, by_the_stores);
   }
 }
 

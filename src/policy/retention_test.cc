@@ -184,6 +184,30 @@ TEST(Prune, AgeIsWhatTheStoreObserved) {
   EXPECT_EQ(dropped(q), "1");
 }
 
+// V20: whatever dates a stolen writer's key claims, what was promised before it was stolen stays.
+TEST(Prune, V20_ForgedDatesTakeNobodysPlace) {
+  PruneQuestion honest = question(
+      {due(1, "2026-02-01 00:00:00Z"), due(2, "2026-02-10 00:00:00Z"), due(3, "2026-02-28 00:00:00Z")});
+  honest.window = period("14d");  // begins 2026-02-15 12:00: 2 is its base
+  honest.snapshots[0].proven = true;
+  EXPECT_EQ(dropped(honest), "");
+  Time stolen = at("2026-03-01 09:00:00Z");
+  for (const char* claimed : {"2020-01-01 00:00:00Z", "2026-02-10 00:00:01Z", "2026-02-15 11:40:00Z",
+                              "2026-02-15 11:50:00Z", "2026-03-01 08:00:00Z", "2026-03-01 12:30:00Z"}) {
+    PruneQuestion q = honest;
+    for (uint8_t number = 10; number < 14; ++number) {
+      SnapshotFacts forged = due(number, claimed);
+      forged.stored_at = stolen;
+      q.snapshots.push_back(forged);
+    }
+    for (uint8_t number : {1, 2})
+      EXPECT_EQ(reason(q, number).substr(0, 5), "keep:") << claimed << ": " << unsigned{number};
+  }
+  // A date far ahead is no date: nothing is dropped at all.
+  honest.snapshots.push_back(due(20, "2099-01-01 00:00:00Z"));
+  EXPECT_EQ(dropped(honest).substr(0, 7), "refused");
+}
+
 // P61: no clock that is in doubt drops anything.
 TEST(Prune, P61_NothingIsDroppedWhenClocksCannotBeBelieved) {
   PruneQuestion q = question({due(1, "2026-01-01 00:00:00Z"), due(2, "2026-01-02 00:00:00Z")});

@@ -148,20 +148,21 @@ esac
         reading.start()
         status, began, frozen = None, time.monotonic(), False
         while status is None:
+            # Signals go by number: whatever else Popen offers for them waits for the process, and takes what wait4 tells.
             pid, code, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 status = process.returncode = os.waitstatus_to_exitcode(code)
                 break
             passed = time.monotonic() - began
             if fate.freeze_after is not None and not frozen and passed > fate.freeze_after:
-                process.send_signal(signal.SIGSTOP)
+                os.kill(process.pid, signal.SIGSTOP)
                 frozen = True
             if fate.kill_after is not None and passed > fate.kill_after:
-                process.kill()
+                os.kill(process.pid, signal.SIGKILL)
             elif frozen and (passed > fate.freeze_after + fate.freeze_for or self.over.is_set()):
-                process.send_signal(signal.SIGCONT)
+                os.kill(process.pid, signal.SIGCONT)
             if passed > harness.COMMAND_SECONDS_MAX:
-                process.kill()
+                os.kill(process.pid, signal.SIGKILL)
                 self.problem(f"{words} did not end")
             time.sleep(0.01)
         reading.join()
