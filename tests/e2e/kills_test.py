@@ -1,4 +1,4 @@
-"""A backup, a push of WAL, a prune and a collection are SIGKILLed at every store call they make (V6, V26, P28, S6):
+"""A backup, a push of WAL, a prune and a collection are SIGKILLed at every store call they make (V6, V26, P28, P63, S6):
 what was there before is still whole, and the same command done again does its work."""
 
 import itertools

@@ -248,7 +248,7 @@ class Keys(WithRoles):
 
 @unittest.skipUnless(shutil.which("gpg"), "gnupg is not installed")
 class HandedOver(WithRoles):
-    def test_a_key_goes_to_a_gpg_recipient_and_never_lies_in_clear_O1(self):
+    def test_a_key_goes_to_a_gpg_recipient_and_never_lies_in_clear_O1_S33(self):
         home = pathlib.Path(self.folder / "gnupg")
         home.mkdir(mode=0o700)
         harness.give_to_server(home)
