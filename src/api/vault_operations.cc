@@ -25,19 +25,28 @@ constexpr Example kShowExamples[] = {{"kuramori vault show tokyo", "its identity
 
 constexpr Example kScrubExamples[] = {
     {"kuramori vault scrub tokyo", "read and check every object"},
-    {"kuramori vault scrub tokyo --budget 10m", "as much as ten minutes allow, oldest checked first"},
+    {"kuramori vault scrub tokyo --every 30d --budget 1h", "nightly: what is due, for an hour at most"},
+    {"kuramori vault scrub tokyo --heal", "and take what is damaged back from the copies"},
 };
 constexpr Option kScrubOptions[] = {
     {.name = "budget",
      .metavar = "DURATION",
-     .help = "stop after this long; the next run goes on from there"},
+     .help = "stop after this long; the next run goes on with what was checked the longest ago"},
+    {.name = "every",
+     .metavar = "DURATION",
+     .help = "leave out packs and WAL that were found whole less than this ago"},
+    {.name = "heal", .metavar = "", .help = "bring back what is damaged or missing from another vault"},
+    {.name = "from",
+     .metavar = "VAULT",
+     .help = "heal from this one (default: every other configured vault of the key family)",
+     .completes = Completes::kVault},
 };
 constexpr ExitMeaning kScrubExits[] = {
     {0, "all that was read is sound"},
     {1, "it could not be done"},
     {2, "wrong usage or configuration, wrong or damaged key"},
     {3, "the budget ended first; what was read is sound"},
-    {4, "damage was found; each object is named"},
+    {4, "damage was found, each object is named; with --heal: not all of it could be mended"},
     {130, "interrupted"},
 };
 
@@ -109,7 +118,13 @@ constexpr Operation kVaultScrub = {
     .about =
         "Reads every object, checks it against the digests that signed commits bind, and names what is "
         "damaged, missing, "
-        "swapped or unknown. Nothing is changed.",
+        "swapped or unknown, with the snapshots that need it and, where the key can read them, the names of "
+        "the files. When each "
+        "pack was last found whole is remembered on this machine.\n\n"
+        "Nothing is changed, unless --heal is given (a keeper's or the owner's key): then packs, maps, live "
+        "records and WAL "
+        "that another vault of the family has whole come from there and are read back, and the damaged "
+        "object goes, or stays where the store retains it.",
     .examples = kScrubExamples,
     .arguments = kName,
     .options = kScrubOptions,

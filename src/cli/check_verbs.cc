@@ -1,26 +1,12 @@
-// `vault scrub` and `doctor`: what is not as it should be.
+// `doctor`: what is not as it should be.
 #include <fmt/core.h>
 
-#include "base/units.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
-#include "engine/local_state.h"
 #include "source/postgres/doctor.h"
 
 namespace kuramori {
 namespace {
-
-std::string_view name_of(ScrubSeverity severity) {
-  switch (severity) {
-    case ScrubSeverity::kNote:
-      return "note";
-    case ScrubSeverity::kUnreadable:
-      return "unreadable";
-    case ScrubSeverity::kDamage:
-      return "damage";
-  }
-  return "note";
-}
 
 struct DoctorFinding {
   std::string resource;
@@ -73,57 +59,6 @@ void examine_resource(Context& context, const Config& config, const ResourceConf
 }
 
 }  // namespace
-
-Result<int> run_vault_scrub(Context& context) {
-  Console& console = context.console();
-  std::optional<Duration> budget;
-  if (context.line().has("budget")) {
-    TRY_ASSIGN(budget, parse_duration(context.line().value("budget")));
-  }
-  TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
-  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(ScrubResult result, scrub_vault(*vault, budget, console, context.stop()));
-  int status = result.damaged()          ? exit_code(ErrorKind::kBrokenPromise)
-               : result.unreadable()     ? exit_code(ErrorKind::kFailed)
-               : result.objects_left > 0 ? exit_code(ErrorKind::kPartial)
-                                         : 0;
-  JsonWriter json;
-  json.begin_object()
-      .field("schema", "kuramori/scrub/1")
-      .field("damaged", result.damaged())
-      .field("objects", result.objects);
-  json.field("bytes", result.bytes)
-      .field("objects_left", result.objects_left)
-      .field("snapshots", result.snapshots);
-  json.key("findings").begin_array();
-  std::string out;
-  for (const ScrubFinding& finding : result.findings) {
-    json.begin_object()
-        .field("object", finding.object)
-        .field("severity", name_of(finding.severity))
-        .field("what", finding.what);
-    json.key("snapshots").begin_array();
-    out += fmt::format("{}: {}: {}\n", name_of(finding.severity), finding.object, finding.what);
-    for (const SnapshotId& snapshot : finding.snapshots) {
-      json.value(snapshot.hex());
-      out += fmt::format("  snapshot {} cannot be fully restored because of it\n", snapshot.hex());
-    }
-    json.end_array().end_object();
-  }
-  json.end_array().end_object();
-  if (console.json()) {
-    console.print_document(json);
-    return status;
-  }
-  out +=
-      fmt::format("{}: {} objects checked, {} read, {} snapshots\n", result.damaged() ? "DAMAGED" : "sound",
-                  result.objects, format_size(result.bytes), result.snapshots);
-  if (result.objects_left > 0)
-    out += fmt::format("{} objects were not reached within the budget: the next run begins with them\n",
-                       result.objects_left);
-  console.print(out);
-  return status;
-}
 
 Result<int> run_doctor(Context& context) {
   Console& console = context.console();

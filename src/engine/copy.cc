@@ -8,6 +8,7 @@
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "engine/transfer.h"
 #include "vault/copier.h"
 #include "vault/incarnations.h"
 #include "vault/pack.h"
@@ -16,27 +17,7 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kChunkBytes = 4u << 20;  // read and sent at once
-constexpr int kAttemptsMax = 3;           // at one snapshot, when the replica's collector fenced the session
-
-// Verbatim, whole or not at all. Something that stands there already is no error: it is read back like
-// everything that was sent.
-Result<uint64_t> send_object(Store& from, const std::string& name, Store& to, const std::string& target,
-                             Reporter& reporter) {
-  TRY_ASSIGN(auto reader, from.open(name));
-  TRY_ASSIGN(auto writer, to.create(target));
-  Bytes chunk;
-  for (uint64_t at = 0; at < reader->size(); at += chunk.size()) {
-    chunk.resize(std::min<uint64_t>(kChunkBytes, reader->size() - at));
-    TRY(reader->read(at, chunk));
-    TRY(writer->append(chunk));
-    reporter.advance(chunk.size());
-  }
-  Result<void> done = writer->commit();
-  bool open = done || done.error().kind == ErrorKind::kExists || done.error().kind == ErrorKind::kUnknown;
-  if (!open) return std::move(done).error();
-  return reader->size();
-}
+constexpr int kAttemptsMax = 3;  // at one snapshot, when the replica's collector fenced the session
 
 class VaultTransfer final : public CopyTransfer {
  public:
@@ -291,6 +272,7 @@ class ResourceCopy {
   }
 
   Result<void> look_at_wal() {
+    if (!floor_) return {};  // no base, neither here nor on its way: WAL would serve nothing
     std::map<std::string, uint64_t> here;
     std::map<std::string, std::string> digests;  // range and kind → digest
     auto claim = [](const names::WalName& wal) {
@@ -308,7 +290,7 @@ class ResourceCopy {
       if (!wal || here.contains(object.name)) continue;
       // Below the floor it would be collected at once; what was condemned must not come again.
       bool history = wal->kind == names::WalKind::kHistory;
-      if (!history && (!floor_ || wal->to <= *floor_)) continue;
+      if (!history && wal->to <= *floor_) continue;
       if (std::ranges::binary_search(condemned_, object.name)) continue;
       auto rival = digests.find(claim(*wal));
       if (rival != digests.end() && wal->kind != names::WalKind::kLabel && rival->second != wal->digest) {

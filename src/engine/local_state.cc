@@ -165,11 +165,23 @@ Result<void> LocalState::set_verified(const VaultId& vault, const std::vector<st
   return database_->query("commit", {});
 }
 
-Result<ScrubResult> scrub_vault(Vault& vault, std::optional<Duration> budget, Reporter& reporter,
+Result<void> LocalState::forget_verified(const VaultId& vault, const std::vector<std::string>& objects) {
+  if (objects.empty()) return {};
+  std::string id = vault.hex();
+  TRY(database_->query("begin", {}));
+  for (const std::string& object : objects) {
+    TRY(database_->query("delete from verified where vault = ? and object = ?",
+                         {Database::text(id), Database::text(object)}));
+  }
+  return database_->query("commit", {});
+}
+
+Result<ScrubResult> scrub_vault(Vault& vault, const ScrubRequest& request, Reporter& reporter,
                                 std::stop_token stop) {
   TRY(must_be_allowed(vault, Act::kScrub));
   const VaultId& id = vault.info().id;
-  ScrubOptions options{.budget = budget, .stop = stop};
+  ScrubOptions options{.budget = request.budget, .stop = stop};
+  if (request.every) options.verified_before_ns = to_unix_ns(vault.clock().now() - *request.every);
   std::map<std::string, int64_t> verified;
   auto state = LocalState::open(state_folder());
   if (state) {
@@ -178,14 +190,17 @@ Result<ScrubResult> scrub_vault(Vault& vault, std::optional<Duration> budget, Re
     if (heads) options.heads = std::move(*heads);
     if (seen) verified = std::move(*seen);
     options.last_verified = &verified;
+    options.remember = [&, told = false](const std::vector<std::string>& objects) mutable {
+      auto kept = (*state)->set_verified(id, objects, vault.clock().now());
+      if (!kept && !std::exchange(told, true)) reporter.note(kept.error().what);
+    };
   } else {
     reporter.note(
         fmt::format("nothing is remembered of earlier scrubs: {} {}", state.error().what, state.error().why));
   }
   TRY_ASSIGN(ScrubResult result, scrub(vault, options, reporter));
   if (state) {
-    if (auto kept = (*state)->set_verified(id, result.verified, vault.clock().now()); !kept)
-      reporter.note(kept.error().what);
+    if (auto kept = (*state)->forget_verified(id, result.gone); !kept) reporter.note(kept.error().what);
     // What was found sound is what the next scrub expects: a newest snapshot that somebody took away or
     // replaced is missed only by whoever saw it.
     if (!result.damaged() && !result.unreadable()) {

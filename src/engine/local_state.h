@@ -29,6 +29,8 @@ class LocalState {
   Result<std::optional<Time>> last_copied(const VaultId& vault, const std::string& replica);
   Result<void> set_copied(const VaultId& vault, const std::string& replica, Time when);
   Result<void> set_verified(const VaultId& vault, const std::vector<std::string>& objects, Time when);
+  // Of objects that are no longer there, or no longer whole.
+  Result<void> forget_verified(const VaultId& vault, const std::vector<std::string>& objects);
 
  private:
   struct Database;
@@ -36,9 +38,14 @@ class LocalState {
   std::unique_ptr<Database> database_;
 };
 
+struct ScrubRequest {
+  std::optional<Duration> budget;  // of time, for packs and WAL
+  std::optional<Duration> every;   // only what was not found whole for so long; nothing: all
+};
 // Scrubs with this machine's memory: least recently verified first, and heads that were seen must still be
-// there. Without a state folder that can be written it goes on, and says so.
-Result<ScrubResult> scrub_vault(Vault& vault, std::optional<Duration> budget, Reporter& reporter,
+// there. What was found whole is remembered as it goes, so that a run that is killed is gone on with. Without
+// a state folder that can be written it goes on, and says so.
+Result<ScrubResult> scrub_vault(Vault& vault, const ScrubRequest& request, Reporter& reporter,
                                 std::stop_token stop);
 // Remembers the newest commit of every resource in the list; a failure is only a note.
 struct SnapshotList;

@@ -153,7 +153,7 @@ std::string World::trouble_of(const std::string& need, uint64_t hash) const {
   std::string trouble = "is not there";
   for (auto at = state_.objects.lower_bound(need);
        at != state_.objects.end() && names::origin_of(at->first) == need; ++at) {
-    if (quick_hash(at->second) != hash) {
+    if (quick_hash(at->second) != hash && !(at->first == need && state_.rotten.contains(need))) {
       trouble = "has other bytes";
     } else if (state_.swept.contains(at->first)) {
       trouble = "is swept";
@@ -224,16 +224,48 @@ void World::must_not_be_needed(std::string_view name, const char* invariant) {
         std::ranges::any_of(state_.readers, [&](const auto& r) { return r.second == commit_name; });
     if (!commit.visible && !is_read) continue;
     for (const auto& need : commit.needs) {
-      if (need.first != names::origin_of(name)) continue;
-      // Another incarnation will do.
-      bool another = false;
-      for (auto at = state_.objects.lower_bound(need.first);
-           at != state_.objects.end() && names::origin_of(at->first) == need.first; ++at) {
-        another |= at->first != name && !state_.swept.contains(at->first);
-      }
-      if (another) continue;
+      if (need.first != names::origin_of(name) || has_another(name, need.second)) continue;
       violate(invariant, fmt::format("{} goes, and {} needs it ({})", name, commit_name,
                                      commit.visible ? "visible" : "being read"));
+    }
+  }
+}
+
+bool World::has_another(std::string_view name, uint64_t hash) const {
+  const std::string_view origin = names::origin_of(name);
+  for (auto at = state_.objects.lower_bound(origin);
+       at != state_.objects.end() && at->first.starts_with(origin); ++at) {
+    if (names::origin_of(at->first) == origin && at->first != name && !state_.swept.contains(at->first) &&
+        quick_hash(at->second) == hash)
+      return true;
+  }
+  return false;
+}
+
+std::optional<uint64_t> World::hash_of_need(std::string_view origin) const {
+  for (const auto& [commit_name, commit] : state_.commits) {
+    for (const auto& [need, hash] : commit.needs) {
+      if (need == origin) return hash;
+    }
+  }
+  return {};
+}
+
+void World::rot(const std::string& name) {
+  auto at = state_.objects.find(name);
+  CHECK(at != state_.objects.end());
+  at->second[at->second.size() / 2] ^= 0x10;
+  state_.rotten.insert(name);
+}
+
+void World::check_all_whole() {
+  for (const auto& [commit_name, commit] : state_.commits) {
+    if (!commit.visible) continue;
+    for (const auto& [need, hash] : commit.needs) {
+      const auto original = state_.objects.find(need);
+      const bool whole = original != state_.objects.end() && quick_hash(original->second) == hash;
+      if (!whole && !has_another(need, hash))
+        return violate("I14", fmt::format("{} needs {}, of which nothing whole stands", commit_name, need));
     }
   }
 }
@@ -332,7 +364,11 @@ void World::prune_landed(const Landed& landed) {
 
 void World::remove_issued(std::string_view name) {
   const auto& allowed = state_.two_places ? state_.deletable : state_.swept;
-  if (is_content(name) && !allowed.contains(name)) {
+  if (!is_content(name) || allowed.contains(name)) return;
+  // What healing replaced: damaged, and a whole incarnation of it stands.
+  auto hash =
+      state_.rotten.contains(names::origin_of(name)) ? hash_of_need(names::origin_of(name)) : std::nullopt;
+  if (!hash || !has_another(name, *hash)) {
     violate("I5", fmt::format("{} is deleted, and no stored sweep {}names it", name,
                               state_.two_places ? "that a newer ledger would know " : ""));
   }

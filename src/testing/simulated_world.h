@@ -88,6 +88,8 @@ struct WorldState {
   std::set<SnapshotId> proof_confirmed;  // whose prover was told that it counts
   std::set<SnapshotId> pruned;
   std::map<SessionId, std::string> readers;  // confirmed and not over: what they read
+  std::set<std::string, std::less<>>
+      rotten;  // origins whose bytes the world spoilt: what stands may be wrong
   std::vector<names::WalName> wal_removed;
   uint64_t wal_position = 0;  // all WAL before it was put
 };
@@ -110,6 +112,10 @@ class World {
   void reader_confirmed(const SessionId& reader, const std::string& commit);
   // Every stored object but what visible snapshots need, when everything is at rest (I12).
   void check_nothing_left();
+  // Flips a bit of what stands at `name`.
+  void rot(const std::string& name);
+  // I14: of everything visible snapshots need a whole incarnation stands.
+  void check_all_whole();
 
   void violate(std::string invariant, std::string text);
   const std::optional<Violation>& violation() const { return violation_; }
@@ -131,6 +137,9 @@ class World {
   // Whether some incarnation of `need` stands with these bytes and may stay; "" or what is wrong.
   std::string trouble_of(const std::string& need, uint64_t hash) const;
   void must_not_be_needed(std::string_view name, const char* invariant);
+  // Whether an incarnation of what `name` holds stands besides it, whole, and was never swept.
+  bool has_another(std::string_view name, uint64_t hash) const;
+  std::optional<uint64_t> hash_of_need(std::string_view origin) const;
   void wal_must_not_be_needed(const names::WalName& wal);
 
   RecordCodec& codec_;

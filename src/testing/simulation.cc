@@ -11,6 +11,7 @@
 #include "vault/collector.h"
 #include "vault/copier.h"
 #include "vault/epochs.h"
+#include "vault/healer.h"
 #include "vault/holds.h"
 #include "vault/pruner.h"
 #include "vault/session.h"
@@ -35,7 +36,7 @@ struct Faults {
 
 struct Cast {
   int writers = 1, attempts = 1, collectors = 1, collections = 1, pruners = 0, prunes = 1, holders = 0,
-      provers = 0, readers = 0, archivers = 0, owners = 0, newcomers = 0, copiers = 0;
+      provers = 0, readers = 0, archivers = 0, owners = 0, newcomers = 0, copiers = 0, healers = 0;
   bool two_places = false;
   bool clones = false;
   uint32_t closed = 50;  // percent of the writers' sessions
@@ -713,6 +714,59 @@ struct Simulation::Run {
     return !a.alone;
   }
 
+  // ---- healing
+
+  // The other vault, over a line that spoils some packs on their way.
+  class HealTransfer : public HealSource {
+   public:
+    HealTransfer(const Protocol& protocol, Store& source, Dice* spoils)
+        : copy_(protocol, source), log_(protocol), source_(source), spoils_(spoils) {}
+    std::string name() const override { return "simulated"; }
+    Result<uint64_t> send(const LivePack& pack, const std::string& to) override {
+      TRY_ASSIGN(Bytes bytes, source_.get(pack.name));
+      if (spoils_ && spoils_->one_in(3)) bytes[spoils_->below(static_cast<uint32_t>(bytes.size()))] ^= 1;
+      TRY(log_.put_bytes(to, bytes));
+      return bytes.size();
+    }
+    Result<void> check(const LivePack& pack, const std::string& at) override { return copy_.check(pack, at); }
+    bool fits(const ObjectRef& ref, ByteView bytes) override { return copy_.fits(ref, bytes); }
+    Result<Bytes> fetch(const ObjectRef& ref) override { return source_.get(ref.name); }
+
+   private:
+    Transfer copy_;
+    RecordLog log_;
+    Store& source_;
+    Dice* spoils_;
+  };
+
+  void heal(Actor& a, int rounds) {
+    SourceStore source_store(*source);
+    HealTransfer other(a.protocol, source_store, a.alone ? nullptr : &a.dice);
+    for (int i = 0; i < rounds; ++i) {
+      if (!a.alone && !a.goes_on()) return;
+      Healer healer(a.protocol, {&other, &other}, "simulated");
+      if (!healer.look()) continue;
+      const auto rotten = world.state().rotten;
+      for (const std::string& origin : rotten) {
+        if (!a.alone && a.dice.one_in(5)) continue;
+        auto healed = healer.heal(origin);
+        if (healed && healed->sent_bytes > 0 && !a.dead) ++result.heals;
+      }
+      (void)healer.finish();
+    }
+  }
+
+  // Something of what visible snapshots need, packs above all.
+  void spoil_some() {
+    std::set<std::string> needed;
+    for (const auto& [name, commit] : world.state().commits) {
+      for (const auto& [need, hash] : commit.needs) needed.insert(need);
+    }
+    for (const std::string& name : needed) {
+      if (dice.one_in(name.starts_with(names::kPacks) ? 2 : 6)) world.rot(name);
+    }
+  }
+
   // ---- scenarios
   // ---------------------------------------------------------------------------------------------
 
@@ -774,6 +828,10 @@ struct Simulation::Run {
     for (int i = 0; i < cast.copiers; ++i) {
       add(fmt::format("copier {}", i), 180 + i, true, seed * 41 + i, seed + 1000 + i,
           [=, this](Actor& a) { copy(a, cast.attempts); });
+    }
+    for (int i = 0; i < cast.healers; ++i) {
+      add(fmt::format("healer {}", i), 190 + i, true, seed * 43 + i, seed + 1100 + i,
+          [=, this](Actor& a) { heal(a, cast.attempts); });
     }
   }
 
@@ -898,7 +956,8 @@ struct Simulation::Run {
     faults = drawn;
     result = {};
     Cast cast{.dead = dice.one_in(3) ? 0u : 40u};
-    const bool own_start = scenario == Scenario::kRescue || scenario == Scenario::kTwoPlaces;
+    const bool own_start =
+        scenario == Scenario::kRescue || scenario == Scenario::kTwoPlaces || scenario == Scenario::kRot;
     if (!own_start && dice.one_in(6) && !wal) start = nullptr;
     switch (scenario) {
       case Scenario::kPair:
@@ -976,9 +1035,21 @@ struct Simulation::Run {
         cast.collections = 2;
         cast.pruners = dice.one_in(3) ? 1 : 0;
         break;
+      case Scenario::kRot:
+        source = start;
+        faults.garbled = dice.one_in(3) ? 10 + dice.below(60) : 0;
+        cast.writers = dice.below(2);
+        cast.healers = 1 + dice.below(2);
+        cast.attempts = 1 + dice.below(2);
+        cast.readers = dice.one_in(3) ? 1 : 0;
+        cast.collectors = dice.below(3);
+        cast.pruners = dice.one_in(2) ? 1 : 0;
+        break;
     }
     world.reset(start);
     has_copiers = cast.copiers != 0;
+    has_healers = cast.healers != 0;
+    if (has_healers) spoil_some();
     stage(cast, wal);
     uint32_t way = dice.below(10);
     strategy = way < 2 ? Strategy::kWalk : way < 6 ? Strategy::kSticky : Strategy::kPriorities;
@@ -1005,6 +1076,13 @@ struct Simulation::Run {
       if (two_places && (world.state().begun > world.state().sealed || dice.one_in(3))) {
         auto owner = soloist(161, true, seed ^ 78);
         if (!found(*owner, Place::kNewLedger)) world.violate("I12", "a lone owner cannot found a ledger");
+      }
+      if (has_healers) {
+        // Before the collector: it stops at a live record that it cannot read.
+        auto healer = soloist(191, true, seed ^ 81);
+        healer->protocol.bugs = {options.bug};
+        heal(*healer, 2);
+        world.check_all_whole();
       }
       auto collector = soloist(101, true, seed ^ 77);
       if (two_places && !join(*collector, world.state().in_force))
@@ -1063,7 +1141,7 @@ struct Simulation::Run {
   World world;
   std::unique_ptr<WorldState> with_commits, with_wal, with_rescue, with_ledger, with_copies;
   const WorldState* source = nullptr;  // of copies
-  bool has_copiers = false;
+  bool has_copiers = false, has_healers = false;
   uint64_t seed = 0;
   Dice dice;
   Faults faults;

@@ -33,8 +33,9 @@ enum class Scenario : uint8_t {
                // pruner
   kTwoPlaces,  // a ledger beside objects that ignore conditions; the owner founds a new one while the old
                // one's users go on
-  kReplica,   // copiers bring the snapshots of another vault; collectors and a pruner work there
-  kScenarios  // how many there are
+  kReplica,    // copiers bring the snapshots of another vault; collectors and a pruner work there
+  kRot,        // some content is damaged; healers bring it back from another vault over a line that spoils
+  kScenarios   // how many there are
 };
 
 struct SimulationOptions {
@@ -54,7 +55,7 @@ struct ScheduleResult {
   bool endless = false;  // was cut off
   // What took place, so that a run can tell whether it looked at anything.
   uint32_t commits = 0, sweeps = 0, deletes = 0, prunes = 0, fences = 0, holds = 0, reads = 0, copies = 0,
-           epochs = 0;
+           epochs = 0, heals = 0;
 };
 
 // A forced change of actors: before store call `step`, go on with the `actor`-th of those that can.

@@ -5,6 +5,52 @@
 namespace kuramori {
 namespace {
 
+constexpr std::string_view kAgain = "again:";  // before an incarnation's name, as the id of a version
+
+// What stands under a name may be damaged, and not removable yet (a lock), while a whole incarnation stands
+// beside it: whoever looks behind a name's newest version finds its incarnations too.
+class IncarnationVersions final : public Versions {
+ public:
+  explicit IncarnationVersions(Store& inner) : inner_(inner) {}
+  Result<std::vector<ObjectVersion>> versions(std::string_view name) override {
+    std::vector<ObjectVersion> all;
+    if (Versions* own = inner_.versions()) {
+      TRY_ASSIGN(all, own->versions(name));
+    }
+    if (!names::is_content(name) || names::origin_of(name) != name) return all;
+    TRY(for_each_object(inner_, std::string(name) + ".", [&](const ObjectInfo& object) -> Result<void> {
+      all.push_back({.name = std::string(name),
+                     .id = std::string(kAgain) + object.name,
+                     .size = object.size,
+                     .stored_at = object.stored_at});
+      return {};
+    }));
+    return all;
+  }
+  Result<Bytes> get_version(std::string_view name, std::string_view id) override {
+    if (id.starts_with(kAgain)) return inner_.get(id.substr(kAgain.size()));
+    TRY_ASSIGN(Versions * own, own_versions());
+    return own->get_version(name, id);
+  }
+  Result<std::unique_ptr<ObjectReader>> open_version(std::string_view name, std::string_view id) override {
+    if (id.starts_with(kAgain)) return inner_.open(id.substr(kAgain.size()));
+    TRY_ASSIGN(Versions * own, own_versions());
+    return own->open_version(name, id);
+  }
+  Result<void> remove_version(std::string_view name, std::string_view id) override {
+    if (id.starts_with(kAgain)) return fail(ErrorKind::kFailed, "an incarnation is an object of its own");
+    TRY_ASSIGN(Versions * own, own_versions());
+    return own->remove_version(name, id);
+  }
+
+ private:
+  Result<Versions*> own_versions() {
+    if (Versions* own = inner_.versions()) return own;
+    return fail(ErrorKind::kNotFound, "this place keeps no versions");
+  }
+  Store& inner_;
+};
+
 class IncarnationStore final : public Store {
  public:
   explicit IncarnationStore(std::unique_ptr<Store> inner) : inner_(std::move(inner)) {}
@@ -21,7 +67,7 @@ class IncarnationStore final : public Store {
   }
   Result<void> remove(std::string_view name) override { return inner_->remove(name); }
   Retention* retention() override { return inner_->retention(); }
-  Versions* versions() override { return inner_->versions(); }
+  Versions* versions() override { return &versions_; }
   Tiers* tiers() override { return inner_->tiers(); }
   Result<size_t> remove_unfinished(Duration older_than) override {
     return inner_->remove_unfinished(older_than);
@@ -60,6 +106,7 @@ class IncarnationStore final : public Store {
   }
 
   std::unique_ptr<Store> inner_;
+  IncarnationVersions versions_{*inner_};
 };
 
 class PinnedObject final : public Store {

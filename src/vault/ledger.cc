@@ -352,17 +352,13 @@ Result<const LiveRecord*> Ledger::live_of(const VisibleCommit& commit) {
   References found;
   const ObjectRef& ref = commit.record.live;
   if (!ref.name.empty()) {
-    Result<OpenedRecord> opened = log_.read(ref.name, RecordType::kLive);
+    // The commit binds it: another record in its place, though sealed well, must not decide what is garbage
+    // (V1).
+    Result<OpenedRecord> opened = log_.read_bound(ref, RecordType::kLive);
     if (!opened) {
       Error error = std::move(opened).error();
       if (error.kind == ErrorKind::kNotFound) error.kind = ErrorKind::kDamaged;  // a visible commit needs it
       return std::move(error).within(commit.name);
-    }
-    // The commit binds it: another record in its place, though sealed well, must not decide what is garbage
-    // (V1).
-    if (opened->digest != ref.digest) {
-      return fail(ErrorKind::kDamaged,
-                  fmt::format("{} is not the object that {} is bound to", ref.name, commit.name));
     }
     TRY_ASSIGN(found.live, decode<LiveRecord>(opened->body));
     found.names.push_back(ref.name);

@@ -86,6 +86,37 @@ TEST(Names, other_spellings_are_refused) {
   EXPECT_FALSE(names::owner_of("commits/ab/" + sid.hex() + "-1"));
 }
 
+TEST(Names, what_was_put_again_is_told_from_the_original) {
+  test::SeededRandom random(3);
+  SessionId sid = random.id<SessionId>(), by = random.id<SessionId>();
+  for (const std::string& origin : {names::pack(sid, 17), names::map(sid, 0), names::live(sid)}) {
+    std::string again = names::incarnation(origin, by);
+    EXPECT_TRUE(check_object_name(again));
+    EXPECT_EQ(names::origin_of(again), origin);
+    EXPECT_EQ(names::origin_of(origin), origin);
+    EXPECT_EQ(names::owner_of(origin), sid);
+    EXPECT_EQ(names::owner_of(again), by);  // of whom a collector asks whether it is decided
+    EXPECT_FALSE(names::owner_of(again + "0"));
+    EXPECT_FALSE(names::owner_of(origin + "."));
+  }
+  std::string wal = names::wal({random.id<ResourceId>(), 1, 2, 3, names::WalKind::kPart, "0123456789abcdef"});
+  EXPECT_EQ(names::origin_of(wal), wal);
+}
+
+TEST(Names, an_epoch_stands_before_what_is_put_exactly_once) {
+  for (const char* name : {"sessions/", "commits/x", "prune/0000000001/final", "gc/"})
+    EXPECT_TRUE(names::is_of_ledger(name)) << name;
+  for (const char* name : {"packs/", "holds/x", "epochs/", "wal/", "vault"})
+    EXPECT_FALSE(names::is_of_ledger(name)) << name;
+  const std::string full = names::epoch_prefix(7) + names::gc_plan(3);
+  auto in = names::parse_in_epoch(full);
+  ASSERT_TRUE(in);
+  EXPECT_EQ(in->epoch, 7u);
+  EXPECT_EQ(in->name, names::gc_plan(3));
+  EXPECT_FALSE(names::parse_in_epoch(names::gc_plan(3)));
+  EXPECT_FALSE(names::parse_in_epoch("packs/3f/x"));
+}
+
 TEST(Names, numbered_records_sort_by_number) {
   EXPECT_LT(names::gc_plan(9), names::gc_plan(10));
   EXPECT_LT(names::prune_intent(99), names::prune_intent(1'000'000'000));

@@ -50,6 +50,8 @@ enum class PlantedBug : uint8_t {
   kUnreadableIsAbsent = 33,    // skips commits that it cannot read
   kListTruncated = 34,         // believes the first page of a listing to be all
   kRetryDiffers = 35,          // retries a put with other bytes
+  kHealRemovesFirst = 36,      // healing removes what is damaged before a whole one stands
+  kHealTrustsSent = 37,        // … relies on what it sent without reading it back
   kGcRemovedCarefully = 111,   // removes gc/<n> when done, not the newest, and no session is open
   kCollectorSkipsEpoch = 121,  // nor does a collector
 };

@@ -151,15 +151,32 @@ Result<void> RecordLog::mirror(std::string_view name) const {
 }
 
 Result<OpenedRecord> RecordLog::read(std::string_view name) const {
+  return read_fitting(name, nullptr);
+}
+
+Result<OpenedRecord> RecordLog::read_bound(const ObjectRef& ref, RecordType type) const {
+  TRY_ASSIGN(OpenedRecord opened, read_fitting(ref.name, &ref));
+  if (opened.type == type) return opened;
+  return fail(ErrorKind::kDamaged, fmt::format("{} is a record of type {}, not {}", ref.name,
+                                               static_cast<int>(opened.type), static_cast<int>(type)));
+}
+
+Result<OpenedRecord> RecordLog::read_fitting(std::string_view name, const ObjectRef* bound) const {
   TRY_ASSIGN(Bytes object, read_bytes(name));
   const Place place = place_of(name);
+  auto decode = [&](ByteView bytes) -> Result<OpenedRecord> {
+    TRY_ASSIGN(OpenedRecord opened, protocol_.codec.decode(place.name, bytes));
+    if (bound == nullptr || opened.digest == bound->digest) return opened;
+    return fail(ErrorKind::kDamaged, fmt::format("{} is not the object that is bound", name),
+                "another record was put in its place");
+  };
   // In a versioned place the newest bytes may be somebody's who put them over a record: it still stands
   // behind.
   Result<OpenedRecord> opened = first_sound<OpenedRecord>(
-      *place.store, place.name, [&] { return protocol_.codec.decode(place.name, object); },
+      *place.store, place.name, [&] { return decode(object); },
       [&](Versions& versions, const ObjectVersion& version) -> Result<OpenedRecord> {
         TRY_ASSIGN(Bytes older, versions.get_version(place.name, version.id));
-        return protocol_.codec.decode(place.name, older);
+        return decode(older);
       });
   if (opened && place.accepted && opened->digest != place.accepted->digest) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is not the commit that was accepted", place.name),

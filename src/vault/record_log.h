@@ -50,6 +50,9 @@ class RecordLog {
   Result<void> put_bytes(std::string_view name, ByteView bytes) const;
   // kNotFound only when the store answered so; kDamaged when it cannot be verified.
   Result<OpenedRecord> read(std::string_view name) const;
+  // The same of an object that another record binds: one that opens and is not the one bound is passed by
+  // where it stands behind, else kDamaged.
+  Result<OpenedRecord> read_bound(const ObjectRef& ref, RecordType type) const;
   // read(), and it must be of `type`, else kDamaged.
   Result<OpenedRecord> read(std::string_view name, RecordType type) const;
   Result<Bytes> read_bytes(std::string_view name) const;
@@ -67,6 +70,7 @@ class RecordLog {
 
  private:
   enum class Put { kStored, kOthersBytes };
+  Result<OpenedRecord> read_fitting(std::string_view name, const ObjectRef* bound) const;
   Result<Put> put_until_answered(const Place& place, ByteView bytes, Bytes& others) const;
   Result<Bytes> get_until_answered(const Place& place) const;
   Result<void> list_into(Store& store, const std::string& prefix, size_t strip,

@@ -119,6 +119,19 @@ void make(ProbeRecord& r) {
   r.ledger = "atomic create";
   r.host = "db1";
 }
+void make(CopyRecord& r) {
+  r = {any<std::string>(), any<Bytes>(), any<int64_t>(), any<int64_t>(), any<std::string>()};
+}
+void make(EpochRecord& r) {
+  r = {.number = any<uint64_t>(),
+       .token = any_id<decltype(r.token)>(),
+       .accepted = {},
+       .pruned = any<Texts>(),
+       .swept = any<Texts>(),
+       .at_ns = any<int64_t>()};
+  for (int i = *rc::gen::inRange(0, 4); i > 0; --i)
+    r.accepted.push_back({any<std::string>(), any<uint64_t>(), any_id<Digest>()});
+}
 void make(DisownedRecord& r) {
   r = {any<std::string>(), any_id<Digest>(), any<std::string>(), any<int64_t>()};
 }
@@ -126,7 +139,8 @@ void make(DisownedRecord& r) {
 template <class Record>
 class Records : public testing::Test {};
 using All = testing::Types<ResourceRecord, SessionRecord, LiveRecord, CommitRecord, FenceRecord, GcRecord,
-                           PruneRecord, HoldRecord, RetainRecord, ProofRecord, DisownedRecord, ProbeRecord>;
+                           PruneRecord, HoldRecord, RetainRecord, ProofRecord, DisownedRecord, ProbeRecord,
+                           CopyRecord, EpochRecord>;
 TYPED_TEST_SUITE(Records, All);
 
 TYPED_TEST(Records, come_back_as_they_were) {

@@ -21,6 +21,8 @@ namespace kuramori {
 namespace {
 
 constexpr size_t kSignerPrefixBytes = 4;  // of a session id: whose it is
+constexpr int64_t kNever = INT64_MIN;     // of what was not found whole yet
+constexpr size_t kRememberEvery = 8;      // objects; at most so many are checked again after a kill
 
 struct Bound {
   LivePack pack;
@@ -272,56 +274,47 @@ class Scrubber {
 
   // Every byte of packs and WAL, those not verified for the longest time first.
   Result<void> check_bytes() {
-    struct Item {
-      int64_t verified;
-      std::string name;
-      uint64_t size;
-    };
-    std::vector<Item> items;
-    uint64_t total = 0;
-    for (std::string_view prefix : {names::kPacks, names::kWal}) {
-      for (const auto& [name, size] : under(prefix)) {
-        if (unknown_.contains(name)) continue;
-        std::vector<std::string> objects;
-        if (auto again = incarnations_.find(name); again != incarnations_.end()) objects = again->second;
-        if (!only_again_.contains(name)) objects.push_back(name);
-        for (const std::string& object : objects) {
-          int64_t when = INT64_MIN;
-          if (options_.last_verified != nullptr) {
-            if (auto it = options_.last_verified->find(object); it != options_.last_verified->end())
-              when = it->second;
-          }
-          items.push_back({when, object, size});
-          total += size;
-        }
-      }
-    }
+    std::vector<Item> items = list_items();
     std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
-      return std::tie(a.verified, a.name) < std::tie(b.verified, b.name);
+      return std::tie(a.verified_ns, a.name) < std::tie(b.verified_ns, b.name);
     });
+    const int64_t due_before = options_.verified_before_ns.value_or(INT64_MAX);
+    uint64_t total = 0;
+    for (const Item& item : items) total += item.verified_ns < due_before ? item.size : 0;
     reporter_.phase("checking packs and WAL", total);
     Duration began = vault_.clock().steady();
-    for (const Item& item : items) {
-      if (options_.stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the scrub was stopped");
+    Result<void> done;
+    for (Item& item : items) {
+      if (item.verified_ns >= due_before) break;
+      if (options_.stop.stop_requested()) {
+        done = fail(ErrorKind::kInterrupted, "the scrub was stopped");
+        break;
+      }
       if (options_.budget && vault_.clock().steady() - began >= *options_.budget) {
         ++result_.objects_left;
         continue;
       }
-      const std::string& name = item.name;
-      const std::string origin(names::origin_of(name));
-      auto bound = bound_.find(origin);
-      auto object = only_incarnation(store_, name);
-      auto whole = verify_pack_bytes(*object, origin, bound == bound_.end() ? nullptr : &bound->second.pack);
-      result_.bytes += item.size;
-      ++result_.objects;
-      reporter_.advance(item.size);
-      if (whole) {
-        result_.verified.push_back(name);
-      } else if (whole.error().kind == ErrorKind::kNotFound && bound == bound_.end()) {
-        // Collected since it was listed.
+      check_item(item);
+      if (result_.verified.size() - remembered_ >= kRememberEvery) remember();
+    }
+    remember();
+    TRY(std::move(done));
+    for (const Item& item : items) {
+      if (item.gone) continue;
+      if (item.verified_ns == kNever) {
+        ++result_.never_verified;
       } else {
-        refused(name, whole.error(), bound == bound_.end() ? std::set<SnapshotId>{} : bound->second.by);
+        result_.oldest_verified_ns =
+            std::min(result_.oldest_verified_ns.value_or(INT64_MAX), item.verified_ns);
       }
+    }
+    if (options_.last_verified == nullptr) return {};
+    std::set<std::string_view> here;
+    for (const Item& item : items) {
+      if (item.verified_ns != kNever) here.insert(item.name);
+    }
+    for (const auto& [name, when] : *options_.last_verified) {
+      if (!here.contains(name)) result_.gone.push_back(name);
     }
     return {};
   }
@@ -335,6 +328,108 @@ class Scrubber {
   }
 
  private:
+  struct Item {
+    int64_t verified_ns;  // kNever, or when it was last found whole
+    std::string name;
+    uint64_t size;
+    bool gone = false;  // collected since it was listed
+  };
+
+  // Packs and WAL objects, each incarnation for itself.
+  std::vector<Item> list_items() const {
+    std::vector<Item> items;
+    for (std::string_view prefix : {names::kPacks, names::kWal}) {
+      for (const auto& [name, size] : under(prefix)) {
+        if (unknown_.contains(name)) continue;
+        for (const std::string& object : standing_as(name)) {
+          int64_t when = kNever;
+          if (options_.last_verified != nullptr) {
+            if (auto it = options_.last_verified->find(object); it != options_.last_verified->end())
+              when = it->second;
+          }
+          items.push_back({when, object, size});
+        }
+      }
+    }
+    return items;
+  }
+
+  // The names of objects that hold what was put under `origin`.
+  std::vector<std::string> standing_as(const std::string& origin) const {
+    std::vector<std::string> objects;
+    if (auto again = incarnations_.find(origin); again != incarnations_.end()) objects = again->second;
+    if (!only_again_.contains(origin)) objects.push_back(origin);
+    return objects;
+  }
+
+  void check_item(Item& item) {
+    const std::string origin(names::origin_of(item.name));
+    auto bound = bound_.find(origin);
+    const LivePack* pack = bound == bound_.end() ? nullptr : &bound->second.pack;
+    auto verify = [&](const std::string& object) {
+      return verify_pack_bytes(*only_incarnation(store_, object), origin, pack);
+    };
+    Result<void> whole = verify(item.name);
+    result_.bytes += item.size;
+    ++result_.objects;
+    reporter_.advance(item.size);
+    if (whole) {
+      item.verified_ns = to_unix_ns(vault_.clock().now());
+      result_.verified.push_back(item.name);
+      return;
+    }
+    // Whatever it was the last time: now it is not.
+    item.verified_ns = kNever;
+    if (whole.error().kind == ErrorKind::kNotFound && bound == bound_.end()) {
+      item.gone = true;
+      return;
+    }
+    for (const std::string& other : standing_as(origin)) {
+      if (other == item.name || is_condemned(other) || !verify(other)) continue;
+      return supersede(item.name, other, whole.error().what);
+    }
+    refused(item.name, whole.error(), bound == bound_.end() ? std::set<SnapshotId>{} : bound->second.by);
+  }
+
+  void remember() {
+    if (!options_.remember || result_.verified.size() == remembered_) return;
+    options_.remember(
+        {result_.verified.begin() + static_cast<ptrdiff_t>(remembered_), result_.verified.end()});
+    remembered_ = result_.verified.size();
+  }
+
+  // Damaged or gone, and nothing is lost by it.
+  void supersede(const std::string& object, const std::string& by, const std::string& what) {
+    const size_t before = result_.findings.size();
+    find(object, fmt::format("{}; {} is whole, and readers take that", what, by), {}, ScrubSeverity::kNote);
+    if (result_.findings.size() != before) result_.findings.back().superseded = true;
+  }
+
+  bool is_condemned(const std::string& object) const {
+    return swept_.contains(object) || std::ranges::any_of(plans_, [&](const auto& plan) {
+             return !gc_sweeps_.contains(plan.first) && std::ranges::binary_search(plan.second, object);
+           });
+  }
+
+  // A small object that stands more than once: the first that `sound` accepts is what is checked further.
+  template <class Sound>
+  std::optional<Bytes> read_any(const std::string& name, Sound&& sound) {
+    auto object = read(name);
+    auto again = incarnations_.find(name);
+    if (!object || again == incarnations_.end()) return object;
+    Result<void> first = sound(ByteView(*object));
+    if (first) return object;
+    for (const std::string& other : again->second) {
+      auto bytes = store_.get(other);
+      if (!bytes || is_condemned(other) || !sound(ByteView(*bytes))) continue;
+      supersede(name, other, first.error().what);
+      result_.bytes += bytes->size();
+      digests_[name] = sha256(*bytes);
+      return std::move(*bytes);
+    }
+    return object;
+  }
+
   void find(const std::string& object, std::string what, const std::set<SnapshotId>& by,
             ScrubSeverity severity) {
     // One finding an object: what was noticed first, and every snapshot that it touches.
@@ -437,10 +532,14 @@ class Scrubber {
     } else if (text.starts_with(names::kLive)) {
       auto owner = names::owner_of(name);
       if (!owner || names::live(*owner) != name) return unknown(name);
-      if (auto live = open<LiveRecord>(name, {RecordType::kLive})) lives_[name] = std::move(*live);
+      check_live(name);
     } else if (text.starts_with(names::kMaps)) {
       if (!is_numbered(name, names::map)) return unknown(name);
-      if (auto object = read(name)) {
+      auto decodes = [&](ByteView object) -> Result<void> {
+        TRY(decode_map(object, vault_.keys(), name));
+        return {};
+      };
+      if (auto object = read_any(name, decodes)) {
         if (auto map = decode_map(*object, vault_.keys(), name); !map) damage(name, map.error().what);
       }
     } else if (text.starts_with(names::kSessions)) {
@@ -476,6 +575,19 @@ class Scrubber {
     } else {
       unknown(name);
     }
+  }
+
+  void check_live(const std::string& name) {
+    auto object = read_any(name, [&](ByteView bytes) -> Result<void> {
+      TRY(vault_.codec().decode(name, bytes));
+      return {};
+    });
+    if (!object) return;
+    auto opened = vault_.codec().decode(name, *object);
+    if (!opened) return damage(name, opened.error().what);
+    if (opened->type != RecordType::kLive)
+      return damage(name, "it is a record of another type than belongs here");
+    if (auto live = parse<LiveRecord>(name, *opened)) lives_[name] = std::move(*live);
   }
 
   // What the owner said of a signer, twice each.
@@ -589,6 +701,7 @@ class Scrubber {
       if (!record) return;
       if (record->number != *n) return damage(name, "it is the record of another number");
       if (sweep) swept_.insert(record->objects.begin(), record->objects.end());
+      if (plan) plans_[*n] = std::move(record->objects);
     } else {
       bool final = name == names::prune_final(*n);
       if (!final && name != names::prune_intent(*n)) return unknown(name);
@@ -650,8 +763,20 @@ class Scrubber {
     if (!present_.contains(ref.name)) return damage(ref.name, "missing", by);
     auto digest = digests_.find(ref.name);
     if (digest == digests_.end()) return;  // could not be read: named already
-    if (digest->second != ref.digest || present_[ref.name] != ref.size)
+    if (digest->second != ref.digest ||
+        (!incarnations_.contains(ref.name) && present_[ref.name] != ref.size)) {
+      for (const std::string& other : standing_as(ref.name)) {
+        auto bytes = store_.get(other);
+        if (!bytes || is_condemned(other) || sha256(*bytes) != ref.digest) continue;
+        digests_[ref.name] = ref.digest;
+        if (auto opened = vault_.codec().decode(ref.name, *bytes);
+            opened && opened->type == RecordType::kLive) {
+          if (auto live = parse<LiveRecord>(ref.name, *opened)) lives_[ref.name] = std::move(*live);
+        }
+        return supersede(ref.name, other, "it is not what its snapshot binds");
+      }
       damage(ref.name, "it is not what its snapshot binds", by);
+    }
     if (swept_.contains(ref.name) && !incarnations_.contains(ref.name))
       damage(ref.name, "a sweep condemned it while a snapshot needs it", by);
   }
@@ -708,6 +833,8 @@ class Scrubber {
   std::set<SnapshotId> snapshots_;  // that have any commit name
   std::vector<std::pair<std::string, SnapshotId>> spoken_of_;
   std::set<Digest> disowned_;
+  std::map<uint64_t, std::vector<std::string>> plans_;  // of collections: what each condemned
+  size_t remembered_ = 0;                               // of result_.verified, told to the caller
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 // and is the one bound. What was lost is found by what still speaks of it: commits by their chain, by holds,
 // proofs and prunes, and by the heads that a caller remembers.
 #pragma once
+#include <functional>
 #include <map>
 #include <optional>
 #include <stop_token>
@@ -27,6 +28,7 @@ struct ScrubFinding {
   std::string what;
   std::vector<SnapshotId> snapshots;  // visible ones that cannot be fully restored because of it; sorted
   ScrubSeverity severity = ScrubSeverity::kDamage;
+  bool superseded = false;  // a note: damaged, and whole as another incarnation, which readers take
 };
 
 // The newest commit of a resource that a caller has seen: proof that it was there.
@@ -40,19 +42,28 @@ struct ScrubOptions {
   // When each pack and WAL object was last found whole (Unix ns); those not named come first, then the
   // longest ago.
   const std::map<std::string, int64_t>* last_verified = nullptr;
+  // Only packs and WAL that were last found whole before this moment (Unix ns), or never.
+  std::optional<int64_t> verified_before_ns;
   // Of time for packs and WAL; the small objects are always all checked. Nothing: no limit.
   std::optional<Duration> budget;
+  // Told now and then of packs and WAL objects just found whole, so that a run that is killed was not in
+  // vain.
+  std::function<void(const std::vector<std::string>&)> remember;
   std::stop_token stop;
 };
 
 struct ScrubResult {
   std::vector<ScrubFinding> findings;  // by object
   std::vector<std::string> verified;   // packs and WAL objects found whole in this run, for `last_verified`
+  std::vector<std::string> gone;       // named by `last_verified`, and no longer here or no longer whole
   uint64_t objects = 0;                // checked
   uint64_t bytes = 0;                  // read
-  uint64_t objects_left = 0;           // not reached within the budget
-  uint64_t snapshots = 0;              // visible
-  bool damaged() const;                // the caller exits 4
+  uint64_t objects_left = 0;           // due, and not reached within the budget
+  // Of all packs and WAL objects, after this run:
+  uint64_t never_verified = 0;
+  std::optional<int64_t> oldest_verified_ns;  // of the others
+  uint64_t snapshots = 0;                     // visible
+  bool damaged() const;                       // the caller exits 4
   bool unreadable() const;
 };
 

@@ -137,6 +137,24 @@ Result<const FilePages*> SnapshotReader::pages_of(const std::string& path) const
   return &it->second;
 }
 
+std::set<std::string> SnapshotReader::files_in(const std::string& pack) const {
+  const Tree& tree = state_->tree;
+  const auto& page_packs = state_->pages.packs;
+  const auto in_tree = static_cast<uint32_t>(std::ranges::find(tree.packs, pack) - tree.packs.begin());
+  const auto in_pages = static_cast<uint32_t>(std::ranges::find(page_packs, pack) - page_packs.begin());
+  std::set<std::string> paths;
+  for (const TreeNode& node : tree.nodes) {
+    if (node.entry.type != EntryType::kFile) continue;
+    bool touched = std::ranges::count(node.extents, in_tree, &Extent::pack) != 0;
+    if (node.entry.content == ContentKind::kPages) {
+      Result<const FilePages*> pages = pages_of(node.entry.path);
+      touched = pages && std::ranges::count((*pages)->runs, in_pages, &PageRun::pack) != 0;
+    }
+    if (touched) paths.insert(node.entry.path);
+  }
+  return paths;
+}
+
 Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, MutableByteView out,
                                         Context& context) const {
   CHECK(out.size() % kPageBytes == 0);

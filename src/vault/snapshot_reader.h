@@ -4,6 +4,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "vault/content_writer.h"
 #include "vault/tree.h"
@@ -47,6 +48,8 @@ class SnapshotReader {
   Result<void> read_pages(const FilePages& file, uint32_t first, MutableByteView out, Context& context) const;
   // Appends the bytes of one extent.
   Result<void> read_extent(const Extent& extent, Context& context, Bytes& out) const;
+  // Paths of the files with a page or a byte in `pack`.
+  std::set<std::string> files_in(const std::string& pack) const;
   // Bytes of the vault that a restore of everything fetches.
   uint64_t stored_bytes() const;
 

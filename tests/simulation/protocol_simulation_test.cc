@@ -99,6 +99,8 @@ const Mistake kMistakes[] = {
     {PlantedBug::kUnreadableIsAbsent, "unreadable_is_absent", {"I1", "I7"}, 40'000, Scenario::kGarbled},
     {PlantedBug::kListTruncated, "list_truncated", {"I1", "I7"}, 20'000, {}, {"I6", "I9", "I12"}},
     {PlantedBug::kRetryDiffers, "retry_differs", {"I8"}, 5'000},
+    {PlantedBug::kHealRemovesFirst, "heal_removes_first", {"I1", "I5"}, 5'000, Scenario::kRot},
+    {PlantedBug::kHealTrustsSent, "heal_trusts_sent", {"I1", "I5", "I14"}, 5'000, Scenario::kRot},
 };
 
 class PlantedBugs : public ::testing::TestWithParam<Mistake> {};
