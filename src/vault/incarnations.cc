@@ -27,6 +27,10 @@ class IncarnationVersions final : public Versions {
     }));
     return all;
   }
+  Result<std::vector<std::string>> names_ever(std::string_view prefix) override {
+    if (Versions* own = inner_.versions()) return own->names_ever(prefix);
+    return std::vector<std::string>();
+  }
   Result<Bytes> get_version(std::string_view name, std::string_view id) override {
     if (id.starts_with(kAgain)) return inner_.get(id.substr(kAgain.size()));
     TRY_ASSIGN(Versions * own, own_versions());
