@@ -12,6 +12,8 @@
 #include "source/postgres/counts.h"
 #include "source/postgres/sandbox.h"
 #include "vault/holds.h"
+#include "vault/session.h"
+#include "vault/snapshot_reader.h"
 
 namespace kuramori {
 namespace {
@@ -134,8 +136,11 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
   proof.bytes_restored = restored.files.bytes;
 
   // 3. What it must answer.
-  TRY_ASSIGN(auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
-                                                 restored.base.commit_name, commit));
+  auto opened =
+      SnapshotReader::open(vault.store(), vault.keys(), vault.codec(), restored.base.commit_name, commit);
+  if (!opened)
+    return explain_read(protocol_of(vault), {restored.base.commit_name}, std::move(opened).error());
+  auto snapshot = std::move(*opened);
   postgres::CheckPlan plan{
       .sql = request.sql, .count_budget = request.count_budget, .with_amcheck = request.with_amcheck};
   plan.must_reach = restored.plan.inclusive ? restored.plan.reached : 0;
