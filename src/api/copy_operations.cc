@@ -30,7 +30,7 @@ constexpr ExitMeaning kCopyExits[] = {
     {1, "it could not be done, or a vault is not there; the age of the last copy is shown"},
     {2, "wrong usage or configuration, wrong or damaged key"},
     {3, "something could not be copied; each is named"},
-    {5, "refused: the vaults are of different key families, or of other systems"},
+    {5, "refused: a key may not, the vaults are one, or a resource is of another system"},
     {130, "interrupted: what was sent stays, the next run goes on"},
 };
 
@@ -59,6 +59,8 @@ constexpr Operation kCopy = {
         "same key family, verbatim and unopened: a keeper's key is enough. What was sent is read back before "
         "anything relies on it. What stands there already is not sent again: a copy that was stopped goes on "
         "where it was.\n\n"
+        "To a vault of another key family everything is opened and sealed anew: that needs a reader's key of "
+        "the first and a writer's of the second. Proofs stay behind.\n\n"
         "How long copies are kept, and so which snapshots are copied, is said by `copies:` of the plan; "
         "without "
         "it they are kept as long as the originals. The lag is what the second vault lacks: since when, and "

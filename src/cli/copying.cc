@@ -4,7 +4,10 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/lock_keeping.h"
 #include "engine/local_state.h"
+#include "engine/locks.h"
+#include "engine/reseal.h"
 
 namespace kuramori {
 namespace {
@@ -80,6 +83,20 @@ Error with_age(Error error, const VaultId& source, const VaultChoice& to, const 
   return error;
 }
 
+// The store of the second vault holds what the vault's own holds name, where it can and may. Each time for
+// all of them: a run that was killed may have brought a hold and not come so far.
+Result<void> follow_holds(Context& context, const VaultChoice& to, Vault& replica,
+                          const std::set<SnapshotId>& copied) {
+  TRY_ASSIGN(const std::optional<Period> lock, lock_of(to.location));
+  if (!replica.store().retention() || (!lock && copied.empty())) return {};
+  TRY_ASSIGN(const SnapshotList list, list_snapshots(replica, std::nullopt));
+  for (const Snapshot& snapshot : list.snapshots) {
+    const bool on = !snapshot.holds.empty();
+    if (on || copied.contains(snapshot.commit.snapshot)) TRY(follow_hold(context, replica, snapshot, {}, on));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string shown_lag(const CopyLag& lag, Time now) {
@@ -119,13 +136,18 @@ Result<CopyOutcome> copy_into(Context& context, Vault& source, const VaultChoice
   auto replica = open_chosen(context, to);
   if (!replica) return with_age(std::move(replica).error(), id, to, resource, now);
   CopyRequest request{.resource = resource, .rules = rules_for(config, to.name), .mode = mode};
-  auto outcome = copy_vault(source, **replica, request, context.console(), context.stop());
+  TRY_ASSIGN(const std::optional<Period> lock, lock_of(to.location));
+  const bool of_a_family = id == (*replica)->info().id || source.info().family == (*replica)->info().family;
+  auto outcome = of_a_family
+                     ? copy_vault(source, **replica, request, context.console(), context.stop())
+                     : reseal_vault(source, **replica, request, lock, context.console(), context.stop());
   if (!outcome) {
     const bool went_away =
         outcome.error().kind == ErrorKind::kFailed || outcome.error().kind == ErrorKind::kUnknown;
     return went_away ? with_age(std::move(outcome).error(), id, to, resource, now)
                      : std::move(outcome).error();
   }
+  if (mode == CopyRequest::Mode::kCopy) TRY(follow_holds(context, to, **replica, outcome->held));
   for (const std::string& skipped : outcome->skipped) context.console().warning(skipped);
   if (mode == CopyRequest::Mode::kCopy && is_whole(*outcome))
     remember_whole(id, to, resource, now, context.console());

@@ -203,6 +203,7 @@ class ResourceCopy {
         bool stands = std::ranges::binary_search(here, object.name, {}, &ObjectInfo::name);
         if (!snapshot || !here_.contains(*snapshot) || stands) continue;
         TRY(copy_verbatim(object.name));
+        if (prefix == names::kHolds) outcome_.held.insert(*snapshot);
       }
     }
     return {};
@@ -241,34 +242,16 @@ class ResourceCopy {
     floor_ = floor_ ? std::min(*floor_, commit.record.wal->from) : commit.record.wal->from;
   }
 
-  // Until when the replica would keep it; nothing: it would not.
   std::optional<int64_t> kept_until(const VisibleCommit& commit,
                                     const std::vector<const VisibleCommit*>& visible,
                                     const std::vector<ExistingSnapshot>& existing,
                                     const std::map<SnapshotId, int64_t>& retained) const {
-    const Time now = source_.clock().now(), made = from_unix_ns(commit.record.started_ns);
-    if (rule_.keep.empty() && !rule_.window) {
-      int64_t until = commit.record.keep_until_ns;
-      if (auto later = retained.find(commit.key.snapshot); later != retained.end())
-        until = std::max(until, later->second);
-      return until;  // shown there: it is wanted here
-    }
-    int64_t until = commit.record.started_ns;
-    if (!rule_.keep.empty())
-      until = to_unix_ns(decide_keep_until(rule_.keep, rule_.timezone, existing, made).until);
-    if (from_unix_ns(until) > now) return until;
-    size_t newer = 0;
-    for (const VisibleCommit* other : visible) newer += other->record.started_ns > commit.record.started_ns;
-    if (newer < static_cast<size_t>(std::max(1, rule_.keep.last))) return until;
-    if (!rule_.window) return {};
-    // The newest that is older than the window's begin is its base.
-    const Time base_until = later(made, *rule_.window);
-    if (base_until > now) return std::max(until, to_unix_ns(base_until));
-    bool is_base = std::ranges::none_of(visible, [&](const VisibleCommit* other) {
-      return other->record.started_ns > commit.record.started_ns &&
-             later(from_unix_ns(other->record.started_ns), *rule_.window) <= now;
-    });
-    return is_base ? std::optional(until) : std::nullopt;
+    int64_t until = commit.record.keep_until_ns;
+    if (auto later = retained.find(commit.key.snapshot); later != retained.end())
+      until = std::max(until, later->second);
+    std::vector<int64_t> all;
+    for (const VisibleCommit* other : visible) all.push_back(other->record.started_ns);
+    return copy_kept_until(rule_, commit.record.started_ns, until, all, existing, source_.clock().now());
   }
 
   Result<void> look_at_wal() {
@@ -361,10 +344,31 @@ Result<void> must_be_two_of_a_family(Vault& source, Vault& replica) {
   return fail(ErrorKind::kRefused, "the two vaults are of different key families",
               fmt::format("{} is of {}, {} of {}", source.store().location(), source.info().family.hex(),
                           replica.store().location(), replica.info().family.hex()),
-              "make the second vault with the key file of the first: kuramori vault init");
+              "make the second vault with the key file of the first, or name a key that can read the first");
 }
 
 }  // namespace
+
+std::optional<int64_t> copy_kept_until(const CopyRule& rule, int64_t started_ns, int64_t source_until_ns,
+                                       const std::vector<int64_t>& all_started_ns,
+                                       const std::vector<ExistingSnapshot>& existing, Time now) {
+  if (rule.keep.empty() && !rule.window) return source_until_ns;  // shown there: it is wanted here
+  const Time made = from_unix_ns(started_ns);
+  int64_t until = started_ns;
+  if (!rule.keep.empty())
+    until = to_unix_ns(decide_keep_until(rule.keep, rule.timezone, existing, made).until);
+  if (from_unix_ns(until) > now) return until;
+  const auto newer = std::ranges::count_if(all_started_ns, [&](int64_t other) { return other > started_ns; });
+  if (newer < std::max(1, rule.keep.last)) return until;
+  if (!rule.window) return {};
+  // The newest that is older than the window's begin is its base.
+  const Time base_until = later(made, *rule.window);
+  if (base_until > now) return std::max(until, to_unix_ns(base_until));
+  bool is_base = std::ranges::none_of(all_started_ns, [&](int64_t other) {
+    return other > started_ns && later(from_unix_ns(other), *rule.window) <= now;
+  });
+  return is_base ? std::optional(until) : std::nullopt;
+}
 
 Result<CopyOutcome> copy_vault(Vault& source, Vault& replica, const CopyRequest& request, Reporter& reporter,
                                std::stop_token stop) {

@@ -8,6 +8,7 @@
 #pragma once
 #include <map>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -44,9 +45,16 @@ struct CopyOutcome {
   uint64_t sent_objects = 0, sent_bytes = 0;    // with their WAL
   uint64_t found_objects = 0, found_bytes = 0;  // left by an earlier run, and read back
   std::vector<std::string> skipped;             // what could not be copied, and why: the caller exits 3
+  std::set<SnapshotId> held;                    // whose holds, or releases, were copied
   CopyLag before, after;
   double seconds = 0;
 };
+
+// Until when the second vault would keep a snapshot; nothing: it would not. `all_started_ns`: when each of
+// the first vault's began.
+std::optional<int64_t> copy_kept_until(const CopyRule& rule, int64_t started_ns, int64_t source_until_ns,
+                                       const std::vector<int64_t>& all_started_ns,
+                                       const std::vector<ExistingSnapshot>& existing, Time now);
 
 // kRefused: the vaults are of different key families, or are one. kInterrupted: what was sent stays, and the
 // next run goes on.

@@ -128,9 +128,9 @@ class Extender {
 
   Target target_of(const Snapshot& snapshot) {
     const Time keep = from_unix_ns(snapshot.keep_until_ns);
-    if (snapshot.keep_until_ns == kKeepForever || keep <= now_ || !snapshot.holds.empty())
-      return {.rolls = true};
-    if (keep <= options_.ahead_max) return {.until = keep};
+    if (snapshot.keep_until_ns == kKeepForever || keep <= now_) return {.rolls = true};
+    // A hold may outlast the promise, and may be taken off before.
+    if (keep <= options_.ahead_max) return {.until = keep, .rolls = !snapshot.holds.empty()};
     auto report = report_.lock();
     if (report->beyond.size() < kBeyondNamedMax)
       report->beyond.push_back(

@@ -18,8 +18,12 @@ std::vector<Promised> promises_for(const Config& config, std::string_view vault)
   std::vector<Promised> found;
   for (const PlanConfig& plan : config.plans) {
     if (plan.vault == vault) found.push_back({&plan, &plan.keep, &plan.window});
-    for (const CopyConfig& copy : plan.copies)
-      if (copy.to == vault) found.push_back({&plan, &copy.keep, &copy.window});
+    for (const CopyConfig& copy : plan.copies) {
+      if (copy.to != vault) continue;
+      // A copy without rules of its own is kept as long as the original.
+      const bool own = !copy.keep.empty() || copy.window;
+      found.push_back({&plan, own ? &copy.keep : &plan.keep, own ? &copy.window : &plan.window});
+    }
   }
   return found;
 }

@@ -48,6 +48,9 @@ TEST(LockRules, copies_are_promises_too) {
   EXPECT_TRUE(lock_remarks(config).empty());
   config.plans[0].copies.push_back({.to = "osaka", .keep = {.all = days(30)}});
   EXPECT_EQ(lock_remarks(config).size(), 1u);
+  // Without rules of its own it is kept as long as the original, not for ever.
+  config.plans[0].copies[0].keep = {};
+  EXPECT_TRUE(lock_remarks(config).empty());
 }
 
 TEST(LockRules, nothing_is_locked_further_ahead_than_a_plan_promises_V20) {

@@ -64,6 +64,7 @@ class TokyoAndOsaka(harness.Case):
         server.sql("create table entry (id bigint primary key, text text)", "insert into entry select i, md5(i::text) from generate_series(1, 4000) i")
         self.kuramori("vault", "init", "osaka")
         self.kuramori("backup", "db")
+        self.kuramori("hold", "add", "db@latest", "--name", "audit", "--vault", "here")
         server.sql("insert into entry select i, 'later' from generate_series(4001, 5000) i")
         moment = server.sql("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
         server.sql("delete from entry where id > 4500")
@@ -78,6 +79,12 @@ class TokyoAndOsaka(harness.Case):
         self.assertTrue([name for name in names if name.startswith("wal/")])
         for name in names:
             self.assertGreater(self.locked_seconds(name), DAY - 900, name)
+        # And kept locked as long as it is kept there, under the names it was given there; what is held there is held here.
+        needed = [name for name in names if name.startswith(("packs/", "maps/", "live/"))]
+        self.assertIn("extended", self.kuramori("prune", "--vault", "osaka").err)
+        for name in needed:  # what a killed run left and nothing refers to is nobody's
+            self.assertGreater(self.locked_seconds(name), 14 * DAY - 900, name)
+            self.assertTrue(self.osaka.s3.legal_hold(self.osaka.bucket, "vault/" + name), name)
         listed = [snapshot["id"] for snapshot in self.snapshots() if snapshot["vault"] == "here"]
 
         self.tokyo.stop()

@@ -257,6 +257,116 @@ class Copies(harness.Case):
         self.assertEqual(self.copy(self.vault, status=5).status, 5)
 
 
+class AnotherFamily(harness.Case):
+    """A copy to a vault of another owner's: opened with a reader's key, sealed anew with a writer's."""
+
+    in_memory = True
+
+    def setUp(self):
+        super().setUp()
+        server = self.cluster = self.server(15, initdb=["--wal-segsize=1"])
+        server.sql("create table entry (id bigint primary key, text text)", "insert into entry select i, md5(i::text) from generate_series(1, 20000) i",
+                   "create index on entry (text)", "checkpoint")
+        self.kuramori("backup", "db", "--label", "first", "--tag", "kind=test")
+        self.other, self.other_key = self.folder / "other", self.folder / "other.key"
+        far = f'  other: {{ at: "{self.other}", site: far, copy_of: here, key_file: "{self.other_key}" }}\n'
+        self.config.write_text(self.config.read_text().replace("vaults:\n", "vaults:\n" + far, 1))
+        self.kuramori("vault", "init", "other")
+        self.roles = self.folder / "roles.yaml"
+        text = self.config.read_text()
+        for vault, role, owner in (("here", "reader", self.key), ("other", "writer", self.other_key)):
+            key = self.folder / f"{vault}.{role}.key"
+            self.kuramori("vault", "key", "new", vault, "--role", role, "--to", key)
+            text = text.replace(f'key_file: "{owner}"', f'key_file: "{key}"')
+        self.roles.write_text(text)
+
+    def copy(self, *words, status=0, **env):
+        return self.kuramori("--config", self.roles, "copy", "--to", "other", "--json", *words, status=status, env=env, config=False)
+
+    def restored(self, vault, name, *how):
+        target = self.folder / f"{vault}-{name}"
+        self.kuramori("restore", "db" + (how[0] if how else ""), "--vault", vault, "--to", target, *how[1:])
+        return target
+
+    def test_it_is_sealed_anew_and_restores_with_the_first_family_gone_S8(self):
+        server = self.cluster
+        behind = self.copy("--dry-run").json()
+        self.assertEqual(behind["lag"]["snapshots"], 1)
+        first = self.copy().json()
+        self.assertEqual((first["snapshots"], first["skipped"]), (1, []), first)
+        # Few pages change: few are sealed again, the others are built on.
+        server.sql("update entry set text = 'moved' where id = 77", "create table fresh as select generate_series(1, 10) id", "checkpoint")
+        self.kuramori("backup", "db")
+        server.sql("insert into entry select i, 'later' from generate_series(20001, 21000) i")
+        moment = server.sql("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        server.sql("delete from entry where id > 20500")
+        server.switch_wal()
+        second = self.copy().json()
+        self.assertEqual((second["snapshots"], second["skipped"], second["lag"]["wal_objects"]), (1, [], 0), second)
+        self.assertLess(second["sent_bytes"], first["sent_bytes"] / 2)
+        again = self.copy().json()
+        self.assertEqual((again["snapshots"], again["wal_objects"], again["sent_bytes"]), (0, 0, 0), again)
+        # The same snapshots, byte for byte, though no object is the same.
+        here, there = (self.kuramori("snapshots", "--vault", vault, "--json").json()["snapshots"] for vault in ("here", "other"))
+        for name in ("id", "time", "size_bytes", "keep_until"):
+            self.assertEqual([one[name] for one in here], [one[name] for one in there], name)
+        shown = self.kuramori("show", here[0]["id"], "--vault", "other").out
+        self.assertIn("first", shown)
+        for one in here:
+            trees = [kill_points.tree_digest(self.restored(vault, one["id"], "@" + one["id"])) for vault in ("here", "other")]
+            self.assertEqual(*trees)
+        packs = [{path.read_bytes() for path in (vault / "packs").rglob("*") if path.is_file()} for vault in (self.vault, self.other)]
+        self.assertFalse(packs[0] & packs[1])
+        # A hold is placed anew by who may.
+        self.kuramori("hold", "add", here[0]["id"], "--name", "audit", "--vault", "here")
+        self.kuramori("copy", "--to", "other")
+        self.assertIn("audit", self.kuramori("snapshots", "--vault", "other", "--json").out)
+        server.kill()
+        shutil.rmtree(self.vault)
+        self.key.unlink()
+        restored = self.adopt(self.restored("other", "moment", "", "--at", moment))
+        self.assertEqual(restored.sql("select count(*), count(*) filter (where text = 'moved') from entry"), "21000|1")
+        restored.stop()
+        self.kuramori("drill", "db", "--vault", "other")
+        self.assertFalse(self.kuramori("vault", "scrub", "other", "--json").json()["damaged"])
+        # It is a vault like any other: what it was told to hold stays, nothing is garbage.
+        self.kuramori("vault", "collect", "other")
+
+    def test_killed_at_store_calls_it_goes_on_P63(self):
+        server = self.cluster
+        server.sql("update entry set text = 'moved' where id % 500 = 0", "checkpoint")
+        self.kuramori("backup", "db")
+        server.switch_wal()
+        wanted = kill_points.tree_digest(self.restored("here", "latest", "@latest"))
+        server.stop()
+        kills = 0
+        for call in itertools.count(9, 3 if ALL else 43):
+            env = {"KURAMORI_TEST_KILL_AT_STORE_CALL": str(call)}
+            if kills % 2:
+                env["KURAMORI_TEST_KILL_AT_STORE_CALL_AFTER"] = "1"
+            done = self.copy(status=None, **env)
+            if done.status == 0:
+                break
+            self.assertEqual(done.status, -signal.SIGKILL, done)
+            kills += 1
+        self.assertGreater(kills, 2)
+        self.assertEqual(self.copy().json()["sent_objects"], 0)
+        self.assertFalse(self.kuramori("vault", "scrub", "other", "--json").json()["damaged"])
+        self.assertEqual(len(self.kuramori("snapshots", "--vault", "other", "--json").json()["snapshots"]), 2)
+        self.assertEqual(kill_points.tree_digest(self.restored("other", "latest", "@latest")), wanted)
+
+    def test_who_cannot_read_the_first_or_write_the_second_is_refused(self):
+        self.cluster.stop()
+        writer, reader = self.folder / "w.key", self.folder / "r.key"
+        self.kuramori("vault", "key", "new", "here", "--role", "writer", "--to", writer)
+        self.kuramori("vault", "key", "new", "other", "--role", "reader", "--to", reader)
+        text = self.roles.read_text()
+        for right, wrong in (("here.reader.key", writer), ("other.writer.key", reader)):
+            self.roles.write_text(text.replace(str(self.folder / right), str(wrong)))
+            self.assertEqual(self.copy(status=5).status, 5)
+        self.assertEqual(self.kuramori("snapshots", "--vault", "other", "--json").json()["snapshots"], [])
+
+
 class CopyKills(harness.Case):
     """SIGKILL at the store calls of a copy; then the same command again, and both vaults are whole."""
 
