@@ -105,7 +105,10 @@ constexpr Operation kVaultList = {
 constexpr Operation kVaultShow = {
     .verb = "vault show",
     .summary = "what a vault is and holds",
-    .about = "Its id, key family, format, the probe's findings, and how many snapshots and bytes it holds.",
+    .about =
+        "Its id, key family, format, the probe's findings, how many snapshots it holds, and who may do what "
+        "in it. Where several vaults are configured: how far its copies are behind, and what would be lost "
+        "of each resource if a site (`site:`) burned.",
     .examples = kShowExamples,
     .arguments = kName,
     .needs = Needs::kVaultAndKey,

@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "cli/lock_keeping.h"
 #include "cli/vault_access.h"
+#include "cli/vault_show.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
 #include "engine/probe_vault.h"
@@ -56,50 +57,6 @@ Result<CollectRequest> collect_request(const Invocation& line) {
   return request;
 }
 
-// "vault init NAME" and "vault show NAME" print the same document.
-Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vault,
-                        std::string_view key_was_made) {
-  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, std::nullopt));
-  const VaultInfo& info = vault.info();
-  TRY_ASSIGN(const std::string probed, latest_probe_words(vault));
-  if (context.console().json()) {
-    JsonWriter json;
-    json.begin_object()
-        .field("schema", "kuramori/vault/1")
-        .key("vault")
-        .begin_object()
-        .field("name", choice.name);
-    json.field("location", choice.location).field("degraded", is_degraded(choice.location));
-    json.field("id", info.id.hex()).field("family", info.family.hex());
-    json.field("created", format_utc(from_unix_ns(info.created_ns))).field("key_file", choice.key_file);
-    json.field("role", name_of(vault.keys().role))
-        .field("probe", probed)
-        .field("page_bytes", info.page_bytes);
-    json.field("resources", list.resources.size())
-        .field("snapshots", list.snapshots.size())
-        .end_object()
-        .end_object();
-    context.console().print_document(json);
-    return 0;
-  }
-  std::string out;
-  auto line = [&](std::string_view name, const std::string& value) {
-    if (!value.empty()) out += fmt::format("{:<10} {}\n", name, value);
-  };
-  line("vault", choice.name);
-  line("at", choice.location);
-  if (is_degraded(choice.location))
-    line("degraded", "nothing is put exactly once or locked behind rclone; the ledger stands in for that");
-  line("id", info.id.hex());
-  line("family", info.family.hex());
-  line("created", format_moment(from_unix_ns(info.created_ns)));
-  line("key", fmt::format("{} ({}{})", choice.key_file, name_of(vault.keys().role), key_was_made));
-  line("probe", probed);
-  line("holds", fmt::format("{} snapshots of {} resources", list.snapshots.size(), list.resources.size()));
-  context.console().print(out);
-  return 0;
-}
-
 }  // namespace
 
 Result<int> run_vault_init(Context& context) {
@@ -122,13 +79,13 @@ Result<int> run_vault_init(Context& context) {
         fmt::format("a page that brings everything back, to print and lock away: kuramori vault kit "
                     "{} --to FILE",
                     name));
-  return print_vault(context, choice, *made.vault, made.key_was_made ? ", made now" : "");
+  return print_vault(context, choice, *made.vault, made.key_was_made ? ", made now" : "", Around::kNothing);
 }
 
 Result<int> run_vault_show(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  return print_vault(context, choice, *vault, "");
+  return print_vault(context, choice, *vault, "", Around::kOthers);
 }
 
 Result<int> run_vault_list(Context& context) {
