@@ -9,6 +9,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "crypto/digest.h"
 #include "engine/locks.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
@@ -402,18 +403,17 @@ class ResourceReseal {
     names::WalName name = object.name;
     TRY_ASSIGN(const WalPut put, put_wal(replica_, to_.id, name.kind, std::move(header), content));
     if (put == WalPut::kAlreadyThere) return {};
-    // Read back, by the name it was given there.
+    // Read back, under the name it was given there.
     name.resource = to_.id;
-    TRY_ASSIGN(const WalListing listing, list_wal(replica_.store(), to_.id, name.timeline));
-    for (const WalObject& stored : listing.objects) {
-      if (claim_of(stored.name) != claim_of(name)) continue;
-      TRY_ASSIGN(const WalHeader sealed, read_wal_header(replica_.store(), replica_.keys(), stored.object,
-                                                         &replica_.codec().signers()));
-      (void)sealed;
-      if (auto whole = verify_pack_bytes(replica_.store(), stored.object, nullptr); !whole)
-        return std::move(whole).error().within(replica_.store().location());
-      outcome_.sent_bytes += stored.stored_bytes;
-    }
+    name.digest = hmac_sha256(wal_digest_key(replica_.keys(), to_.id).view(), content)
+                      .hex()
+                      .substr(0, name.digest.size());
+    const std::string stored = names::wal(name);
+    TRY(read_wal_header(replica_.store(), replica_.keys(), stored, &replica_.codec().signers()));
+    if (auto whole = verify_pack_bytes(replica_.store(), stored, nullptr); !whole)
+      return std::move(whole).error().within(replica_.store().location());
+    TRY_ASSIGN(const ObjectInfo info, replica_.store().head(stored));
+    outcome_.sent_bytes += info.size;
     ++outcome_.wal_objects;
     ++outcome_.sent_objects;
     return {};

@@ -1,7 +1,7 @@
-// Copying to a vault of another key family: what is copied is opened with a key that reads the first vault and
-// sealed anew for the second, whose writer this is. A snapshot keeps its id, times, label, tags and facts; its
-// page frames, tree, maps, commit and WAL are made anew and signed by the second vault's key. Pages that did
-// not change since a snapshot that is there already are not sent again.
+// Copying to a vault of another key family: what is copied is opened with a key that reads the first vault
+// and sealed anew for the second, whose writer this is. A snapshot keeps its id, times, label, tags and
+// facts; its page frames, tree, maps, commit and WAL are made anew and signed by the second vault's key.
+// Pages that did not change since a snapshot that is there already are not sent again.
 //
 // What was sent is read back before the commit. Holds are placed anew; proofs stay with the first vault: they
 // are its drills' word about its bytes.

@@ -2,7 +2,9 @@
 #include "store/rclone/rclone_store.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "os/file.h"
 #include "os/process.h"
@@ -114,6 +116,26 @@ TEST_F(RcloneStoreTest, a_remote_nobody_configured_is_named) {
   ASSERT_FALSE(store);
   EXPECT_EQ(store.error().kind, ErrorKind::kFailed);
   EXPECT_NE((store.error().what + store.error().why).find("config"), std::string::npos) << store.error().what;
+}
+
+TEST_F(RcloneStoreTest, an_rclone_that_ended_is_named_and_nothing_waits) {  // P71
+  auto store = make("disk:vault");
+  ASSERT_TRUE(store->put_if_absent("a", as_bytes("x")));
+  auto children = read_file(fmt::format("/proc/self/task/{}/children", ::gettid()));
+  ASSERT_TRUE(children);
+  const pid_t child = atoi(std::string(children->begin(), children->end()).c_str());
+  ASSERT_GT(child, 0);
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  auto put = store->put_if_absent("b", as_bytes("x"));
+  ASSERT_FALSE(put);
+  EXPECT_NE(put.error().kind, ErrorKind::kExists);
+  for (std::string why; why.find("rclone has ended") == why.npos;) {  // as soon as its last word is read
+    auto got = store->get("a");
+    ASSERT_FALSE(got);
+    ASSERT_EQ(got.error().kind, ErrorKind::kFailed);
+    why = got.error().why;
+  }
+  EXPECT_FALSE(status_of(root() + "/vault/b"));
 }
 
 TEST_F(RcloneStoreTest, without_rclone_it_says_what_to_install) {
