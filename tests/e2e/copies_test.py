@@ -177,7 +177,7 @@ class Copies(harness.Case):
         there = {path.name for path in (self.vault / "wal").rglob("*.seg.*")}
         self.assertGreater(len(there), len(list((away / "wal").rglob("*.seg.*"))))
 
-    def test_a_backup_goes_on_to_every_copy_that_is_there_and_catches_up_P28(self):
+    def test_a_backup_goes_on_to_every_copy_that_is_there_and_catches_up_S14(self):
         """One read of the server feeds three vaults; one of them in a drawer neither fails the backup nor stops the others."""
         server = self.small_server()
         away, drawer, shut = (self.folder / name for name in ("away", "drawer", "shut"))

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include "os/file.h"
 #include "os/process.h"
 #include "store/rclone/rclone_answers.h"
@@ -118,12 +121,42 @@ TEST_F(RcloneStoreTest, a_remote_nobody_configured_is_named) {
   EXPECT_NE((store.error().what + store.error().why).find("config"), std::string::npos) << store.error().what;
 }
 
+pid_t child_of_this_thread() {
+  auto children = read_file(fmt::format("/proc/self/task/{}/children", ::gettid()));
+  return children ? atoi(std::string(children->begin(), children->end()).c_str()) : 0;
+}
+
+TEST_F(RcloneStoreTest, an_object_that_was_cut_on_its_way_is_none) {  // V28
+  setenv("RCLONE_BWLIMIT", "1M", 1);
+  auto store = make("disk:vault");
+  unsetenv("RCLONE_BWLIMIT");
+  const pid_t child = child_of_this_thread();
+  ASSERT_GT(child, 0);
+  Result<void> put;
+  std::atomic<bool> over = false;
+  std::jthread sender([&] {
+    put = store->put_if_absent("packs/00/a", Bytes(size_t{64} << 20, 7));
+    over = true;
+  });
+  auto some_is_there = [&] {
+    auto files = list_folder(root() + "/vault/.tmp");
+    return files && !files->empty();
+  };
+  while (!some_is_there() && !over) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  sender.join();
+  ASSERT_FALSE(put);
+  EXPECT_NE(put.error().kind, ErrorKind::kExists);
+  auto fresh = make("disk:vault");
+  EXPECT_TRUE(fresh->list("", "", 10)->objects.empty());
+  EXPECT_EQ(fresh->get("packs/00/a").error().kind, ErrorKind::kNotFound);
+  EXPECT_TRUE(fresh->put_if_absent("packs/00/a", as_bytes("whole")));
+}
+
 TEST_F(RcloneStoreTest, an_rclone_that_ended_is_named_and_nothing_waits) {  // P71
   auto store = make("disk:vault");
   ASSERT_TRUE(store->put_if_absent("a", as_bytes("x")));
-  auto children = read_file(fmt::format("/proc/self/task/{}/children", ::gettid()));
-  ASSERT_TRUE(children);
-  const pid_t child = atoi(std::string(children->begin(), children->end()).c_str());
+  const pid_t child = child_of_this_thread();
   ASSERT_GT(child, 0);
   ASSERT_EQ(::kill(child, SIGKILL), 0);
   auto put = store->put_if_absent("b", as_bytes("x"));
