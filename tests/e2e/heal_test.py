@@ -12,6 +12,7 @@ import subprocess
 
 import harness
 import kill_points
+import role_users
 
 ALL = bool(os.environ.get("KURAMORI_TEST_ALL"))
 REMEMBERED_EVERY = 8  # objects: as many as that are read again after a kill
@@ -303,6 +304,14 @@ class LockedHeal(harness.Case):
 
     place_kind = "locked"
 
+    def spoil(self, name):
+        """Another version of it, retained as well."""
+        content = bytearray(self.place.get(name))
+        content[len(content) // 2] ^= 1
+        self.place.s3.put(self.place.bucket, "vault/" + name, bytes(content)).expect(200)
+        until = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=12)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.place.s3.set_retention(self.place.bucket, "vault/" + name, until, mode="COMPLIANCE").expect(200)
+
     def test_what_is_retained_is_passed_by(self):
         server = self.server(initdb=["--wal-segsize=1"])
         server.sql("create table entry as select i id, md5(i::text) t from generate_series(1, 2000) i")
@@ -314,21 +323,35 @@ class LockedHeal(harness.Case):
         self.kuramori("vault", "init", "away")
         self.kuramori("copy", "--from", "here", "--to", "away")
         name = max(self.place.objects("packs/"), key=lambda one: one[1])[0]
-        content = bytearray(self.place.get(name))
-        content[len(content) // 2] ^= 1
-        self.place.s3.put(self.place.bucket, "vault/" + name, bytes(content)).expect(200)
-        until = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=12)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.place.s3.set_retention(self.place.bucket, "vault/" + name, until, mode="COMPLIANCE").expect(200)
-        scrub = ("vault", "scrub", "here", "--json")
-        self.assertTrue(self.kuramori(*scrub, status=4).json()["damaged"])
-        done = self.kuramori(*scrub, "--heal").json()
+        self.spoil(name)
+        # By a keeper with its own user at the store, under the policy that is printed for it.
+        users = role_users.RoleUsers(self)
+        users.make("keeper")
+        state = self.folder / "state"
+        state.mkdir()
+        harness.give_to_server(state)
+
+        def scrub(*more, status=0):
+            return users.run("keeper", "vault", "scrub", "here", "--json", *more, status=status, env={"KURAMORI_STATE": str(state)}).json()
+
+        found = scrub(status=4)
+        self.assertEqual([one["object"] for one in found["findings"] if one["severity"] == "damage"], [name])
+        self.assertEqual(found["never_verified"], 1)
+        done = scrub("--heal", "--every", "30d", "--budget", "1h")
+        self.assertLess(done["objects"], found["objects"])  # what was found whole just now is not due
         self.assertEqual(([one["object"] for one in done["healed"]], done["not_healed"]), ([name], []))
         self.assertIn("retained until", done["healed"][0]["note"])
         # Told as a note from now on; no run puts it a second time.
-        again = self.kuramori(*scrub, "--heal").json()
+        again = scrub("--heal")
         self.assertEqual((again["healed"], again["sent_bytes"], again["damaged"]), ([], 0, False))
         self.assertIn("readers take that", json.dumps(again["findings"]))
-        # Even where the older version under it cannot be seen: the whole incarnation is what is read.
+        # WAL has one name, and that is taken until the lock ends.
+        wal = max(one for one in self.place.objects("wal/") if ".seg." in one[0] or ".part." in one[0])[0]
+        self.spoil(wal)
+        left = scrub("--heal", status=4)
+        self.assertEqual([one["object"] for one in left["not_healed"]], [wal])
+        self.assertIn("retained until", left["not_healed"][0]["why"])
+        # Restored all the same: packs from the whole incarnation, WAL from the version behind.
         self.kuramori("restore", "db@latest", "--vault", "here", "--to", self.folder / "restored")
         self.kuramori("vault", "collect", "here")
 
