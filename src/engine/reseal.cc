@@ -217,6 +217,10 @@ class ResourceReseal {
                                             .commits = {snapshot.commit_name},
                                             .host = host_name(),
                                             .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+    struct EndReading {
+      ReaderSession& session;
+      ~EndReading() { (void)session.end(); }  // tidiness; a keeper ends it otherwise
+    } end_reading{reading};
     Base wanted = base_for(snapshot);
     WriterOptions options{.kind = SessionKind::kWrite,
                           .resource = to_.id,
@@ -264,7 +268,6 @@ class ResourceReseal {
     }
     give_up.armed = false;
     TRY(session->commit(std::move(commit), live));
-    (void)reading.end();  // tidiness; a keeper ends it otherwise
     ++outcome_.snapshots;
     outcome_.sent_objects += live.packs.size();
     outcome_.sent_bytes += writer.bytes_stored();
