@@ -58,6 +58,18 @@ def _tree(root, processes):
     return reached
 
 
+def _high_water(pid):
+    """The most memory a process held, by the kernel, since it became the program that it is."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
 def tree_cpu(root):
     """CPU seconds so far of a process, its children and everything they waited for."""
     processes = _processes()
@@ -75,7 +87,8 @@ def run(command, check=True, **options):
         nonlocal peak
         while not ended.wait(SAMPLE_SECONDS):
             processes = _processes()
-            peak = max(peak, sum(processes[pid][2] for pid in _tree(process.pid, processes)))
+            tree = _tree(process.pid, processes)
+            peak = max(peak, sum(processes[pid][2] for pid in tree), *map(_high_water, tree), 0)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -87,8 +100,8 @@ def run(command, check=True, **options):
     watcher.join()
     if check and process.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{output}")
-    # A process that lived shorter than a sample is known by its own high-water mark alone.
-    return Cost(wall, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss * 1024), output)
+    # ru_maxrss counts what this very process held when it started the other: only for one shorter than a sample.
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss * 1024, output)
 
 
 def folder_bytes(folder, but=()):

@@ -309,6 +309,7 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
           static_cast<double>(commit.size_bytes) / (bytes_per_second * std::max(1u, request.workers));
     return outcome;
   }
+  snapshot->expect_everything();
 
   // 3. The place.
   TRY_ASSIGN(uint64_t system_id, number_fact(commit, "postgres.system_id"));

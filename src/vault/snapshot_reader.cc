@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "codec/page_filter.h"
+#include "conc/task_group.h"
 #include "crypto/digest.h"
 #include "vault/older_versions.h"
 
@@ -13,6 +14,7 @@ namespace {
 constexpr size_t kOpenPacksMax = 64;     // descriptors and directories held at once
 constexpr size_t kCachedFramesMax = 48;  // a thread's decoded frames: two batches
 constexpr uint32_t kBatchFrames = 24;    // frames fetched with one read in a long run: 1 MiB of pages
+constexpr size_t kPacksAhead = 8;        // opened together where everything is read
 constexpr uint64_t kTreeBytesMax = 4ull << 30;
 
 Result<LiveRecord> open_live(Store& store, RecordCodec& codec, const CommitRecord& commit) {
@@ -65,33 +67,60 @@ struct SnapshotReader::State {
   ResolvedPages pages;
   Tree tree;
   Secret names_key;
+  bool reads_everything = false;
   mutable std::mutex mutex;
   mutable std::list<std::pair<std::string, std::shared_ptr<PackReader>>>
       open_packs;  // most recently used first
 
+  // Under the lock.
+  std::shared_ptr<PackReader> find_open(const std::string& name) const {
+    for (auto it = open_packs.begin(); it != open_packs.end(); ++it) {
+      if (it->first != name) continue;
+      open_packs.splice(open_packs.begin(), open_packs, it);
+      return it->second;
+    }
+    return nullptr;
+  }
+
   Result<std::shared_ptr<PackReader>> pack(const std::string& name) const {
+    std::vector<const LivePack*> wanted;
     {
       std::lock_guard lock(mutex);
-      for (auto it = open_packs.begin(); it != open_packs.end(); ++it) {
-        if (it->first != name) continue;
-        open_packs.splice(open_packs.begin(), open_packs, it);
-        return it->second;
+      if (auto open = find_open(name)) return open;
+      auto bound = packs.find(name);
+      if (bound == packs.end())
+        return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
+      wanted.push_back(bound->second);
+      // To open one is three requests, one after the other. Those that will be wanted next take no longer if
+      // they are opened at the same time.
+      if (reads_everything) {
+        const LivePack* end = live.packs.data() + live.packs.size();
+        for (const LivePack* next = bound->second + 1; next != end && wanted.size() < kPacksAhead; ++next) {
+          if (find_open(next->name) == nullptr) wanted.push_back(next);
+        }
       }
     }
-    auto bound = packs.find(name);
-    if (bound == packs.end())
-      return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
-    auto opened = PackReader::open(store, keys, name, bound->second);
-    if (!opened) {
-      if (opened.error().kind != ErrorKind::kNotFound) return opened.error();
-      return fail(ErrorKind::kDamaged, fmt::format("{} is missing", name),
-                  "the snapshot cannot be restored without it",
-                  "kuramori vault scrub names every snapshot that needs it");
+    std::optional<Result<std::shared_ptr<PackReader>>> asked;
+    auto open = [&](size_t i, std::stop_token) -> Result<void> {
+      auto opened = PackReader::open(store, keys, wanted[i]->name, wanted[i]);
+      if (opened) {
+        std::lock_guard lock(mutex);
+        open_packs.emplace_front(wanted[i]->name, *opened);
+        if (open_packs.size() > kOpenPacksMax) open_packs.pop_back();
+      }
+      // What is wrong with another is told when it is asked for.
+      if (i == 0) asked = std::move(opened);
+      return {};
+    };
+    if (wanted.size() == 1) {
+      TRY(open(0, {}));
+    } else {
+      TRY(parallel_for(wanted.size(), wanted.size(), {}, open));
     }
-    std::lock_guard lock(mutex);
-    open_packs.emplace_front(name, *opened);
-    if (open_packs.size() > kOpenPacksMax) open_packs.pop_back();
-    return *opened;
+    if (*asked || asked->error().kind != ErrorKind::kNotFound) return std::move(*asked);
+    return fail(ErrorKind::kDamaged, fmt::format("{} is missing", name),
+                "the snapshot cannot be restored without it",
+                "kuramori vault scrub names every snapshot that needs it");
   }
 };
 
@@ -102,6 +131,9 @@ const CommitRecord& SnapshotReader::commit() const {
 }
 const Tree& SnapshotReader::tree() const {
   return state_->tree;
+}
+void SnapshotReader::expect_everything() {
+  state_->reads_everything = true;
 }
 uint64_t SnapshotReader::stored_bytes() const {
   uint64_t bytes = 0;

@@ -40,6 +40,10 @@ class SnapshotReader {
     Bytes batch;
   };
 
+  // Everything will be read from here on: packs are opened some at a time, which far away is what costs.
+  // Before the first reading thread begins.
+  void expect_everything();
+
   const CommitRecord& commit() const;
   const Tree& tree() const;
   // The pages of a kPages file; kNotFound when no map knows it.
