@@ -9,7 +9,7 @@ import restore_traps_test
 import round_trip_test
 import standby_test
 
-EVERY_STATE = "test_every_snapshot_of_a_changing_database_comes_back_as_it_was_P6_P7_P9"
+EVERY_STATE = "test_every_snapshot_of_a_changing_database_comes_back_as_it_was_P6_P7_P9_P53"
 # Not these, elsewhere than in a folder: they reach into it by hand (tests/e2e/s3_faults_test.py has their like), or count
 # on space that a lock does not give back (tests/e2e/locks_test.py).
 REACHES_IN = {"test_a_missing_segment_is_refused_by_name_and_never_promotes_P44_D6"}
@@ -17,6 +17,10 @@ WANTS_SPACE = {"test_prune_does_what_its_dry_run_says_and_collect_frees_it_P57_P
 BASES = (round_trip_test.RoundTrip, lifecycle_test.Lifecycle, restore_test.Targets, restore_test.Places, restore_test.Afterwards,
          restore_traps_test.RestoreTraps, standby_test.Standby)
 SHORT = {"test_postgresql_15"}
+# A test that was given another name must not drop out unseen.
+for each in {EVERY_STATE, *REACHES_IN, *WANTS_SPACE, *SHORT}:
+    if not any(hasattr(base, each) for base in BASES):
+        raise SystemExit(f"{each}: no test has this name")
 
 
 def wanted(kind, name, long):

@@ -9,6 +9,7 @@ import round_trip_test
 import swift_server
 
 _shared = []
+_number = iter(range(100, 1 << 30))  # a bucket's name has three letters or more
 
 
 def swift():
@@ -25,7 +26,7 @@ class SwiftPlace:
     def __init__(self, case):
         self.case, self.store = case, swift()
         self.s3, self.endpoint = self.store.s3, self.store.endpoint
-        self.bucket = f"b-{case.folder.name}"
+        self.bucket = f"b-{next(_number)}"
         self.s3.request("PUT", self.bucket).expect()
         self.keys = {}
         for name, text in (("access", self.store.access), ("secret", self.store.secret)):
