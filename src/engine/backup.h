@@ -21,7 +21,7 @@ struct BackupRequest {
   std::optional<Period> keep;  // --keep; overrides the plan's rules
   KeepRules rules;
   std::string timezone;
-  bool full = false;  // read everything, build on nothing
+  bool full = false;           // read everything, build on nothing
   std::optional<Period> lock;  // of the vault: what is built on must be locked long enough
   unsigned workers = 2;
   uint64_t read_bytes_per_second = 0;

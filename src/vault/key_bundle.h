@@ -28,8 +28,8 @@ struct KeyBundle {
   VerifyKey owner_verify;             // the root of trust
 
   static KeyBundle new_owner(std::string name, Random& random);
-  // What a role of the owner's family holds, with a signing key of its own. The signing key counts nowhere until
-  // the owner has granted it the role (vault/signers.h).
+  // What a role of the owner's family holds, with a signing key of its own. The signing key counts nowhere
+  // until the owner has granted it the role (vault/signers.h).
   static KeyBundle new_role(const KeyBundle& owner, Role role, std::string name, Random& random);
 };
 

@@ -90,8 +90,7 @@ TEST_F(CredentialsTest, what_is_missing_is_said_and_nothing_else_is_taken) {
 
 TEST_F(CredentialsTest, the_profile_of_the_config_file_names_the_region) {
   environment_["HOME"] = "/srv/u";
-  files_["/srv/u/.aws/config"] =
-      "[profile kuramori]\nregion = ap-northeast-1\n[default]\nregion=eu-west-1\n";
+  files_["/srv/u/.aws/config"] = "[profile kuramori]\nregion = ap-northeast-1\n[default]\nregion=eu-west-1\n";
   files_["/srv/u/.aws/credentials"] = kCredentials;
   EXPECT_EQ(region_of_environment(*parse_s3_location("s3://bucket?profile=kuramori"), world()),
             "ap-northeast-1");

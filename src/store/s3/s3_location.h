@@ -26,7 +26,7 @@ struct S3Location {
   enum class Style { kAutomatic, kPath, kVirtualHost };
   Style style = Style::kAutomatic;  // automatic: virtual host at Amazon, path elsewhere
 
-  std::string storage_class;     // "STANDARD_IA"
+  std::string storage_class;  // "STANDARD_IA"
   // Names that get it begin with this: what is small or needed to find the rest stays where it can be read at
   // once, and costs less there too. Empty: all.
   std::string class_prefix;
