@@ -932,7 +932,8 @@ struct Simulation::Run {
         Scenario::kCrowd,    Scenario::kCrowd,   Scenario::kCrowd,  Scenario::kPeople,    Scenario::kPeople,
         Scenario::kReaders,  Scenario::kReaders, Scenario::kWal,    Scenario::kClones,    Scenario::kGarbled,
         Scenario::kRetained, Scenario::kRescue,  Scenario::kRescue, Scenario::kTwoPlaces, Scenario::kReplica};
-    return kOften[dice.below(std::size(kOften))];
+    const Scenario drawn = kOften[dice.below(std::size(kOften))];
+    return drawn == Scenario::kReplica && dice.one_in(2) ? Scenario::kRot : drawn;
   }
 
   void set_stage(Scenario scenario) {
