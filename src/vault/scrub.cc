@@ -380,8 +380,9 @@ class Scrubber {
     }
     // Whatever it was the last time: now it is not.
     item.verified_ns = kNever;
-    if (whole.error().kind == ErrorKind::kNotFound && bound == bound_.end()) {
-      item.gone = true;
+    if (whole.error().kind == ErrorKind::kNotFound &&
+        (bound == bound_.end() || none_is_visible(bound->second.by))) {
+      item.gone = true;  // collected since it was listed
       return;
     }
     for (const std::string& other : standing_as(origin)) {
@@ -389,6 +390,15 @@ class Scrubber {
       return supersede(item.name, other, whole.error().what);
     }
     refused(item.name, whole.error(), bound == bound_.end() ? std::set<SnapshotId>{} : bound->second.by);
+  }
+
+  // A scrub takes hours: what it found visible may be pruned and collected before it comes to the packs.
+  bool none_is_visible(const std::set<SnapshotId>& snapshots) {
+    Ledger ledger(protocol_);
+    auto commits = ledger.read_commits();
+    return commits && std::ranges::none_of(commits->visible, [&](const VisibleCommit* commit) {
+             return snapshots.contains(commit->key.snapshot);
+           });
   }
 
   void remember() {

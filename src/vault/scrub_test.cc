@@ -13,6 +13,7 @@ namespace {
 
 using test::Model;
 using test::mutate;
+using test::OpenStore;
 using test::TestVault;
 
 struct ScrubTest : testing::Test {
@@ -94,6 +95,7 @@ struct ScrubTest : testing::Test {
     if (kind == "gc" || kind == "prune") kind += name.substr(name.rfind('/'));
     return kind;
   }
+  void spoil(const std::string& name) { t.store.objects[name][t.store.objects[name].size() / 2] ^= 1; }
   RememberedHead head() {
     return {t.snapshots.back().name, sha256(whole.find(t.snapshots.back().name)->second)};
   }
@@ -337,6 +339,74 @@ TEST_F(ScrubTest, a_budget_reaches_the_least_recently_verified_first) {
     }
     ASSERT_LT(++round, 100);
   }
+}
+
+// A scrub takes hours: a snapshot that is pruned and collected meanwhile is no damage; one that is not, is.
+TEST_F(ScrubTest, what_is_pruned_and_collected_meanwhile_is_no_damage_P57) {
+  struct Changing final : Store {
+    explicit Changing(OpenStore& s) : store(s) {}
+    OpenStore& store;
+    std::function<void()> change;
+    std::string location() const override { return "changing"; }
+    Result<void> put_if_absent(std::string_view n, ByteView b) override { return store.put_if_absent(n, b); }
+    Result<std::unique_ptr<ObjectWriter>> create(std::string_view n) override { return store.create(n); }
+    Result<std::unique_ptr<ObjectReader>> open(std::string_view n) override {
+      if (n.starts_with("packs/") && change) std::exchange(change, {})();
+      return store.open(n);
+    }
+    Result<Bytes> get(std::string_view n) override { return store.get(n); }
+    Result<ObjectInfo> head(std::string_view n) override { return store.head(n); }
+    Result<ListPage> list(std::string_view p, std::string_view a, size_t l) override {
+      return store.list(p, a, l);
+    }
+    Result<void> remove(std::string_view n) override { return store.remove(n); }
+  };
+  for (bool prunes : {true, false}) {
+    auto place = std::make_unique<Changing>(t.store);
+    place->change = [&] {
+      std::erase_if(t.store.objects, [](auto& object) { return object.first.starts_with("packs/"); });
+      if (!prunes) return;
+      PruneRecord all{.number = 3, .commits = {}, .reasons = {}, .at_ns = 1};
+      for (const auto& made : t.snapshots) all.commits.push_back(made.name);
+      std::ranges::sort(all.commits);
+      all.reasons.resize(all.commits.size());
+      put(RecordType::kPruneIntent, names::prune_intent(3), all);
+      put(RecordType::kPruneFinal, names::prune_final(3), all);
+    };
+    auto vault = *Vault::open(std::move(place), t.copy_keys(), t.clock, t.random);
+    auto result = scrub(*vault, {}, silent_reporter());
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->damaged(), !prunes);
+    t.store.objects = whole;
+  }
+}
+
+// What was found whole is told as it goes, so that a run that is stopped was not in vain.
+TEST_F(ScrubTest, a_run_that_is_stopped_is_remembered_and_what_is_not_due_is_left_out) {
+  std::set<std::string> told;
+  std::stop_source stop;
+  ScrubOptions options{.stop = stop.get_token()};
+  options.remember = [&](const std::vector<std::string>& objects) {
+    told.insert(objects.begin(), objects.end());
+    stop.request_stop();
+  };
+  auto stopped = scrub(*t.vault, options, silent_reporter());
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().kind, ErrorKind::kInterrupted);
+  ASSERT_FALSE(told.empty());
+  std::map<std::string, int64_t> last;
+  for (const std::string& name : told) last[name] = 1000;
+  last["packs/00/gone"] = 1000;
+  auto rest = run({.last_verified = &last, .verified_before_ns = 1000});
+  for (const std::string& name : rest.verified) EXPECT_FALSE(told.contains(name)) << name;
+  EXPECT_EQ(rest.gone, std::vector<std::string>{"packs/00/gone"});
+  EXPECT_EQ(rest.never_verified, 0u);
+  EXPECT_EQ(rest.oldest_verified_ns, 1000);
+  // What is found damaged is no longer taken as whole.
+  spoil(*told.begin());
+  auto damaged = run({.last_verified = &last});
+  EXPECT_TRUE(std::ranges::count(damaged.gone, *told.begin()));
+  EXPECT_EQ(damaged.never_verified, 1u);
 }
 
 }  // namespace
