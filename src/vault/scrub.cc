@@ -381,7 +381,7 @@ class Scrubber {
     // Whatever it was the last time: now it is not.
     item.verified_ns = kNever;
     if (whole.error().kind == ErrorKind::kNotFound &&
-        (bound == bound_.end() || none_is_visible(bound->second.by))) {
+        (bound == bound_.end() || all_are_pruned(bound->second.by))) {
       item.gone = true;  // collected since it was listed
       return;
     }
@@ -393,12 +393,17 @@ class Scrubber {
   }
 
   // A scrub takes hours: what it found visible may be pruned and collected before it comes to the packs.
-  bool none_is_visible(const std::set<SnapshotId>& snapshots) {
+  // One that is merely no longer there is lost, and that is damage.
+  bool all_are_pruned(const std::set<SnapshotId>& snapshots) {
     Ledger ledger(protocol_);
     auto commits = ledger.read_commits();
-    return commits && std::ranges::none_of(commits->visible, [&](const VisibleCommit* commit) {
-             return snapshots.contains(commit->key.snapshot);
-           });
+    if (!commits) return false;
+    std::set<SnapshotId> pruned;
+    for (const std::string& name : commits->pruned) {
+      if (auto key = names::parse_commit(name)) pruned.insert(key->snapshot);
+    }
+    for (const VisibleCommit* commit : commits->visible) pruned.erase(commit->key.snapshot);
+    return std::ranges::includes(pruned, snapshots);
   }
 
   void remember() {

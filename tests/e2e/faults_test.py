@@ -116,6 +116,24 @@ class Damage(harness.Case):
         self.kuramori("vault", "collect", "here")
         stay = [*self.ids, held, proven, newest]  # and the due one is gone
         self.assertEqual([snapshot["id"] for snapshot in self.snapshots()], stay, due)
+        # The catalog has their bytes too: what rots in place is named by scrub, and hides nothing until then.
+        for kind in ("holds", "proofs"):
+            path = self.objects(kind)[0]
+            content = path.read_bytes()
+            self.spoil(path, content[:-40] + bytes([content[-40] ^ 4]) + content[-39:])
+            self.assertIn(path.relative_to(self.vault).as_posix(), self.kuramori("vault", "scrub", "here", status=4).out)
+            listed = {snapshot["id"]: snapshot for snapshot in self.snapshots()}
+            self.assertEqual(list(listed), stay)
+            self.assertIn("audit", str(listed[held]["holds"]))
+            self.assertTrue(listed[proven]["proof"]["passed"])
+            self.spoil(path, content)
+        path = self.objects("catalog")[0]
+        content = path.read_bytes()
+        for spoiled in (content[:-40] + bytes([content[-40] ^ 4]) + content[-39:], content[:100], b""):
+            self.spoil(path, spoiled)
+            self.assertIn(path.relative_to(self.vault).as_posix(), self.kuramori("vault", "scrub", "here", status=4).out)
+            self.assertEqual([snapshot["id"] for snapshot in self.snapshots()], stay)
+        shutil.rmtree(self.vault / "catalog")
         alone = {"vault": [self.vault / name for name in ("vault", "vault.2", "vault.3")]}
         for kind in ("holds", "proofs", "prune", "gc", "vault"):
             for path in alone.get(kind) or self.objects(kind):
