@@ -362,13 +362,24 @@ void World::prune_landed(const Landed& landed) {
   }
 }
 
+bool World::is_needed(std::string_view origin) const {
+  return std::ranges::any_of(state_.commits, [&](const auto& named) {
+    const auto& [commit_name, commit] = named;
+    const bool is_read =
+        std::ranges::any_of(state_.readers, [&](const auto& r) { return r.second == commit_name; });
+    return (commit.visible || is_read) &&
+           std::ranges::any_of(commit.needs, [&](const auto& need) { return need.first == origin; });
+  });
+}
+
 void World::remove_issued(std::string_view name) {
   const auto& allowed = state_.two_places ? state_.deletable : state_.swept;
   if (!is_content(name) || allowed.contains(name)) return;
-  // What healing replaced: damaged, and a whole incarnation of it stands.
+  // What healing replaced: damaged, and a whole incarnation of it stands; or needed by nobody any more, when
+  // a healer is late and what it healed was pruned and collected meanwhile.
   auto hash =
       state_.rotten.contains(names::origin_of(name)) ? hash_of_need(names::origin_of(name)) : std::nullopt;
-  if (!hash || !has_another(name, *hash)) {
+  if (!hash || (!has_another(name, *hash) && is_needed(names::origin_of(name)))) {
     violate("I5", fmt::format("{} is deleted, and no stored sweep {}names it", name,
                               state_.two_places ? "that a newer ledger would know " : ""));
   }

@@ -128,6 +128,7 @@ class World {
     ByteView bytes;
   };
   void record_landed(const Landed& landed);
+  bool is_needed(std::string_view origin) const;  // by a snapshot that is visible or being read
   void commit_landed(const Landed& landed);
   std::optional<ModelCommit> model_of(const Landed& landed, std::string& trouble);
   void gc_landed(const Landed& landed);
