@@ -14,7 +14,7 @@ WHERE_IT_GOES = {
     "WAL push alone, page images":
         "two fifths of the CPU are compressing and opening again, a fifth is the SHA-256 of the segment, by which two servers that write the same segment are told apart; "
         "the wall adds two syncs.",
-    "random page out of a cached pack, p50": "nine tenths are zstd on a frame of 5 pages; the rest is AES-GCM, the checksum and the copy.",
+    "random page out of a cached pack, p50": "most of it is zstd on a frame of 5 pages (0.6 ns a byte); the rest is AES-GCM, the checksum and the copy.",
 }
 BASELINE = "pgbackrest"
 

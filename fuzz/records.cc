@@ -25,7 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   void (*const checks[])(ByteView) = {check<ResourceRecord>, check<SessionRecord>,  check<LiveRecord>,
                                       check<CommitRecord>,   check<FenceRecord>,    check<GcRecord>,
                                       check<PruneRecord>,    check<HoldRecord>,     check<RetainRecord>,
-                                      check<ProofRecord>,    check<DisownedRecord>, check<ProbeRecord>};
+                                      check<ProofRecord>,    check<DisownedRecord>, check<ProbeRecord>,
+                                      check<CopyRecord>,     check<EpochRecord>,    check<CatalogRecord>};
   checks[data[0] % std::size(checks)](body);
   return 0;
 }

@@ -134,6 +134,14 @@ void take(Reader& from, std::vector<ObjectRef>& refs) {
   take(from, refs.emplace_back());
 }
 
+// A kind of a newer program is kept as it is; what no program writes is damage.
+void take(Reader& f, SessionKind& kind) {
+  const uint64_t value = f.get_uint64();
+  if (value == 0 || value > UINT8_MAX)
+    throw std::out_of_range(fmt::format("{} is no kind of session", value));
+  kind = static_cast<SessionKind>(value);
+}
+
 // Runs `field(reader)` for every field of a message; the library's exceptions end here.
 template <class Record, class Field>
 Result<Record> read_message(ByteView body, Field&& field) {
@@ -198,7 +206,7 @@ Result<SessionRecord> decode(ByteView body) {
   return read_message<SessionRecord>(body, [](Reader& f, SessionRecord& s) {
     switch (f.tag()) {
       case 1:
-        s.kind = static_cast<SessionKind>(f.get_uint64());
+        take(f, s.kind);
         break;
       case 2:
         take(f, s.closed);

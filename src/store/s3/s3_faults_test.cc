@@ -56,7 +56,12 @@ class StubS3 {
     for (const StubRequest& request : requests()) count += request.method == method ? 1 : 0;
     return count;
   }
-  std::map<std::string, std::string> objects;  // by target; set before requests come
+  // Something stands there all at once, also while requests come.
+  void stand(const std::string& target, std::string body) {
+    std::lock_guard hold(mutex_);
+    objects[target] = std::move(body);
+  }
+  std::map<std::string, std::string> objects;  // by target; touched between requests alone
 
  private:
   StubReply answer(const StubRequest& request) {
@@ -178,7 +183,7 @@ TEST(S3FaultsTest, a_lost_answer_while_another_wins_is_exists) {
   StubS3 server([&](int number, const StubRequest& request) -> std::optional<StubS3::Twist> {
     if (number != 1) return std::nullopt;
     (void)request;
-    self->objects[kTarget] = "theirs";
+    self->stand(kTarget, "theirs");
     return StubS3::Twist{.instead = true, .reply = {.end = End::kNoAnswer}};
   });
   self = &server;
