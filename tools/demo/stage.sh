@@ -17,6 +17,7 @@ servers=()  # data directories
 sites=()    # folders of S3 clusters
 clean_up() {
   local status=$? data process
+  set +e  # what is gone already is no reason to leave the rest
   trap - EXIT INT TERM
   for process in $client_process "${others[@]}"; do kill "$process" 2>/dev/null; done
   for data in "${servers[@]}"; do
