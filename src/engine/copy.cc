@@ -258,14 +258,10 @@ class ResourceCopy {
     if (!floor_) return {};  // no base, neither here nor on its way: WAL would serve nothing
     std::map<std::string, uint64_t> here;
     std::map<std::string, std::string> digests;  // range and kind → digest
-    auto claim = [](const names::WalName& wal) {
-      return fmt::format("{:08x}/{:016x}-{:016x}.{}", wal.timeline, wal.from, wal.to,
-                         static_cast<int>(wal.kind));
-    };
     TRY_ASSIGN(std::vector<ObjectInfo> listed_here, to_.log().list(names::wal_prefix(resource_.id)));
     for (const ObjectInfo& object : listed_here) {
       here[object.name] = object.size;
-      if (auto wal = names::parse_wal(object.name)) digests[claim(*wal)] = wal->digest;
+      if (auto wal = names::parse_wal(object.name)) digests[names::wal_claim(*wal)] = wal->digest;
     }
     TRY_ASSIGN(std::vector<ObjectInfo> listed, from_.log().list(names::wal_prefix(resource_.id)));
     for (const ObjectInfo& object : listed) {
@@ -275,7 +271,7 @@ class ResourceCopy {
       bool history = wal->kind == names::WalKind::kHistory;
       if (!history && wal->to <= *floor_) continue;
       if (std::ranges::binary_search(condemned_, object.name)) continue;
-      auto rival = digests.find(claim(*wal));
+      auto rival = digests.find(names::wal_claim(*wal));
       if (rival != digests.end() && wal->kind != names::WalKind::kLabel && rival->second != wal->digest) {
         skip(fmt::format("{}: the other vault holds the same WAL with other content (split brain)",
                          object.name));

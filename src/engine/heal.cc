@@ -73,10 +73,6 @@ class CopySource final : public HealSource {
   std::stop_token stop_;
 };
 
-std::string claim_of(const names::WalName& wal) {
-  return fmt::format("{:08x}/{:016x}-{:016x}.{}", wal.timeline, wal.from, wal.to, static_cast<int>(wal.kind));
-}
-
 // WAL of one resource: what is damaged is replaced, what is missing between what stands is put.
 class WalHealer {
  public:
@@ -122,7 +118,7 @@ class WalHealer {
                           auto wal = names::parse_wal(object.name);
                           if (!wal) return {};
                           here.insert(object.name);
-                          claims[claim_of(*wal)] = wal->digest;
+                          claims[names::wal_claim(*wal)] = wal->digest;
                           reached[wal->timeline] = std::max(reached[wal->timeline], wal->to);
                           return {};
                         }));
@@ -143,7 +139,7 @@ class WalHealer {
           copy.vault->store(), names::wal_prefix(resource), [&](const ObjectInfo& object) -> Result<void> {
             auto wal = names::parse_wal(object.name);
             if (!wal || here.contains(object.name) || !is_wanted(*wal)) return {};
-            auto rival = claims.find(claim_of(*wal));
+            auto rival = claims.find(names::wal_claim(*wal));
             bool same =
                 rival == claims.end() || rival->second == wal->digest || wal->kind == names::WalKind::kLabel;
             if (same) missing.push_back(object.name);  // else a scrub names the split brain

@@ -48,11 +48,6 @@ std::vector<Place> places_of(const ResolvedPages& pages, const FilePages& file, 
   return places;
 }
 
-// WAL by what it claims to be: names end in a digest that differs between families.
-std::string claim_of(const names::WalName& wal) {
-  return fmt::format("{:08x}/{:016x}-{:016x}.{}", wal.timeline, wal.from, wal.to, static_cast<int>(wal.kind));
-}
-
 bool overlaps(const names::WalName& wal, const WalSpan& span) {
   return wal.timeline == span.timeline && wal.from < span.to && wal.to > span.from;
 }
@@ -173,15 +168,15 @@ class ResourceReseal {
   Result<void> look_at_wal(Ledger& ledger, std::optional<uint64_t> floor) {
     std::map<std::string, int> held;
     TRY_ASSIGN(const WalListing here, list_wal(replica_.store(), to_.id));
-    for (const WalObject& object : here.objects) ++held[claim_of(object.name)];
+    for (const WalObject& object : here.objects) ++held[names::wal_claim(object.name)];
     // What was condemned must not come again.
     TRY_ASSIGN(const std::vector<GcRound> rounds, ledger.read_gc());
     for (const std::string& name : condemned_by(rounds)) {
-      if (auto wal = names::parse_wal(name); wal && wal->resource == to_.id) ++held[claim_of(*wal)];
+      if (auto wal = names::parse_wal(name); wal && wal->resource == to_.id) ++held[names::wal_claim(*wal)];
     }
     TRY_ASSIGN(WalListing there, list_wal(source_.store(), from_.id));
     for (WalObject& object : there.objects) {
-      if (--held[claim_of(object.name)] >= 0) continue;
+      if (--held[names::wal_claim(object.name)] >= 0) continue;
       const bool history = object.name.kind == names::WalKind::kHistory;
       if (!history && (!floor || object.name.to <= *floor)) continue;  // it would be collected at once
       wal_.push_back(std::move(object));

@@ -228,6 +228,11 @@ std::string wal(const WalName& name) {
                      kWalKinds[static_cast<size_t>(name.kind)], name.digest);
 }
 
+std::string wal_claim(const WalName& name) {
+  return fmt::format("{:08x}/{:016x}-{:016x}.{}", name.timeline, name.from, name.to,
+                     kWalKinds[static_cast<size_t>(name.kind)]);
+}
+
 std::optional<WalName> parse_wal(std::string_view name) {
   if (!name.starts_with(kWal)) return {};
   name.remove_prefix(kWal.size());

@@ -124,6 +124,9 @@ struct WalName {
 };
 std::string wal(const WalName& name);
 std::optional<WalName> parse_wal(std::string_view name);
+// What it says it is, apart from the content: timeline, range and kind. Two objects of a resource with one
+// claim and different digests are a split brain, or of two key families.
+std::string wal_claim(const WalName& name);
 std::string wal_prefix(const ResourceId& resource);
 std::string wal_prefix(const ResourceId& resource, uint32_t timeline);
 

@@ -122,5 +122,20 @@ TEST(Names, numbered_records_sort_by_number) {
   EXPECT_LT(names::prune_intent(99), names::prune_intent(1'000'000'000));
 }
 
+TEST(Names, wal_of_one_claim_differs_in_its_content_alone) {
+  test::SeededRandom random(5);
+  const names::WalName wal{random.id<ResourceId>(), 1, 2, 3, names::WalKind::kPart, "0123456789abcdef"};
+  names::WalName same = wal, other = wal;
+  same.digest = "fedcba9876543210";
+  EXPECT_EQ(names::wal_claim(same), names::wal_claim(wal));
+  for (auto change : {+[](names::WalName& w) { w.timeline = 4; }, +[](names::WalName& w) { w.from = 1; },
+                      +[](names::WalName& w) { w.to = 9; },
+                      +[](names::WalName& w) { w.kind = names::WalKind::kPartial; }}) {
+    other = wal;
+    change(other);
+    EXPECT_NE(names::wal_claim(other), names::wal_claim(wal));
+  }
+}
+
 }  // namespace
 }  // namespace kuramori
