@@ -130,11 +130,17 @@ bool is_whole(const CopyOutcome& outcome) {
 
 Result<CopyOutcome> copy_into(Context& context, Vault& source, const VaultChoice& to,
                               const std::string& resource, CopyRequest::Mode mode) {
+  const auto opened = open_chosen(context, to);
+  const Result<Vault*> replica = opened ? Result<Vault*>(opened->get()) : Result<Vault*>(opened.error());
+  return copy_between(context, source, replica, to, resource, mode);
+}
+
+Result<CopyOutcome> copy_between(Context& context, Vault& source, const Result<Vault*>& replica,
+                                 const VaultChoice& to, const std::string& resource, CopyRequest::Mode mode) {
   TRY_ASSIGN(const Config* config, context.config_if_any());
   const VaultId& id = source.info().id;
   const Time now = context.clock().now();
-  auto replica = open_chosen(context, to);
-  if (!replica) return with_age(std::move(replica).error(), id, to, resource, now);
+  if (!replica) return with_age(replica.error(), id, to, resource, now);
   CopyRequest request{.resource = resource, .rules = rules_for(config, to.name), .mode = mode};
   TRY_ASSIGN(const std::optional<Period> lock, lock_of(to.location));
   const bool of_a_family = id == (*replica)->info().id || source.info().family == (*replica)->info().family;

@@ -12,6 +12,9 @@ namespace kuramori {
 // "" is every resource. An error where the second vault is not there says how old the last whole copy is.
 Result<CopyOutcome> copy_into(Context& context, Vault& source, const VaultChoice& to,
                               const std::string& resource, CopyRequest::Mode mode);
+// The same with the second vault open, or the error of its opening.
+Result<CopyOutcome> copy_between(Context& context, Vault& source, const Result<Vault*>& replica,
+                                 const VaultChoice& to, const std::string& resource, CopyRequest::Mode mode);
 
 // "nothing is missing"; "2 snapshots and 9 WAL objects are missing, 1.2 GiB, the oldest 3h old".
 std::string shown_lag(const CopyLag& lag, Time now);

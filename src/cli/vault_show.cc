@@ -57,9 +57,9 @@ class Neighbours {
   std::vector<SiteLoss> losses() {
     std::vector<Holdings> all;
     for (const VaultConfig& configured : config_.vaults) {
-      Vault* opened = find(configured.name);
-      auto held = opened ? holdings_of(*opened, configured.name, configured.site)
-                         : Result<Holdings>(others_.find(configured.name)->second.error());
+      const Result<Vault*> opened = reach(configured.name);
+      auto held =
+          opened ? holdings_of(**opened, configured.name, configured.site) : Result<Holdings>(opened.error());
       if (held) {
         all.push_back(std::move(*held));
       } else {
@@ -83,20 +83,18 @@ class Neighbours {
     }
     return all;
   }
-  Vault* find(const std::string& name) {
+  Result<Vault*> reach(const std::string& name) {
     if (name == self_.name) return &vault_;
     auto other = others_.find(name);
-    return other == others_.end() || !other->second ? nullptr : other->second->get();
+    if (other == others_.end()) return fail(ErrorKind::kNotFound, "it is not configured");
+    if (!other->second) return other->second.error();
+    return other->second->get();
   }
   Result<CopyLag> measure(const CopyPath& path) {
-    Vault* source = find(path.from);
-    if (source == nullptr) {
-      auto other = others_.find(path.from);
-      return other == others_.end() ? fail(ErrorKind::kNotFound, "it is not configured")
-                                    : other->second.error();
-    }
-    TRY_ASSIGN(VaultChoice to, context_.choose_vault(path.to));
-    TRY_ASSIGN(CopyOutcome outcome, copy_into(context_, *source, to, "", CopyRequest::Mode::kMeasure));
+    TRY_ASSIGN(Vault * source, reach(path.from));
+    TRY_ASSIGN(const VaultChoice to, context_.choose_vault(path.to));
+    TRY_ASSIGN(const CopyOutcome outcome,
+               copy_between(context_, *source, reach(path.to), to, "", CopyRequest::Mode::kMeasure));
     return outcome.before;
   }
 
