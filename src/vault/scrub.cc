@@ -395,15 +395,15 @@ class Scrubber {
   // A scrub takes hours: what it found visible may be pruned and collected before it comes to the packs.
   // One that is merely no longer there is lost, and that is damage.
   bool all_are_pruned(const std::set<SnapshotId>& snapshots) {
+    if (std::ranges::includes(pruned_meanwhile_, snapshots)) return true;  // that is for ever
     Ledger ledger(protocol_);
     auto commits = ledger.read_commits();
     if (!commits) return false;
-    std::set<SnapshotId> pruned;
     for (const std::string& name : commits->pruned) {
-      if (auto key = names::parse_commit(name)) pruned.insert(key->snapshot);
+      if (auto key = names::parse_commit(name)) pruned_meanwhile_.insert(key->snapshot);
     }
-    for (const VisibleCommit* commit : commits->visible) pruned.erase(commit->key.snapshot);
-    return std::ranges::includes(pruned, snapshots);
+    for (const VisibleCommit* commit : commits->visible) pruned_meanwhile_.erase(commit->key.snapshot);
+    return std::ranges::includes(pruned_meanwhile_, snapshots);
   }
 
   void remember() {
@@ -850,6 +850,7 @@ class Scrubber {
   std::set<Digest> disowned_;
   std::map<uint64_t, std::vector<std::string>> plans_;  // of collections: what each condemned
   size_t remembered_ = 0;                               // of result_.verified, told to the caller
+  std::set<SnapshotId> pruned_meanwhile_;               // as far as was looked since the bytes are read
 };
 
 }  // namespace
