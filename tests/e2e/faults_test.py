@@ -199,8 +199,10 @@ class Pushes(harness.Case):
     def segments_left_behind(self, server):
         """Two finished segments that the server has and the vault has not, and never will by the server's own doing.
 
-        The archiver takes up a new command when it comes round to it, and may be at work on a segment meanwhile: only a segment
-        it failed with the new command, before any later one was tried, is certainly not in the vault."""
+        A backup files what its snapshot needs and the archiver has not delivered yet: everything is delivered first. Then the
+        archiver takes up a new command when it comes round to it, and may be at work on a segment meanwhile: only a segment it
+        failed with the new command, before any later one was tried, is certainly not in the vault."""
+        server.switch_wal()
         failures = lambda: int(server.sql("select failed_count from pg_stat_archiver"))
         server.sql("alter system set archive_command = '/bin/false'", "select pg_reload_conf()")
         before = failures()

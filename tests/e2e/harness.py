@@ -33,6 +33,8 @@ PROGRAMS = pathlib.Path(os.environ.get("KURAMORI_PROGRAMS", ROOT / "build" / "re
 MAJORS = (13, 14, 15, 16, 17, 18)
 ALL = bool(os.environ.get("KURAMORI_TEST_ALL"))  # ./dev test --all
 START_SECONDS_MAX = 60
+# An archiver that is this much late, in seconds: every test must hold whenever the WAL arrives.
+ARCHIVER_DELAY = os.environ.get("KURAMORI_TEST_ARCHIVER_DELAY", "")
 COMMAND_SECONDS_MAX = 300
 CLIENT = "/usr/lib/postgresql/15/bin"  # its psql speaks to every major
 
@@ -269,7 +271,8 @@ class Case(unittest.TestCase):
         client = self.programs / "kuramori-wal"
         if not client.exists():
             client = self.programs / "kuramori"
-        return f"{client} --config {self.config} wal push %p"
+        late = f"sleep {ARCHIVER_DELAY}; " if ARCHIVER_DELAY else ""
+        return f"{late}{client} --config {self.config} wal push %p"
 
     def server(self, major=15, settings=(), initdb=(), configure=True, plan="", init=True):
         """A running server whose WAL is archived, in a vault that is made."""
