@@ -93,7 +93,13 @@ Result<uint64_t> salvage_wal(Vault& vault, const RestoreRequest& request, Report
                      .file = segment.name};
     // The last one ends where its last whole record does: a part of a segment, not a segment.
     auto kind = segment.whole ? names::WalKind::kSegment : names::WalKind::kPart;
-    TRY_ASSIGN(WalPut put, put_wal(vault, resource.id, kind, header, content));
+    const std::string folder = segment.path.substr(0, segment.path.rfind('/') + 1);
+    auto changes =
+        segment.whole
+            ? changes_of_segment(header, content,
+                                 postgres::earlier_in_folder(folder, segment.timeline, found.segment_bytes))
+            : WalChanges();
+    TRY_ASSIGN(WalPut put, put_wal(vault, resource.id, kind, header, content, changes));
     if (put == WalPut::kStored) {
       ++added;
       reporter.note(fmt::format("{} was not archived yet: salvaged to {}", segment.name,

@@ -70,7 +70,8 @@ postgres::PieceKind piece_kind(names::WalKind kind) {
 }
 
 Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::string_view file,
-                           ByteView content, uint32_t segment_bytes) {
+                           ByteView content, uint32_t segment_bytes,
+                           const postgres::ReadEarlierWal& earlier) {
   TRY_ASSIGN(auto name, postgres::parse_wal_file_name(file, segment_bytes));
   WalHeader header{
       .system_id = 0, .timeline = name.timeline, .segment_bytes = segment_bytes, .file = std::string(file)};
@@ -101,7 +102,9 @@ Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::st
     header.from = header.to = name.start;
   }
   header.system_id = std::strtoull(resource.system.c_str(), nullptr, 10);
-  return put_wal(vault, resource.id, kind_of(name.kind), header, content);
+  const bool is_whole = name.kind == WalFileKind::kSegment;
+  return put_wal(vault, resource.id, kind_of(name.kind), header, content,
+                 is_whole ? changes_of_segment(header, content, earlier) : WalChanges());
 }
 
 // Whose WAL lies in a data directory.
@@ -119,11 +122,23 @@ Result<postgres::ControlFile> control_of(const std::string& data, const std::str
 
 }  // namespace
 
+WalChanges changes_of_segment(const WalHeader& header, ByteView content,
+                              const postgres::ReadEarlierWal& earlier) {
+  const postgres::SegmentPlace place{.system_id = header.system_id,
+                                     .timeline = header.timeline,
+                                     .start = header.from,
+                                     .bytes = header.segment_bytes};
+  return [place, content, earlier]() -> std::optional<Bytes> {
+    const auto changed = postgres::scan_segment(place, content, earlier);
+    return changed ? postgres::encode(*changed) : std::nullopt;
+  };
+}
+
 Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std::string_view file,
-                              ByteView content) {
+                              ByteView content, const postgres::ReadEarlierWal& earlier) {
   uint32_t segment_bytes = postgres::kSegmentBytesDefault;
   if (postgres::is_segment_size(content.size())) segment_bytes = static_cast<uint32_t>(content.size());
-  return put_checked(vault, resource, file, content, segment_bytes);
+  return put_checked(vault, resource, file, content, segment_bytes, earlier);
 }
 
 Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request) {
@@ -199,7 +214,12 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
   ByteView content = memory.view().first(status.size);
   TRY(pread_full(fd, 0, memory.view().first(status.size), path));
   std::string file = path.substr(path.rfind('/') + 1);
-  auto put = put_checked(vault, *found, file, content, control.segment_bytes);
+  postgres::ReadEarlierWal earlier;
+  if (auto name = postgres::parse_segment_name(file, control.segment_bytes)) {
+    earlier = postgres::earlier_in_folder(path.substr(0, path.size() - file.size()), name->timeline,
+                                          control.segment_bytes);
+  }
+  auto put = put_checked(vault, *found, file, content, control.segment_bytes, earlier);
   if (!put) return put.error();
   return WalPushOutcome{.resource = found->name, .put = *put, .bytes = content.size()};
 }

@@ -5,6 +5,7 @@
 
 #include "source/postgres/archive.h"
 #include "source/postgres/archive_get.h"
+#include "source/postgres/segment_changes.h"
 #include "vault/wal_object.h"
 
 namespace kuramori {
@@ -27,9 +28,12 @@ struct WalPushOutcome {
 Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request);
 // Returns only when the file is durable in the vault (P28).
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
-// The same for a file whose bytes are at hand.
+// The same for a file whose bytes are at hand. `earlier`: the WAL before it, where that is at hand too.
 Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std::string_view file,
-                              ByteView content);
+                              ByteView content, const postgres::ReadEarlierWal& earlier = {});
+// What a whole segment changes, for put_wal(). A segment that cannot be scanned is archived without.
+WalChanges changes_of_segment(const WalHeader& header, ByteView content,
+                              const postgres::ReadEarlierWal& earlier);
 
 // The archive of a resource, from its listing and its history files. `segment_bytes` 0: taken from the
 // listing.

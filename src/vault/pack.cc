@@ -97,6 +97,7 @@ Bytes encode_directory(const std::vector<FrameEntry>& frames, const WalHeader* w
     h.add_sint64(9, wal->stored_ns);
   }
   w.add_bytes(5, as_text(head.view()).data(), Digest::kBytes);
+  if (wal != nullptr && wal->changes) w.add_bytes(6, as_text(*wal->changes).data(), wal->changes->size());
   return to_bytes(as_bytes(text));
 }
 
@@ -110,6 +111,7 @@ struct Directory {
 
 Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_t frames_end) {
   Directory directory;
+  std::optional<Bytes> changes;
   std::vector<uint32_t> stored, plain, kinds;
   try {
     protozero::pbf_reader r(reinterpret_cast<const char*>(body.data()), body.size());
@@ -175,6 +177,12 @@ Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_
           std::memcpy(directory.head.raw.data(), view.data(), view.size());
           break;
         }
+        case 6: {
+          auto view = r.get_view();
+          if (view.size() <= kWalChangesBytesMax)
+            changes = to_bytes(as_bytes(std::string_view(view.data(), view.size())));
+          break;
+        }
         default:
           r.skip();
       }
@@ -182,6 +190,7 @@ Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_
   } catch (const std::exception& error) {
     return fail(ErrorKind::kDamaged, fmt::format("its directory cannot be read: {}", error.what()));
   }
+  if (directory.wal) directory.wal->changes = std::move(changes);
   if (stored.size() != plain.size() || stored.size() != kinds.size() || stored.size() > kPackFramesMax) {
     return fail(ErrorKind::kDamaged, "its directory contradicts itself");
   }
@@ -770,6 +779,12 @@ Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std
         TRY_ASSIGN(auto object, versions.open_version(name, version.id));
         return read(std::move(object));
       });
+}
+
+Result<std::optional<Bytes>> read_wal_changes(Store& store, const KeyBundle& keys, const std::string& name,
+                                              const Signers* signers) {
+  TRY_ASSIGN(WalHeader header, read_wal_header(store, keys, name, signers));
+  return std::move(header.changes);
 }
 
 }  // namespace kuramori

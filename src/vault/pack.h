@@ -48,7 +48,11 @@ struct WalHeader {
   uint64_t plain_bytes = 0;
   Digest digest;  // HMAC-SHA-256 of the plain bytes under wal_digest_key()
   int64_t stored_ns = 0;
+  // What this WAL changes, as whoever archived it says; the vault does not look into it. Not part of what the
+  // object is: two that differ in it alone are the same object.
+  std::optional<Bytes> changes;
 };
+constexpr size_t kWalChangesBytesMax = 8u << 20;
 
 // Faults that tests provoke at marked points of the pipeline (V9, V10); never set outside tests.
 struct PipelineFaults {
@@ -140,5 +144,8 @@ Result<void> verify_pack_bytes(Store& store, const std::string& name, const Live
 // Reads a WAL object's header without opening its content (structure key only).
 Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name,
                                   const Signers* signers = nullptr);
+// The same, of it what the WAL changes: nothing where nobody said.
+Result<std::optional<Bytes>> read_wal_changes(Store& store, const KeyBundle& keys, const std::string& name,
+                                              const Signers* signers = nullptr);
 
 }  // namespace kuramori

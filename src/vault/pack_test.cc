@@ -232,6 +232,31 @@ TEST_F(PackTest, wal_speaks_for_itself_by_its_signature) {
   EXPECT_FALSE(read_wal_header(store, keys, wal));
 }
 
+// Whoever takes the next snapshot holds no reader's key, yet must know what the WAL changed since.
+TEST_F(PackTest, what_wal_changes_is_told_without_the_readers_key) {
+  WalHeader header = wal_header();
+  std::string wal =
+      names::wal({scope, 1, header.from, header.to, names::WalKind::kSegment, "0123456789abcdef"});
+  const Bytes hello = to_bytes(as_bytes("hello world"));
+  const KeyBundle blind = KeyBundle::new_role(keys, Role::kWriter, "blind", random);
+  auto told = [&](std::optional<Bytes> changes) {
+    store.objects.clear();
+    header.changes = std::move(changes);
+    make(wal, {hello}, FrameType::kWal, &header);
+    EXPECT_EQ(read(wal, nullptr)->size(), 1u);
+    EXPECT_TRUE(verify_pack_bytes(store, wal, nullptr));
+    return *read_wal_changes(store, blind, wal);
+  };
+  EXPECT_EQ(told(std::nullopt), std::nullopt);
+  EXPECT_EQ(told(Bytes()), Bytes());
+  const Bytes some = random.bytes(10000);
+  EXPECT_EQ(told(some), some);
+  // They lie sealed: nobody without the structure key sees which blocks are busy.
+  const Bytes& object = store.objects.at(wal);
+  EXPECT_EQ(std::search(object.begin(), object.end(), some.begin(), some.begin() + 16), object.end());
+  EXPECT_EQ(told(Bytes(kWalChangesBytesMax + 1)), std::nullopt) << "as a reader takes what it cannot hold";
+}
+
 TEST_F(PackTest, only_the_reader_key_opens_content) {
   Made made = make(name, some_frames());
   KeyBundle writer;

@@ -195,6 +195,32 @@ TEST_F(SignersTest, a_revocation_that_cannot_be_read_leaves_nobody_in_force) {
   EXPECT_FALSE(seen(writer, RecordType::kResource, "resources/00"));
 }
 
+TEST_F(SignersTest, wal_is_the_same_whatever_is_said_of_its_changes) {
+  const Bytes content = t.random.bytes(4096);
+  WalHeader header{
+      .system_id = 1, .timeline = 1, .from = 4096, .to = 8192, .segment_bytes = 4096, .file = "f"};
+  int asked = 0;
+  auto put = [&](std::optional<Bytes> changes) {
+    return *put_wal(*t.vault, t.resource.id, names::WalKind::kSegment, header, content, [&] {
+      ++asked;
+      return changes;
+    });
+  };
+  EXPECT_EQ(put(Bytes{1, 2, 3}), WalPut::kStored);
+  EXPECT_EQ(put(Bytes{9}), WalPut::kAlreadyThere);
+  EXPECT_EQ(put(std::nullopt), WalPut::kAlreadyThere);
+  EXPECT_EQ(asked, 1);
+  auto listing = *list_wal(t.store, t.resource.id);
+  ASSERT_EQ(listing.objects.size(), 1u);
+  EXPECT_EQ(*read_wal_changes(t.store, t.keys, listing.objects[0].object), (Bytes{1, 2, 3}));
+  header.from = 8192, header.to = 12288;
+  put(Bytes(kWalChangesBytesMax + 1));
+  listing = *list_wal(t.store, t.resource.id);
+  ASSERT_EQ(listing.objects.size(), 2u);
+  EXPECT_EQ(*read_wal_changes(t.store, t.keys, listing.objects[1].object), std::nullopt);
+  EXPECT_EQ(*get_wal(*t.vault, listing.objects[1]), content);
+}
+
 TEST_F(SignersTest, wal_of_a_writer_is_believed_until_it_is_revoked) {
   KeyBundle writer = make(Role::kWriter);
   grant(writer);

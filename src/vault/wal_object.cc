@@ -100,7 +100,7 @@ Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t t
 }
 
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
-                       ByteView content) {
+                       ByteView content, const WalChanges& changes) {
   if (content.size() > kWalFileBytesMax) {
     return fail(ErrorKind::kUsage,
                 fmt::format("{} has {} bytes: no WAL file is that large", header.file, content.size()));
@@ -130,6 +130,8 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
+  if (changes) header.changes = changes();
+  if (header.changes && header.changes->size() > kWalChangesBytesMax) header.changes.reset();
   TRY_ASSIGN(auto pack, PackWriter::create(vault.store(), vault.keys(), vault.random(), vault.clock(), object,
                                            resource));
   FrameWorkshop workshop(kZstdLevel);

@@ -2,6 +2,7 @@
 // its signed trailer what it is, so that a writer who cannot read content still knows "same name, same
 // content".
 #pragma once
+#include <functional>
 #include <vector>
 
 #include "vault/names.h"
@@ -31,8 +32,11 @@ enum class WalPut { kStored, kAlreadyThere };
 
 // Stores `content` durably before it returns. The same content again is kAlreadyThere (P31); other content in
 // the same range is kRefused: two histories claim one name (split brain), and neither is overwritten.
+// `changes`, when given, says what header.changes shall be: asked once, while other threads compress. More
+// than kWalChangesBytesMax are left out.
+using WalChanges = std::function<std::optional<Bytes>()>;
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
-                       ByteView content);
+                       ByteView content, const WalChanges& changes = {});
 
 // The whole file; checked frame by frame and against the keyed digest of its name.
 Result<Bytes> get_wal(Vault& vault, const WalObject& object);

@@ -5,6 +5,10 @@
 #include "source/postgres/segment_changes.h"
 
 #include <algorithm>
+#include <memory>
+
+#include "os/file.h"
+#include "source/postgres/timeline_history.h"
 
 namespace kuramori::postgres {
 namespace {
@@ -82,6 +86,33 @@ bool read_all(WalReader& reader, Lsn position, ByteView pages, See&& see) {
 }
 
 }  // namespace
+
+ReadEarlierWal earlier_in_folder(std::string folder, Timeline timeline, uint32_t segment_bytes) {
+  struct OpenSegment {
+    std::string path;
+    Fd file;
+  };
+  // shared_ptr: a std::function is copied.
+  return [open = std::make_shared<OpenSegment>(), folder = std::move(folder), timeline, segment_bytes](
+             Lsn position, MutableByteView pages) {
+    auto read_from = [&](Timeline of) {
+      const std::string path = join_path(folder, segment_name(of, position, segment_bytes));
+      if (open->path != path) {
+        auto file = open_file(path);
+        if (!file) return false;
+        *open = {path, std::move(*file)};
+      }
+      return pread_full(open->file, position % segment_bytes, pages, path).has_value();
+    };
+    if (read_from(timeline)) return true;
+    auto text = read_file(join_path(folder, history_name(timeline)), kTimelineHistoryBytesMax);
+    if (!text) return false;
+    const auto history = parse_timeline_history(as_text(*text), timeline);
+    // A segment in which one timeline follows another is whole under the later one's name.
+    const Lsn last_byte = position - position % segment_bytes + segment_bytes - 1;
+    return history && read_from(history->timeline_at(last_byte));
+  };
+}
 
 std::optional<ChangedBlocks> scan_segment(const SegmentPlace& place, ByteView segment,
                                           const ReadEarlierWal& earlier) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "source/postgres/changed_blocks.h"
 
@@ -9,6 +10,9 @@ namespace kuramori::postgres {
 
 // Reads WAL that lies before the segment, whole pages of one segment: false where it is not there (any more).
 using ReadEarlierWal = std::function<bool(Lsn position, MutableByteView pages)>;
+// From the files of a server's pg_wal. Before a timeline's first segment lie its ancestors', as its history
+// there says.
+ReadEarlierWal earlier_in_folder(std::string folder, Timeline timeline, uint32_t segment_bytes);
 
 // A record that began further back is given up: its range is a hole.
 constexpr uint64_t kLookBackBytesMax = 64u << 20;
