@@ -12,13 +12,13 @@ constexpr const Operation* kListed[] = {
     &operation::kCopy,           &operation::kRestore,        &operation::kDrill,
     &operation::kPrune,          &operation::kHoldAdd,        &operation::kHoldRemove,
     &operation::kExtend,         &operation::kThaw,           &operation::kWalPush,
-    &operation::kWalGet,         &operation::kWalShow,        &operation::kVaultProbe,
-    &operation::kVaultInit,      &operation::kVaultList,      &operation::kVaultShow,
-    &operation::kVaultScrub,     &operation::kVaultCollect,   &operation::kVaultLedgerNew,
-    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
-    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
-    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
-    &operation::kHelp,
+    &operation::kWalGet,         &operation::kWalStream,      &operation::kWalShow,
+    &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
+    &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,
+    &operation::kVaultLedgerNew, &operation::kVaultDisown,    &operation::kVaultKeyNew,
+    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke,
+    &operation::kVaultPolicy,    &operation::kVaultKit,       &operation::kVersion,
+    &operation::kCompletion,     &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

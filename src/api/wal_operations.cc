@@ -46,6 +46,38 @@ constexpr ExitMeaning kGetExits[] = {
     {200, "anything else: PostgreSQL stops and says so instead of promoting"},
 };
 
+constexpr Example kStreamExamples[] = {
+    {"kuramori wal stream orders-db", "until it is stopped; its plan names the vault"},
+    {"kuramori wal stream orders-db --once", "what the server has now, and no more"},
+    {"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (kuramori_orders_db, standby1)'",
+     "on the server: what is acknowledged is in the vault, or on the standby"},
+};
+constexpr Argument kStreamArguments[] = {
+    {"RESOURCE", "its name in kuramori.yaml", Argument::Count::kOne, Completes::kResource},
+};
+constexpr Option kStreamOptions[] = {
+    {.name = "flush",
+     .metavar = "DURATION",
+     .help = "durable in the vault within this time (default: flush: of the plan, else 1s; in S3 10s)"},
+    {.name = "slot", .metavar = "NAME", .help = "the replication slot (default: kuramori_RESOURCE)"},
+    {.name = "application-name",
+     .metavar = "NAME",
+     .help = "what synchronous_standby_names calls it (default: kuramori_RESOURCE)"},
+    {.name = "slot-warn",
+     .metavar = "SIZE",
+     .help = "warn when the slot keeps more WAL than this on the server (default: 10GiB)"},
+    {.name = "once", .metavar = "", .help = "catch up with where the server is now, then stop"},
+    {.name = "from-here",
+     .metavar = "",
+     .help = "leave behind what the server no longer has, or an abandoned branch; then back up with --full"},
+};
+constexpr ExitMeaning kStreamExits[] = {
+    {0, "stopped; all that was received is durable in the vault"},
+    {1, "failed; what is not in the vault, the slot keeps on the server"},
+    {2, "wrong usage or configuration, wrong or damaged key"},
+    {5, "refused: WAL is missing in between, or it is another server's history"},
+};
+
 constexpr Example kWalShowExamples[] = {
     {"kuramori wal show orders-db", "what is archived, by timeline, and the gaps"}};
 constexpr Argument kWalShowArguments[] = {
@@ -81,6 +113,25 @@ constexpr Operation kWalGet = {
     .options = kGetOptions,
     .needs = Needs::kVaultAndKey,
     .exits = kGetExits,
+};
+
+constexpr Operation kWalStream = {
+    .verb = "wal stream",
+    .summary = "replication slot → vault, RPO in seconds",
+    .about =
+        "Receives the server's WAL as it is written, makes it durable in the vault and only then "
+        "acknowledges "
+        "it: as a synchronous standby it loses nothing that was committed. It begins where the archive ends, "
+        "makes its slot if that is not there, follows timelines, and connects again when the server or the "
+        "vault was away. Past a hole it does not go on by itself.\n\n"
+        "With two names in synchronous_standby_names an outage of the vault does not stop commits; with this "
+        "one alone it does.",
+    .examples = kStreamExamples,
+    .arguments = kStreamArguments,
+    .options = kStreamOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/stream/1",
+    .exits = kStreamExits,
 };
 
 constexpr Operation kWalShow = {

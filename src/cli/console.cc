@@ -101,6 +101,14 @@ void Console::detail(std::string_view text) {
   if (options_.verbose) say("detail", text);
 }
 
+void Console::show_progress(std::string_view text) {
+  if (options_.quiet || options_.json || !options_.terminal) return;
+  std::lock_guard lock(mutex_);
+  clear_progress();
+  put(stderr, text);
+  line_is_drawn_ = true;
+}
+
 void Console::write_error(std::string_view text) {
   clear_progress();
   put(stderr, text);

@@ -54,6 +54,8 @@ class Console final : public Reporter {
   void print(std::string_view text);          // to standard output, as it is
   void print_document(JsonWriter& document);  // with a line break
   void detail(std::string_view text);         // only with --verbose
+  // One line that replaces itself, on a terminal only: of what has no end to count towards.
+  void show_progress(std::string_view text);
 
   // Three lines: what, why, what to type next; or the error document.
   void report(const Error& error);

@@ -38,6 +38,7 @@ constexpr Entry kHandlers[] = {
     {"vault kit", run_vault_kit},
     {"wal push", run_wal_push},
     {"wal get", run_wal_get},
+    {"wal stream", run_wal_stream},
     {"resources", run_resources},
     {"version", run_version},
     {"completion", run_completion},
