@@ -202,6 +202,22 @@ TEST(S3FaultsTest, what_cannot_be_found_out_is_unknown) {
   EXPECT_EQ(put.error().kind, ErrorKind::kUnknown);
 }
 
+// Found on a line that answered one request in five with 503: looks gave up after four of them.
+TEST(S3FaultsTest, a_look_is_patient_with_a_busy_store) {
+  int looks = 0;
+  StubS3 server([&](int number, const StubRequest& request) -> std::optional<StubS3::Twist> {
+    if (number == 1) return StubS3::Twist{.reply = {.end = End::kNoAnswer}};
+    if (request.method == "HEAD" && ++looks <= 5)
+      return StubS3::Twist{.instead = true, .reply = {.status = 503}};
+    return std::nullopt;
+  });
+  auto store = server.store([](S3Location&, S3StoreOptions& options) { options.limits.attempts_max = 8; });
+  Result<void> put = store->put_if_absent("commits/a", as_bytes("mine"));
+  ASSERT_TRUE(put) << put.error().what << put.error().why;
+  EXPECT_EQ(looks, 6);
+  EXPECT_EQ(server.count("PUT"), 1u);
+}
+
 // Who may only put cannot look: then a refusal after a lost answer may be about the own attempt.
 TEST(S3FaultsTest, a_refusal_that_may_be_ones_own_is_unknown_to_who_may_not_look) {
   for (bool lost : {false, true}) {
