@@ -108,7 +108,11 @@ constexpr Operation kVaultShow = {
     .about =
         "Its id, key family, format, the probe's findings, how many snapshots it holds, and who may do what "
         "in it. Where several vaults are configured: how far its copies are behind, and what would be lost "
-        "of each resource if a site (`site:`) burned.",
+        "of each resource if a site (`site:`) burned. Last the score of each resource by the rule of three "
+        "copies on two media, one of them at another site: the original counts, on a disk at the resource's "
+        "`site:` (else at its plan's vault's), and every configured vault that holds a snapshot of it; a "
+        "vault's "
+        "`medium:` says what it lies on where that is not plain (`usb disk`).",
     .examples = kShowExamples,
     .arguments = kName,
     .needs = Needs::kVaultAndKey,

@@ -50,6 +50,7 @@ class Console final : public Reporter {
 
   const ConsoleOptions& options() const { return options_; }
   bool json() const { return options_.json; }
+  bool colour() const { return options_.colour; }
 
   void print(std::string_view text);          // to standard output, as it is
   void print_document(JsonWriter& document);  // with a line break

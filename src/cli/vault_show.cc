@@ -53,23 +53,47 @@ class Neighbours {
     return states;
   }
 
-  // Counted are the vaults that open; those that do not are told of.
-  std::vector<SiteLoss> losses() {
+  // Of the vaults that open; those that do not are told of.
+  std::vector<Holdings> holdings() {
     std::vector<Holdings> all;
     for (const VaultConfig& configured : config_.vaults) {
       const Result<Vault*> opened = reach(configured.name);
       auto held =
           opened ? holdings_of(**opened, configured.name, configured.site) : Result<Holdings>(opened.error());
       if (held) {
+        held->medium = medium_of(configured);
         all.push_back(std::move(*held));
       } else {
         context_.console().note(fmt::format("{} is not counted: {}", configured.name, held.error().what));
       }
     }
-    return losses_by_site(all);
+    return all;
+  }
+
+  // Where the originals are, of what some vault holds.
+  std::vector<Original> originals(const std::vector<Holdings>& held) const {
+    std::vector<Original> all;
+    for (const ResourceConfig& resource : config_.resources) {
+      if (std::ranges::none_of(
+              held, [&](const Holdings& vault) { return vault.resources.contains(resource.name); }))
+        continue;
+      all.push_back({.resource = resource.name, .site = site_of(resource), .medium = "disk"});
+    }
+    return all;
   }
 
  private:
+  // Unless it is said, beside the vault that its plan fills: what is taken for near is at worst too near.
+  std::string site_of(const ResourceConfig& resource) const {
+    if (!resource.site.empty()) return resource.site;
+    for (const PlanConfig& plan : config_.plans) {
+      if (std::ranges::count(plan.resources, resource.name) == 0) continue;
+      for (const VaultConfig& vault : config_.vaults) {
+        if (vault.name == plan.vault) return vault.site.empty() ? vault.name : vault.site;
+      }
+    }
+    return "";
+  }
   std::vector<CopyPath> paths() const {
     std::vector<CopyPath> all;
     auto add = [&](CopyPath path) {
@@ -168,18 +192,20 @@ void write_copies(JsonWriter& json, std::string& out, const std::vector<CopyStat
   json.end_array();
 }
 
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text.empty() ? "none" : text;
+}
+
 void write_losses(JsonWriter& json, std::string& out, const std::vector<SiteLoss>& sites) {
   json.key("sites").begin_array();
   if (!sites.empty()) out += "\nlost, if a site burned:\n";
   for (const SiteLoss& site : sites) {
     json.begin_object().field("site", site.site).key("vaults").begin_array();
-    std::string vaults;
-    for (const std::string& vault : site.vaults) {
-      json.value(vault);
-      vaults += fmt::format("{}{}", vaults.empty() ? "" : ", ", vault);
-    }
+    for (const std::string& vault : site.vaults) json.value(vault);
     json.end_array().key("losses").begin_array();
-    out += fmt::format("  {} ({})\n", site.site, vaults);
+    out += fmt::format("  {} ({})\n", site.site, joined(site.vaults));
     if (site.losses.empty()) out += "    nothing is lost: nothing stands there\n";
     for (const Loss& loss : site.losses) {
       json.begin_object().field("resource", loss.resource).field("lost", word_of(loss.kind));
@@ -188,6 +214,32 @@ void write_losses(JsonWriter& json, std::string& out, const std::vector<SiteLoss
       out += fmt::format("    {}: {}\n", loss.resource, shown(loss));
     }
     json.end_array().end_object();
+  }
+  json.end_array();
+}
+
+void write_scores(JsonWriter& json, std::string& out, const std::vector<CopiesScore>& scores, bool colour) {
+  json.key("scores").begin_array();
+  if (!scores.empty()) out += "\nthree copies on two media, one of them elsewhere:\n";
+  for (const CopiesScore& score : scores) {
+    const std::string digits =
+        fmt::format("{}-{}-{}", score.copies(), score.media.size(), score.offsite.size());
+    json.begin_object().field("resource", score.resource).field("score", digits);
+    json.field("kept", score.is_kept()).field("copies", score.copies());
+    auto list = [&](std::string_view key, const std::vector<std::string>& words) {
+      json.key(key).begin_array();
+      for (const std::string& word : words) json.value(word);
+      json.end_array();
+    };
+    list("vaults", score.vaults);
+    list("media", score.media);
+    list("offsite", score.offsite);
+    json.end_object();
+    std::string verdict = score.is_kept() ? digits : fmt::format("{} SHORT of 3-2-1", digits);
+    if (colour && !score.is_kept()) verdict = fmt::format("\033[1;31m{}\033[0m", verdict);
+    out += fmt::format("  {}: {}: the original, {}; on {}; elsewhere: {}\n", score.resource, verdict,
+                       score.vaults.empty() ? "no vault" : joined(score.vaults), joined(score.media),
+                       joined(score.offsite));
   }
   json.end_array();
 }
@@ -203,10 +255,15 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   TRY_ASSIGN(const Config* config, context.config_if_any());
   std::vector<CopyState> copies;
   std::vector<SiteLoss> sites;
-  if (around == Around::kOthers && config && config->vaults.size() > 1 && !choice.name.empty()) {
+  std::vector<CopiesScore> scores;
+  if (around == Around::kOthers && config && !choice.name.empty()) {
     Neighbours neighbours(context, *config, choice, vault);
-    copies = neighbours.copies();
-    sites = neighbours.losses();
+    const std::vector<Holdings> held = neighbours.holdings();
+    scores = score_copies(held, neighbours.originals(held));
+    if (config->vaults.size() > 1) {
+      copies = neighbours.copies();
+      sites = losses_by_site(held);
+    }
   }
   JsonWriter json;
   json.begin_object().field("schema", "kuramori/vault/1").key("vault").begin_object();
@@ -236,6 +293,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   json.end_object();
   write_copies(json, out, copies, choice.name, context.clock().now());
   write_losses(json, out, sites);
+  write_scores(json, out, scores, context.console().colour());
   json.end_object();
   if (context.console().json()) {
     context.console().print_document(json);

@@ -37,7 +37,7 @@ bool compared_nothing(const std::vector<ProofCheck>& checks) {
 
 std::map<std::string, std::string> read_answers(const SnapshotReader& snapshot) {
   std::map<std::string, std::string> answers;
-  auto bytes = read_small_file(snapshot, ".kuramori/answers");
+  auto bytes = snapshot.read_small_file(".kuramori/answers");
   if (!bytes) return answers;
   std::string_view text = as_text(*bytes);
   while (!text.empty()) {
@@ -146,7 +146,7 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
   plan.must_reach = restored.plan.inclusive ? restored.plan.reached : 0;
   auto origin = read_origin(*snapshot);
   if (!origin["database"].empty()) plan.default_database = origin["database"];
-  auto counts_bytes = read_small_file(*snapshot, postgres::kCountsPath);
+  auto counts_bytes = snapshot->read_small_file(postgres::kCountsPath);
   plan.knows_tables = false;
   if (counts_bytes) {
     TRY_ASSIGN(auto counts, postgres::decode_counts(*counts_bytes));

@@ -111,7 +111,7 @@ Result<uint64_t> salvage_wal(Vault& vault, const RestoreRequest& request, Report
 }
 
 Result<postgres::RecoverySettings> settings_of(const SnapshotReader& snapshot) {
-  TRY_ASSIGN(Bytes control, read_small_file(snapshot, "global/pg_control"));
+  TRY_ASSIGN(Bytes control, snapshot.read_small_file("global/pg_control"));
   TRY_ASSIGN(auto parsed, postgres::parse_control_file(control));
   return parsed.settings;
 }
@@ -194,10 +194,9 @@ Result<void> start_server(const RestoreRequest& request, const Snapshot& base,
 
 Result<Restorable> load_restorable(Vault& vault, std::string_view resource_name) {
   TRY(must_be_allowed(vault, Act::kReadContent));
-  TRY_ASSIGN(ResourceRecord resource, vault.resource(resource_name));
-  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
-  TRY_ASSIGN(LoadedArchive loaded, load_archive(vault, resource));
-  Restorable restorable{.resource = std::move(resource),
+  TRY_ASSIGN(ResourceSnapshots list, list_snapshots_of(vault, resource_name));
+  TRY_ASSIGN(LoadedArchive loaded, load_archive(vault, list.resource));
+  Restorable restorable{.resource = std::move(list.resource),
                         .snapshots = std::move(list.snapshots),
                         .bases = {},
                         .loaded = std::move(loaded)};
@@ -226,21 +225,9 @@ postgres::RestorePlanner restore_planner(Vault& vault, const Restorable& restora
                                   segment_scanner(vault, restorable), shown_time);
 }
 
-Result<Bytes> read_small_file(const SnapshotReader& snapshot, std::string_view path) {
-  for (const TreeNode& node : snapshot.tree().nodes) {
-    if (node.entry.path != path || node.entry.content != ContentKind::kBytes) continue;
-    SnapshotReader::Context context;
-    Bytes content;
-    for (const Extent& extent : node.extents) TRY(snapshot.read_extent(extent, context, content));
-    return content;
-  }
-  return fail(ErrorKind::kNotFound,
-              fmt::format("snapshot {} has no file {}", snapshot.commit().snapshot.hex(), path));
-}
-
 std::map<std::string, std::string> read_origin(const SnapshotReader& snapshot) {
   std::map<std::string, std::string> values;
-  auto bytes = read_small_file(snapshot, ".kuramori/origin");
+  auto bytes = snapshot.read_small_file(".kuramori/origin");
   if (!bytes) return values;
   std::string_view text = as_text(*bytes);
   while (!text.empty()) {
@@ -283,7 +270,19 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   outcome.base = restorable.snapshots[outcome.plan.base];
   const CommitRecord& commit = outcome.base.commit;
 
-  auto readable = must_be_readable(vault, outcome.base, stop);
+  // Both at once: far away, each is some requests that wait for one another.
+  const Protocol protocol = protocol_of(vault);
+  std::optional<Result<void>> readable_or;
+  std::optional<Result<std::unique_ptr<SnapshotReader>>> opened;
+  TRY(parallel_for(2, 2, stop, [&](size_t i, std::stop_token) -> Result<void> {
+    if (i == 0)
+      readable_or = must_be_readable(vault, outcome.base, stop);
+    else
+      opened =
+          SnapshotReader::open(vault.store(), vault.keys(), vault.codec(), outcome.base.commit_name, commit);
+    return {};
+  }));
+  Result<void>& readable = *readable_or;
   if (request.estimate) {
     TRY_ASSIGN(const FetchCost cost, cost_of_fetching(vault, outcome.base));
     outcome.far = vault.store().tiers() != nullptr;
@@ -303,11 +302,8 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   }
   TRY(readable);
   // It was listed a moment ago; should it be gone by now, that is no damage.
-  const Protocol protocol = protocol_of(vault);
-  auto opened =
-      SnapshotReader::open(vault.store(), vault.keys(), vault.codec(), outcome.base.commit_name, commit);
-  if (!opened) return explain_read(protocol, {outcome.base.commit_name}, std::move(opened).error());
-  auto snapshot = std::move(*opened);
+  if (!*opened) return explain_read(protocol, {outcome.base.commit_name}, std::move(*opened).error());
+  auto snapshot = std::move(**opened);
   if (request.estimate) {
     TRY_ASSIGN(const double bytes_per_second, sampled_speed(*snapshot, vault.clock()));
     if (bytes_per_second > 0)
@@ -339,7 +335,7 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   }
   auto origin = read_origin(*snapshot);
   std::string tablespace_map;
-  if (auto text = read_small_file(*snapshot, "tablespace_map")) tablespace_map = as_text(*text);
+  if (auto text = snapshot->read_small_file("tablespace_map")) tablespace_map = as_text(*text);
   TRY_ASSIGN(auto tablespaces, postgres::place_tablespaces(tablespace_map, request.to, request.tablespaces,
                                                            origin["data_directory"],
                                                            interrupted || use == postgres::TargetUse::kDelta

@@ -75,9 +75,6 @@ struct RestoreOutcome {
 Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& request, Reporter& reporter,
                                         std::stop_token stop);
 
-// Where a snapshot's own small files are read without restoring it ("tablespace_map",
-// ".kuramori/counts.json"). kNotFound when the snapshot has no such file.
-Result<Bytes> read_small_file(const SnapshotReader& snapshot, std::string_view path);
 // Values of ".kuramori/origin": data_directory, host …
 std::map<std::string, std::string> read_origin(const SnapshotReader& snapshot);
 

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <charconv>
+#include <functional>
 
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
@@ -88,12 +89,18 @@ Result<std::vector<ResourceRecord>> resources_of(const RecordLog& log) {
 
 }  // namespace
 
-Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource) {
+namespace {
+
+// Whose snapshots are wanted, once it is known who is there; nothing: everybody's.
+using Choice = std::function<Result<std::optional<ResourceId>>(const std::vector<ResourceRecord>&)>;
+
+Result<SnapshotList> list_chosen(Vault& vault, const Choice& choose) {
   SnapshotList list;
   TRY_ASSIGN(auto seen_there, Overview::look(protocol_of(vault), vault.codec().signers()));
   Ledger ledger(seen_there->protocol());
   const RecordLog& log = ledger.log();
   TRY_ASSIGN(list.resources, resources_of(log));
+  TRY_ASSIGN(const std::optional<ResourceId> resource, choose(list.resources));
   TRY_ASSIGN(CommitListing commits, ledger.read_commits());
   list.unverifiable = std::move(commits.unverifiable);
   TRY_ASSIGN(auto retained, ledger.read_retained());
@@ -118,6 +125,21 @@ Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId
     return std::tie(a.commit.started_ns, a.commit_name) < std::tie(b.commit.started_ns, b.commit_name);
   });
   return list;
+}
+
+}  // namespace
+
+Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource) {
+  return list_chosen(vault, [&](const auto&) { return resource; });
+}
+
+Result<ResourceSnapshots> list_snapshots_of(Vault& vault, std::string_view resource) {
+  ResourceRecord chosen;
+  TRY_ASSIGN(SnapshotList list, list_chosen(vault, [&](const auto& all) -> Result<std::optional<ResourceId>> {
+               TRY_ASSIGN(chosen, find_resource(all, resource));
+               return chosen.id;
+             }));
+  return ResourceSnapshots{std::move(list), std::move(chosen)};
 }
 
 Result<const Snapshot*> find_snapshot(const std::vector<Snapshot>& snapshots, std::string_view wanted) {

@@ -20,6 +20,11 @@ struct SnapshotList {
 // `resource`: only this one's; nothing — all. Costs a few requests where a catalog stands (vault/overview.h),
 // one more for each record since.
 Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource);
+// The same of the resource of this name; kUsage when there is none.
+struct ResourceSnapshots : SnapshotList {
+  ResourceRecord resource;
+};
+Result<ResourceSnapshots> list_snapshots_of(Vault& vault, std::string_view resource);
 
 // "latest", or a prefix (≥ 4 characters) of an id that only one snapshot has; kUsage in words otherwise.
 Result<const Snapshot*> find_snapshot(const std::vector<Snapshot>& snapshots, std::string_view wanted);

@@ -77,6 +77,10 @@ Loss loss_of(const std::string& resource, const HeldResource& burns, const HeldR
   return loss;
 }
 
+std::string site_of(const Holdings& vault) {
+  return vault.site.empty() ? vault.vault : vault.site;
+}
+
 }  // namespace
 
 Result<Holdings> holdings_of(Vault& vault, std::string name, std::string site) {
@@ -100,8 +104,24 @@ Result<Holdings> holdings_of(Vault& vault, std::string name, std::string site) {
   return holdings;
 }
 
+std::vector<CopiesScore> score_copies(const std::vector<Holdings>& vaults,
+                                      const std::vector<Original>& originals) {
+  std::vector<CopiesScore> scores;
+  for (const Original& original : originals) {
+    CopiesScore score{.resource = original.resource, .media = {original.medium}};
+    for (const Holdings& vault : vaults) {
+      auto held = vault.resources.find(original.resource);
+      if (held == vault.resources.end() || held->second.snapshots.empty()) continue;
+      score.vaults.push_back(vault.vault);
+      if (std::ranges::count(score.media, vault.medium) == 0) score.media.push_back(vault.medium);
+      if (site_of(vault) != original.site) score.offsite.push_back(vault.vault);
+    }
+    scores.push_back(std::move(score));
+  }
+  return scores;
+}
+
 std::vector<SiteLoss> losses_by_site(const std::vector<Holdings>& vaults) {
-  auto site_of = [](const Holdings& vault) { return vault.site.empty() ? vault.vault : vault.site; };
   std::set<std::string> sites;
   for (const Holdings& vault : vaults) sites.insert(site_of(vault));
   std::vector<SiteLoss> all;

@@ -29,6 +29,7 @@ struct Holdings {
   std::string vault;
   std::string site;                               // where it stands; "" is a site of its own
   std::map<std::string, HeldResource> resources;  // by the resource's name
+  std::string medium;                             // what it lies on
 };
 Result<Holdings> holdings_of(Vault& vault, std::string name, std::string site);
 
@@ -48,6 +49,22 @@ struct SiteLoss {
   std::vector<std::string> vaults;
   std::vector<Loss> losses;  // of each resource that these vaults hold, by name
 };
+// The rule of three copies (the original is one) on two media, one of them at another site.
+struct Original {
+  std::string resource, site, medium;
+};
+struct CopiesScore {
+  static constexpr size_t kCopies = 3, kMedia = 2, kOffsite = 1;
+  std::string resource;
+  std::vector<std::string> vaults;   // that hold a snapshot of it
+  std::vector<std::string> media;    // the original's first
+  std::vector<std::string> offsite;  // of the vaults, those at another site
+  size_t copies() const { return vaults.size() + 1; }
+  bool is_kept() const { return copies() >= kCopies && media.size() >= kMedia && offsite.size() >= kOffsite; }
+};
+std::vector<CopiesScore> score_copies(const std::vector<Holdings>& vaults,
+                                      const std::vector<Original>& originals);
+
 // By site.
 std::vector<SiteLoss> losses_by_site(const std::vector<Holdings>& vaults);
 

@@ -92,5 +92,30 @@ TEST(Survival, snapshots_that_wal_makes_up_for_are_only_snapshots) {
   EXPECT_EQ(of(losses_by_site({tokyo, osaka}), "osaka").kind, Kind::kNewer);
 }
 
+TEST(Survival, three_copies_on_two_media_one_of_them_elsewhere) {
+  auto vault = [](std::string name, std::string site, std::string medium, bool holds = true) {
+    Holdings held{.vault = std::move(name), .site = std::move(site), .medium = std::move(medium)};
+    if (holds) held.resources["db"].snapshots = {snapshot("a", 10, 3)};
+    return held;
+  };
+  const Original db{"db", "tokyo", "disk"};
+  const Holdings near = vault("near", "tokyo", "disk"), far = vault("far", "osaka", "object store");
+  auto scored = [&](const std::vector<Holdings>& vaults) { return score_copies(vaults, {db}).at(0); };
+
+  EXPECT_TRUE(scored({near, far}).is_kept());
+  EXPECT_EQ(scored({near, far}).copies(), 3u);
+  EXPECT_EQ(scored({near, far}).media, (std::vector<std::string>{"disk", "object store"}));
+  EXPECT_EQ(scored({near, far}).offsite, std::vector<std::string>{"far"});
+
+  EXPECT_FALSE(scored({near}).is_kept()) << "nothing is elsewhere";
+  EXPECT_FALSE(scored({far}).is_kept()) << "two copies";
+  EXPECT_FALSE(scored({near, vault("far", "osaka", "disk")}).is_kept()) << "one medium";
+  EXPECT_FALSE(scored({near, vault("far", "tokyo", "object store")}).is_kept()) << "one site";
+  EXPECT_FALSE(scored({near, vault("far", "osaka", "object store", false)}).is_kept())
+      << "an empty vault is no copy";
+  EXPECT_EQ(scored({}).copies(), 1u);
+  EXPECT_TRUE(scored({near, vault("usb", "safe", "usb disk")}).is_kept());
+}
+
 }  // namespace
 }  // namespace kuramori

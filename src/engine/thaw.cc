@@ -12,6 +12,7 @@
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "store/read_ahead.h"
+#include "vault/snapshot_reader.h"
 
 namespace kuramori {
 namespace {
@@ -48,12 +49,9 @@ std::pair<Duration, Duration> thaw_time(std::string_view storage_class, Tiers::S
 
 // The packs a snapshot needs, with their sizes.
 Result<std::vector<std::pair<std::string, uint64_t>>> packs_of(Vault& vault, const Snapshot& snapshot) {
-  const Protocol protocol = protocol_of(vault);
-  Ledger ledger(protocol);
-  TRY_ASSIGN(const VisibleCommit* commit, ledger.read_commit(snapshot.commit_name));
-  TRY_ASSIGN(const LiveRecord* live, ledger.live_of(*commit));
+  TRY_ASSIGN(const LiveRecord live, read_live(vault.store(), vault.codec(), snapshot.commit));
   std::vector<std::pair<std::string, uint64_t>> packs;
-  for (const LivePack& pack : live->packs) packs.emplace_back(pack.name, pack.size);
+  for (const LivePack& pack : live.packs) packs.emplace_back(pack.name, pack.size);
   std::sort(packs.begin(), packs.end());
   return packs;
 }
@@ -107,7 +105,7 @@ Result<ThawOutcome> thaw_snapshot(Vault& vault, const Snapshot& snapshot, const 
 }
 
 Result<FetchCost> cost_of_fetching(Vault& vault, const Snapshot& snapshot) {
-  constexpr uint64_t kRequestsToOpen = 4;  // a pack: its size, its end, its directory, its head
+  constexpr uint64_t kRequestsToOpen = 2;  // a pack: its end, its head
   FetchCost cost;
   TRY_ASSIGN(const auto packs, packs_of(vault, snapshot));
   for (const auto& [name, bytes] : packs) {

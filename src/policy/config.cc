@@ -83,6 +83,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
     state.fail_at(node.line, fmt::format("vault \"{}\" has no place", name), {},
                   "add at: file:///path, s3://bucket/prefix or rclone:remote:path");
   vault.site = map.text("site");
+  vault.medium = map.text("medium");
   vault.key_file = map.path("key_file");
   vault.passphrase = map.setting("passphrase");
   vault.endpoint = map.setting("endpoint");
@@ -133,6 +134,7 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
   resource.line = node.line;
   resource.kind = read_kind(map);
   resource.connect = map.setting("connect");
+  resource.site = map.text("site");
   resource.owner = map.text("owner");
   resource.criticality = map.text("criticality");
   if (auto objectives = map.map("objectives")) {
@@ -366,6 +368,12 @@ std::vector<NotifyConfig> read_notify(MapReader& top) {
 }
 
 }  // namespace
+
+std::string medium_of(const VaultConfig& vault) {
+  if (!vault.medium.empty()) return vault.medium;
+  if (vault.at.starts_with("s3:")) return "object store";
+  return vault.at.starts_with("rclone:") ? "remote" : "disk";
+}
 
 std::string_view name_of(ResourceKind kind) {
   for (const KindWord& word : kKinds)

@@ -24,6 +24,7 @@ struct VaultConfig {
   int line = 0;
   std::string at;  // "/absolute/path" or "s3://…"
   std::string site;
+  std::string medium;    // "usb disk", "tape"; "": told by the place (see medium_of)
   std::string key_file;  // absolute
   Setting passphrase;    // wraps the key file, if set
   Setting endpoint, region, access_key, secret_key;
@@ -39,6 +40,9 @@ struct VaultConfig {
   std::string sse_kms_key;
 };
 
+// On what a vault lies, unless it says so itself: "disk", "object store", "remote".
+std::string medium_of(const VaultConfig& vault);
+
 enum class ResourceKind { kPostgres, kRedis, kFiles, kBucket, kDump, kCommand, kSecret, kGit, kImage, kAws };
 std::string_view name_of(ResourceKind kind);
 
@@ -47,6 +51,7 @@ struct ResourceConfig {
   int line = 0;
   ResourceKind kind = ResourceKind::kPostgres;
   Setting connect;
+  std::string site;  // where the original stands; "": where its plan's vault does
   std::string owner;
   std::string criticality;
   std::optional<Period> rpo, rto;                 // objectives

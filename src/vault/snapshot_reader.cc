@@ -17,15 +17,6 @@ constexpr uint32_t kBatchFrames = 24;    // frames fetched with one read in a lo
 constexpr size_t kPacksAhead = 8;        // opened together where everything is read
 constexpr uint64_t kTreeBytesMax = 4ull << 30;
 
-Result<LiveRecord> open_live(Store& store, RecordCodec& codec, const CommitRecord& commit) {
-  TRY_ASSIGN(Bytes object, get_bound(store, commit.live));
-  TRY_ASSIGN(OpenedRecord record, codec.decode(commit.live.name, object));
-  if (record.type != RecordType::kLive) {
-    return fail(ErrorKind::kDamaged, fmt::format("{} is not a live record", commit.live.name));
-  }
-  return decode<LiveRecord>(record.body);
-}
-
 Result<std::vector<PageMap>> open_maps(Store& store, const KeyBundle& keys, const CommitRecord& commit) {
   std::vector<PageMap> maps;
   for (const ObjectRef& ref : commit.maps) {
@@ -37,6 +28,15 @@ Result<std::vector<PageMap>> open_maps(Store& store, const KeyBundle& keys, cons
 }
 
 }  // namespace
+
+Result<LiveRecord> read_live(Store& store, RecordCodec& codec, const CommitRecord& commit) {
+  TRY_ASSIGN(Bytes object, get_bound(store, commit.live));
+  TRY_ASSIGN(OpenedRecord record, codec.decode(commit.live.name, object));
+  if (record.type != RecordType::kLive) {
+    return fail(ErrorKind::kDamaged, fmt::format("{} is not a live record", commit.live.name));
+  }
+  return decode<LiveRecord>(record.body);
+}
 
 Result<Bytes> get_bound(Store& store, const ObjectRef& ref) {
   auto object = read_sound<Bytes>(store, ref.name, [&](ByteView bytes) -> Result<Bytes> {
@@ -52,7 +52,7 @@ Result<Bytes> get_bound(Store& store, const ObjectRef& ref) {
 Result<BaseSnapshot> open_base(Store& store, const KeyBundle& keys, RecordCodec& codec,
                                std::string commit_name, const CommitRecord& commit) {
   BaseSnapshot base{.commit_name = std::move(commit_name), .commit = commit};
-  TRY_ASSIGN(base.live, open_live(store, codec, commit));
+  TRY_ASSIGN(base.live, read_live(store, codec, commit));
   TRY_ASSIGN(base.maps, open_maps(store, keys, commit));
   TRY_ASSIGN(base.pages, resolve(base.maps));
   return base;
@@ -70,7 +70,11 @@ struct SnapshotReader::State {
   bool reads_everything = false;
   mutable std::mutex mutex;
   mutable std::list<std::pair<std::string, std::shared_ptr<PackReader>>>
-      open_packs;  // most recently used first
+      open_packs;                         // most recently used first
+  mutable std::set<std::string> opening;  // by some thread, now: what it opens is for all
+  mutable std::condition_variable opened;
+  mutable std::mutex small_mutex;
+  mutable Context small;  // of read_small_file
 
   // Under the lock.
   std::shared_ptr<PackReader> find_open(const std::string& name) const {
@@ -85,31 +89,38 @@ struct SnapshotReader::State {
   Result<std::shared_ptr<PackReader>> pack(const std::string& name) const {
     std::vector<const LivePack*> wanted;
     {
-      std::lock_guard lock(mutex);
-      if (auto open = find_open(name)) return open;
+      std::unique_lock lock(mutex);
+      for (;;) {
+        if (auto open = find_open(name)) return open;
+        if (!opening.contains(name)) break;
+        opened.wait(lock);
+      }
       auto bound = packs.find(name);
       if (bound == packs.end())
         return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
       wanted.push_back(bound->second);
-      // To open one is three requests, one after the other. Those that will be wanted next take no longer if
+      // To open one is some requests, one after the other. Those that will be wanted next take no longer if
       // they are opened at the same time.
       if (reads_everything) {
         const LivePack* end = live.packs.data() + live.packs.size();
         for (const LivePack* next = bound->second + 1; next != end && wanted.size() < kPacksAhead; ++next) {
-          if (find_open(next->name) == nullptr) wanted.push_back(next);
+          if (find_open(next->name) == nullptr && !opening.contains(next->name)) wanted.push_back(next);
         }
       }
+      for (const LivePack* pack : wanted) opening.insert(pack->name);
     }
     std::optional<Result<std::shared_ptr<PackReader>>> asked;
     auto open = [&](size_t i, std::stop_token) -> Result<void> {
-      auto opened = PackReader::open(store, keys, wanted[i]->name, wanted[i]);
-      if (opened) {
+      auto found = PackReader::open(store, keys, wanted[i]->name, wanted[i]);
+      {
         std::lock_guard lock(mutex);
-        open_packs.emplace_front(wanted[i]->name, *opened);
+        if (found) open_packs.emplace_front(wanted[i]->name, *found);
         if (open_packs.size() > kOpenPacksMax) open_packs.pop_back();
+        opening.erase(wanted[i]->name);
       }
+      opened.notify_all();
       // What is wrong with another is told when it is asked for.
-      if (i == 0) asked = std::move(opened);
+      if (i == 0) asked = std::move(found);
       return {};
     };
     if (wanted.size() == 1) {
@@ -145,7 +156,7 @@ Result<std::unique_ptr<SnapshotReader>> SnapshotReader::open(Store& store, const
                                                              RecordCodec& codec, std::string commit_name,
                                                              const CommitRecord& commit) {
   std::unique_ptr<State> state(new State{.store = store, .keys = keys, .commit = commit});
-  TRY_ASSIGN(state->live, open_live(store, codec, commit));
+  TRY_ASSIGN(state->live, read_live(store, codec, commit));
   for (const LivePack& pack : state->live.packs) state->packs[pack.name] = &pack;
   TRY_ASSIGN(auto maps, open_maps(store, keys, commit));
   TRY_ASSIGN(state->pages, resolve(maps));
@@ -167,6 +178,18 @@ Result<const FilePages*> SnapshotReader::pages_of(const std::string& path) const
   if (it == state_->pages.files.end())
     return fail(ErrorKind::kNotFound, fmt::format("no page map knows {}", path));
   return &it->second;
+}
+
+Result<Bytes> SnapshotReader::read_small_file(std::string_view path) const {
+  for (const TreeNode& node : state_->tree.nodes) {
+    if (node.entry.path != path || node.entry.content != ContentKind::kBytes) continue;
+    std::lock_guard lock(state_->small_mutex);
+    Bytes content;
+    for (const Extent& extent : node.extents) TRY(read_extent(extent, state_->small, content));
+    return content;
+  }
+  return fail(ErrorKind::kNotFound,
+              fmt::format("snapshot {} has no file {}", state_->commit.snapshot.hex(), path));
 }
 
 std::set<std::string> SnapshotReader::files_in(const std::string& pack) const {

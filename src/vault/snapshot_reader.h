@@ -1,6 +1,7 @@
 // Reads one snapshot back: its tree, its pages, its bytes. Everything is checked against what the signed
 // commit binds before it is handed out.
 #pragma once
+#include <condition_variable>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -14,6 +15,8 @@ namespace kuramori {
 // Opens what a new snapshot may build on, with the structure key alone.
 Result<BaseSnapshot> open_base(Store& store, const KeyBundle& keys, RecordCodec& codec,
                                std::string commit_name, const CommitRecord& commit);
+// Exactly which packs, maps and frames the snapshot needs.
+Result<LiveRecord> read_live(Store& store, RecordCodec& codec, const CommitRecord& commit);
 // The object that `ref` names, if its bytes are the ones bound.
 Result<Bytes> get_bound(Store& store, const ObjectRef& ref);
 
@@ -52,6 +55,9 @@ class SnapshotReader {
   Result<void> read_pages(const FilePages& file, uint32_t first, MutableByteView out, Context& context) const;
   // Appends the bytes of one extent.
   Result<void> read_extent(const Extent& extent, Context& context, Bytes& out) const;
+  // The whole of a small kBytes file; kNotFound. Those that are read for themselves mostly lie in one frame,
+  // which is fetched once.
+  Result<Bytes> read_small_file(std::string_view path) const;
   // Paths of the files with a page or a byte in `pack`.
   std::set<std::string> files_in(const std::string& pack) const;
   // Bytes of the vault that a restore of everything fetches.

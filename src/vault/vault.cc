@@ -269,8 +269,12 @@ Result<std::vector<ResourceRecord>> Vault::resources() {
 
 Result<ResourceRecord> Vault::resource(std::string_view name) {
   TRY_ASSIGN(auto all, resources());
+  return find_resource(all, name);
+}
+
+Result<ResourceRecord> find_resource(const std::vector<ResourceRecord>& all, std::string_view name) {
   std::string known;
-  for (ResourceRecord& record : all) {
+  for (const ResourceRecord& record : all) {
     if (record.name == name) return record;
     known += (known.empty() ? "" : ", ") + record.name;
   }

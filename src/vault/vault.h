@@ -97,6 +97,9 @@ class Vault {
   VaultInfo info_;
 };
 
+// The one of this name; kUsage, saying which there are.
+Result<ResourceRecord> find_resource(const std::vector<ResourceRecord>& all, std::string_view name);
+
 // The copies of the vault object: any whole one will do (V12).
 std::vector<std::string> vault_object_names();
 // Checks one copy without a key: framing, checksum, owner's signature.

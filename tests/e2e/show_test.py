@@ -31,7 +31,11 @@ class Show(harness.Case):
         losses = next(one for one in document["sites"] if one["site"] == site)["losses"]
         return losses[0] if losses else None
 
-    def test_what_would_be_lost_is_what_is_lost(self):
+    def score(self):
+        (score,) = self.shown()["scores"]
+        return score["score"], score["kept"]
+
+    def test_what_would_be_lost_is_what_is_lost(self):  # and the score of J1
         server = self.server15
         server.sql("create table entry as select i id, now() at from generate_series(1, 2000) i")
         self.kuramori("backup", "db")
@@ -39,8 +43,18 @@ class Show(harness.Case):
         self.assertEqual(self.lost("here")["lost"], "everything")
         self.assertIsNone(self.lost("far"))
         self.assertEqual(self.shown()["copies"][0]["snapshots"], 1)
+        self.assertEqual(self.score(), ("2-1-0", False))
         self.kuramori("copy", "--to", "away")
         self.assertEqual((self.lost("here")["lost"], self.lost("far")["lost"]), ("nothing", "nothing"))
+        self.assertEqual(self.score(), ("3-1-1", False))  # all of it on disks
+        text = self.config.read_text()
+        self.config.write_text(text.replace("site: far,", "site: far, medium: usb disk,"))
+        self.assertEqual(self.score(), ("3-2-1", True))
+        self.assertIn("db: 3-2-1: the original, ", self.kuramori("vault", "show", "here").out)
+        self.config.write_text(text.replace("site: far,", "site: here, medium: usb disk,"))
+        self.assertEqual(self.score(), ("3-2-0", False))  # nothing is elsewhere
+        self.assertIn("3-2-0 SHORT of 3-2-1", self.kuramori("vault", "show", "here").out)
+        self.config.write_text(text)
         copied = self.shown()["copies"][0]
         self.assertEqual((copied["from"], copied["to"], copied["measured"], copied["wal_objects"]), ("here", "away", True, 0))
         # From here on the copy falls behind: first WAL alone, then a snapshot as well.

@@ -13,7 +13,7 @@ namespace kuramori {
 namespace {
 
 constexpr Duration kSkewTold = std::chrono::minutes(2);  // less than stores mind (15 minutes) is left alone
-constexpr int kLookAttemptsMax = 4;
+constexpr int kUnansweredLooksMax = 4;
 
 std::optional<Duration> retry_after(const HttpAnswer& answer) {
   std::string_view text = answer.header("retry-after");
@@ -178,12 +178,9 @@ Result<S3Answer> S3Client::send(const S3Request& request) {
   std::string body_sha256 = sha256(request.body).hex();
   bool changes = request.method != "GET" && request.method != "HEAD";
   using Patience = S3Request::Patience;
-  int attempts_max = request.patience == Patience::kNone ? 1
-                     : request.patience == Patience::kLittle
-                         ? std::min(kLookAttemptsMax, limits_.attempts_max)
-                         : limits_.attempts_max;
-  Duration give_up_after =
-      request.patience == Patience::kLittle ? limits_.give_up_after / 4 : limits_.give_up_after;
+  const bool has_little = request.patience == Patience::kLittle;
+  int attempts_max = request.patience == Patience::kNone ? 1 : limits_.attempts_max;
+  int unanswered = 0;
   Duration begun = clock_.steady();
   bool may_have_happened = false;
   int mended = 0;
@@ -214,6 +211,8 @@ Result<S3Answer> S3Client::send(const S3Request& request) {
       if (!is_worth_repeating(answer) || is_final_server_error(answer)) return answer;
     } else if (sent.error().kind == ErrorKind::kUsage) {
       return std::move(sent).error();
+    } else {
+      ++unanswered;
     }
     // "Slow down" in the store's own words was not done. Any other server error, or none at all, may hide
     // that it was: a proxy in between answers 502 or 503 for a server whose answer it lost.
@@ -222,7 +221,10 @@ Result<S3Answer> S3Client::send(const S3Request& request) {
     bool lost = changes && !certainly_not;
     may_have_happened = may_have_happened || lost;
 
-    bool last = attempt >= attempts_max || clock_.steady() - begun > give_up_after;
+    // Little patience is with silence: a store that answers "slow down" is there, and will tell.
+    const bool is_short = has_little && unanswered > 0;
+    bool last = attempt >= attempts_max || (has_little && unanswered >= kUnansweredLooksMax) ||
+                clock_.steady() - begun > (is_short ? limits_.give_up_after / 4 : limits_.give_up_after);
     if (!last) clock_.sleep(back_off(attempt, pause_asked, random_));
     if (lost && request.look) {
       Result<bool> found = request.look();

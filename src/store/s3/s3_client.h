@@ -46,7 +46,7 @@ struct S3Request {
     kFull,
     kLittle,
     kNone
-  } patience = Patience::kFull;  // little: for looks; none: one attempt
+  } patience = Patience::kFull;  // little, for looks: with silence, not with a busy store; none: one attempt
 };
 
 struct S3Answer {

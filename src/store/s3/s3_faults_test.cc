@@ -202,6 +202,22 @@ TEST(S3FaultsTest, what_cannot_be_found_out_is_unknown) {
   EXPECT_EQ(put.error().kind, ErrorKind::kUnknown);
 }
 
+// Found on a line that answered one request in five with 503: looks gave up after four of them.
+TEST(S3FaultsTest, a_look_is_patient_with_a_busy_store) {
+  int looks = 0;
+  StubS3 server([&](int number, const StubRequest& request) -> std::optional<StubS3::Twist> {
+    if (number == 1) return StubS3::Twist{.reply = {.end = End::kNoAnswer}};
+    if (request.method == "HEAD" && ++looks <= 5)
+      return StubS3::Twist{.instead = true, .reply = {.status = 503}};
+    return std::nullopt;
+  });
+  auto store = server.store([](S3Location&, S3StoreOptions& options) { options.limits.attempts_max = 8; });
+  Result<void> put = store->put_if_absent("commits/a", as_bytes("mine"));
+  ASSERT_TRUE(put) << put.error().what << put.error().why;
+  EXPECT_EQ(looks, 6);
+  EXPECT_EQ(server.count("PUT"), 1u);
+}
+
 // Who may only put cannot look: then a refusal after a lost answer may be about the own attempt.
 TEST(S3FaultsTest, a_refusal_that_may_be_ones_own_is_unknown_to_who_may_not_look) {
   for (bool lost : {false, true}) {
@@ -383,29 +399,56 @@ TEST(S3FaultsTest, names_are_decoded_and_pages_filled) {
 }
 
 TEST(S3FaultsTest, a_read_that_is_short_or_of_elsewhere_is_damage_V1) {
+  constexpr size_t kSize = 100'000, kTail = 65'536;
+  std::string object(kSize, '.');
+  for (size_t i = 0; i < kSize; ++i) object[i] = static_cast<char>('a' + i % 23);
+  const std::string whole_tail = "bytes 34464-99999/100000";
   std::string range;
   std::string body;
-  StubS3 server([&](int, const StubRequest& request) -> std::optional<StubS3::Twist> {
-    if (request.method == "HEAD") return std::nullopt;
+  StubS3 server([&](int, const StubRequest&) -> std::optional<StubS3::Twist> {
     return StubS3::Twist{.instead = true,
                          .reply = {.status = 206, .headers = {{"Content-Range", range}}, .body = body}};
   });
-  server.objects["/bucket/v/p"] = "0123456789";
   auto store = server.store();
+  // The request that opens brings the end.
+  range = whole_tail, body = object.substr(kSize - kTail);
   auto reader = store->open("p");
-  ASSERT_TRUE(reader);
+  ASSERT_TRUE(reader) << reader.error().what;
+  EXPECT_EQ((*reader)->size(), kSize);
   Bytes out(4);
-  range = "bytes 2-5/10", body = "2345";
+  body = "none";  // of the end nothing is asked again
+  ASSERT_TRUE((*reader)->read(kSize - 4, out));
+  EXPECT_EQ(as_text(out), object.substr(kSize - 4));
+  ASSERT_TRUE((*reader)->read(kSize - kTail, out));
+  EXPECT_EQ(as_text(out), object.substr(kSize - kTail, 4));
+  EXPECT_FALSE((*reader)->read(kSize - 3, out)) << "beyond the end";
+  range = "bytes 2-5/100000", body = "2345";
   ASSERT_TRUE((*reader)->read(2, out));
   EXPECT_EQ(as_text(out), "2345");
   body = "234";
   EXPECT_FALSE((*reader)->read(2, out));
-  range = "bytes 3-6/10", body = "3456";
+  range = "bytes 3-6/100000", body = "3456";
   EXPECT_EQ((*reader)->read(2, out).error().kind, ErrorKind::kDamaged);
   range = "bytes 2-5/9", body = "2345";
   EXPECT_EQ((*reader)->read(2, out).error().kind, ErrorKind::kDamaged) << "the object is another one";
   body = "23456789";
   EXPECT_FALSE((*reader)->read(2, out));
+  // An end that is not the end, or not as long as it says.
+  for (const char* wrong : {"bytes 34463-99998/100000", "bytes 34464-99999/99999", "bytes 34464-99999/1",
+                            "bytes 34464-99999/*", "bytes */100000", "", "34464"}) {
+    range = wrong, body = object.substr(kSize - kTail);
+    auto refused = store->open("p");
+    ASSERT_FALSE(refused) << wrong;
+    EXPECT_EQ(refused.error().kind, ErrorKind::kDamaged) << wrong;
+  }
+  range = whole_tail, body = object.substr(kSize - kTail + 1);
+  EXPECT_FALSE(store->open("p"));
+  // What is smaller is there as a whole.
+  range = "bytes 0-9/10", body = "0123456789";
+  reader = store->open("p");
+  ASSERT_TRUE(reader) << reader.error().what;
+  ASSERT_TRUE((*reader)->read(2, out));
+  EXPECT_EQ(as_text(out), "2345");
 }
 
 TEST(S3FaultsTest, a_skewed_clock_is_mended_by_the_stores_own_date_P61_P73) {

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
+#include <cstring>
 #include <mutex>
 
 #include "base/time_text.h"
@@ -13,6 +15,16 @@ namespace {
 
 constexpr size_t kVersionsOfOneNameMax = 10'000;  // more is no accident
 constexpr const char* kListEncoding = "url";
+
+// Both copies of the directory of a full pack, and some.
+constexpr size_t kTailBytes = size_t{64} << 10;
+
+std::optional<uint64_t> parse_size(std::string_view text) {
+  uint64_t size = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return {};
+  return size;
+}
 
 Error no_such_object(std::string_view name, const std::string& place) {
   return fail(ErrorKind::kNotFound, fmt::format("there is no object \"{}\" in {}", name, place));
@@ -75,6 +87,7 @@ class S3Store final : public Store, Retention, Versions, Tiers, public Trials {
     return client_->error_of(answer, fmt::format("read \"{}\"", name));
   }
   Result<S3Answer> head_answer(std::string_view name, std::string_view version);
+  Result<ObjectInfo> head_of(std::string_view name, std::string_view version);
   Result<Bytes> get_one(std::string_view name, std::string_view version);
   Result<std::unique_ptr<ObjectReader>> open_one(std::string_view name, std::string_view version);
   // Whether the bucket keeps versions; where it does not tell, it is taken to.
@@ -89,17 +102,26 @@ class S3Store final : public Store, Retention, Versions, Tiers, public Trials {
 
 class S3Reader final : public ObjectReader {
  public:
-  S3Reader(S3Store& store, std::string name, std::string version, uint64_t size)
-      : store_(store), name_(std::move(name)), version_(std::move(version)), size_(size) {}
+  S3Reader(S3Store& store, std::string name, std::string version, uint64_t size, Bytes tail)
+      : store_(store),
+        name_(std::move(name)),
+        version_(std::move(version)),
+        size_(size),
+        tail_(std::move(tail)) {}
   uint64_t size() const override { return size_; }
   Result<void> read(uint64_t offset, MutableByteView out) override {
-    return store_.read(name_, version_, size_, offset, out);
+    const uint64_t tail_at = size_ - tail_.size();
+    if (offset < tail_at || out.size() > size_ - std::min(size_, offset))
+      return store_.read(name_, version_, size_, offset, out);
+    if (!out.empty()) std::memcpy(out.data(), tail_.data() + (offset - tail_at), out.size());
+    return {};
   }
 
  private:
   S3Store& store_;
   std::string name_, version_;
   uint64_t size_;
+  Bytes tail_;  // the object's last bytes
 };
 
 // --- reading -----------------------------------------------------------------------------------------
@@ -124,14 +146,17 @@ Result<S3Answer> S3Store::head_answer(std::string_view name, std::string_view ve
 }
 
 Result<ObjectInfo> S3Store::head(std::string_view name) {
-  TRY_ASSIGN(S3Answer answer, head_answer(name, {}));
+  return head_of(name, {});
+}
+
+Result<ObjectInfo> S3Store::head_of(std::string_view name, std::string_view version) {
+  TRY_ASSIGN(S3Answer answer, head_answer(name, version));
   ObjectInfo info{.name = std::string(name),
                   .stored_at = parse_http_date(answer.http.header("last-modified")),
                   .storage_class = std::string(answer.http.header("x-amz-storage-class"))};
-  std::string size(answer.http.header("content-length"));
-  if (size.empty() || size.find_first_not_of("0123456789") != size.npos || size.size() > 18)
-    return fail(ErrorKind::kFailed, fmt::format("the store does not say how large \"{}\" is", name));
-  info.size = std::stoull(size);
+  std::optional<uint64_t> size = parse_size(answer.http.header("content-length"));
+  if (!size) return fail(ErrorKind::kFailed, fmt::format("the store does not say how large \"{}\" is", name));
+  info.size = *size;
   return info;
 }
 
@@ -148,13 +173,40 @@ Result<Bytes> S3Store::get_one(std::string_view name, std::string_view version) 
   return std::move(answer.http.body);
 }
 
+// What an object says of itself stands at its end (a pack's directory), and a small one is nothing else: the
+// request that tells its size brings that along.
 Result<std::unique_ptr<ObjectReader>> S3Store::open_one(std::string_view name, std::string_view version) {
-  TRY_ASSIGN(S3Answer answer, head_answer(name, version));
-  std::string size(answer.http.header("content-length"));
-  if (size.empty() || size.find_first_not_of("0123456789") != size.npos || size.size() > 18)
-    return fail(ErrorKind::kFailed, fmt::format("the store does not say how large \"{}\" is", name));
+  TRY(check_object_name(name));
+  TRY_ASSIGN(S3Answer answer, client_->send({.key = objects_.key_of(name),
+                                             .query = with_version(version),
+                                             .headers = {{"Range", fmt::format("bytes=-{}", kTailBytes)}},
+                                             .hedge = true}));
+  uint64_t size = 0;
+  Bytes tail;
+  if (answer.status == 416) {  // there are no last bytes: it is empty
+    TRY_ASSIGN(ObjectInfo info, head_of(name, version));
+    size = info.size;
+  } else if (!answer.ok()) {
+    return read_error(answer, name);
+  } else {
+    objects_.note_versions(answer);
+    tail = std::move(answer.http.body);
+    std::string_view range = answer.http.header("content-range");
+    if (answer.status == 200 && range.empty()) {
+      size = tail.size();  // the range was everything, or the store knows no ranges from the end
+    } else {
+      size_t slash = range.rfind('/');
+      std::optional<uint64_t> told = slash == range.npos ? std::nullopt : parse_size(range.substr(slash + 1));
+      if (!told || *told < tail.size() || tail.size() != std::min<uint64_t>(*told, kTailBytes) ||
+          range != fmt::format("bytes {}-{}/{}", *told - tail.size(), *told - 1, *told))
+        return fail(ErrorKind::kDamaged,
+                    fmt::format("the store gave other bytes of \"{}\" than were asked for", name),
+                    fmt::format("asked for the last {}, got {} bytes of {}", kTailBytes, tail.size(), range));
+      size = *told;
+    }
+  }
   return std::unique_ptr<ObjectReader>(
-      new S3Reader(*this, std::string(name), std::string(version), std::stoull(size)));
+      new S3Reader(*this, std::string(name), std::string(version), size, std::move(tail)));
 }
 
 Result<std::unique_ptr<ObjectReader>> S3Store::open(std::string_view name) {
