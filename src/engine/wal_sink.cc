@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/units.h"
 #include "crypto/digest.h"
+#include "engine/wal.h"
 #include "vault/envelope.h"
 
 namespace kuramori {
@@ -41,6 +42,7 @@ struct WalSink::Block {
 
 struct WalSink::Upload {
   std::shared_ptr<Block> block;
+  std::shared_ptr<Block> before;  // the segment before a whole one, where it was received: records span both
   postgres::Timeline timeline = 0;
   postgres::Lsn from = 0, to = 0;
   names::WalKind kind = names::WalKind::kPart;
@@ -97,6 +99,7 @@ void WalSink::begin(postgres::Timeline timeline, postgres::Lsn from, postgres::L
   known_ = std::move(known);
   std::ranges::sort(known_, {}, [](const WalObject& object) { return object.name.to; });
   block_.reset();
+  before_.reset();
   std::lock_guard lock(shared_->mutex);
   shared_->durable = durable;
 }
@@ -163,12 +166,15 @@ void WalSink::end_block() {
       if (whole) send(block_->begin, end, names::WalKind::kSegment, false);
     }
   }
+  before_ = std::move(block_);
   block_.reset();
 }
 
 void WalSink::send(postgres::Lsn from, postgres::Lsn to, names::WalKind kind, bool acknowledges) {
   auto upload = std::make_shared<Upload>();
   upload->block = block_;
+  if (kind == names::WalKind::kSegment && before_ && before_->end() == block_->begin)
+    upload->before = before_;
   upload->timeline = timeline_;
   upload->from = from;
   upload->to = to;
@@ -256,8 +262,26 @@ Result<void> WalSink::store(const Upload& upload) {
       .segment_bytes = target_.segment_bytes,
       .file = postgres::segment_name(upload.timeline, upload.block->begin, target_.segment_bytes),
       .digest = {}};
-  TRY(put_wal(vault_, target_.resource, upload.kind, header, upload.block->view(from, upload.to)));
-  return {};
+  const ByteView content = upload.block->view(from, upload.to);
+  if (!whole) {
+    TRY(put_wal(vault_, target_.resource, upload.kind, header, content, {}, WalRivals::kAskedLater));
+    return {};
+  }
+  const std::shared_ptr<Block>& before = upload.before;
+  const auto earlier = [&before](postgres::Lsn position, MutableByteView pages) {
+    if (!before || position < before->begin || position + pages.size() > before->end()) return false;
+    std::ranges::copy(before->view(position, position + pages.size()), pages.begin());
+    return true;
+  };
+  TRY(put_wal(vault_, target_.resource, upload.kind, header, content,
+              changes_of_segment(header, content, earlier)));
+  TRY_ASSIGN(const std::vector<WalObject> rivals,
+             rivals_within(vault_, target_.resource, upload.timeline, from, content));
+  if (rivals.empty()) return {};
+  return fail(ErrorKind::kRefused, fmt::format("{} is already archived with other content", header.file),
+              fmt::format("two servers write timeline {} of this resource; the archive holds {}",
+                          upload.timeline, rivals.front().object),
+              "stop the one that should not run: kuramori wal show");
 }
 
 void WalSink::work(std::stop_token stop) {

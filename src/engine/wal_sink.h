@@ -88,7 +88,7 @@ class WalSink {
   bool commits_wait_ = false;
   std::vector<WalObject> known_;  // still to be compared, by their end
   // Shared with the objects on their way: each needs the bytes for as long as it is being stored.
-  std::shared_ptr<Block> block_;
+  std::shared_ptr<Block> block_, before_;
   std::unique_ptr<Shared> shared_;
   std::vector<std::jthread> threads_;  // last: joined before what they use goes
 };

@@ -132,13 +132,14 @@ class Streamer {
     TRY_ASSIGN(std::vector<WalObject> known, known_parts(start));
     sink_->begin(start.timeline, start.from, start.durable, std::move(known));
     position_ = {start.timeline, start.durable};
+    begun_at_ = start.from;
+    flushed_at_begin_ = identity.flushed;
     state_.connected = true;
     state_.server = server.where();
     marks_.clear();
     if (!once_until_) once_until_ = identity.flushed;
     if (told_away_) reporter_.note(fmt::format("connected again, to {}", server.where()));
     told_away_ = false;
-    from_here_ = false;  // a hole was allowed once
     if (!told_start_ || start.leaves_hole) {
       reporter_.note(fmt::format("streaming timeline {} from {} of {}, slot {}", start.timeline,
                                  postgres::format_lsn(start.durable), server.where(), slot_));
@@ -148,8 +149,11 @@ class Streamer {
                     reporter_);
     auto ended = follow(server, watch, identity);
     position_ = {sink_->timeline(), sink_->durable()};
-    if (!ended && ended.error().kind == ErrorKind::kNotFound) return explain(std::move(ended).error(), start);
-    return ended;
+    if (ended || ended.error().kind != ErrorKind::kNotFound) return ended;
+    if (!from_here_ || begins_at_end_) return explain(std::move(ended).error(), start);
+    // What the slot claims to hold is gone as well: the only place that is certain is the server's end.
+    begins_at_end_ = true;
+    return Ended::kTimeline;
   }
 
   Result<postgres::StreamStart> begin_session(Replication& server, const postgres::SystemIdentity& identity) {
@@ -189,6 +193,7 @@ class Streamer {
                                 .slot_lsn = 0,
                                 .from_here = from_here_};
     TRY_ASSIGN(asked.slot_lsn, slot_position(sql, server));
+    if (begins_at_end_) asked.slot_lsn = identity.flushed;
     // Histories first: WAL of a timeline that nothing leads to could not be followed (P32, P33).
     TRY_ASSIGN(asked.history, store_histories(server, identity.timeline));
     TRY_ASSIGN(asked.archived, archived());
@@ -310,14 +315,13 @@ class Streamer {
       state_.synchronous = watch.is_synchronous();
       state_.slot_bytes = watch.kept_bytes();
       const bool is_time = now - reported >= kStatusEvery;
-      if (durable != reported_durable || is_time) {
-        // The answer says how far the server is: without it nobody knows whether silence means "nothing new".
-        TRY(server.report(std::max(sink_->received(), durable), durable, vault_.clock().now(), is_time));
-        if (is_time) {
-          reported = now;
-          tell_progress();
-        }
+      if (is_time || durable != reported_durable) {
+        TRY(report(server, is_time));
         reported_durable = durable;
+      }
+      if (is_time) {
+        reported = now;
+        tell_progress();
       }
       const bool caught_up =
           request_.once && sink_->timeline() == identity.timeline && durable >= *once_until_;
@@ -340,7 +344,7 @@ class Streamer {
       TRY_ASSIGN(const bool ended, take_messages(server, heard));
       if (ended) {
         TRY(drain());
-        TRY(server.report(sink_->received(), sink_->durable(), vault_.clock().now(), false));
+        TRY(report(server, false));
         TRY(server.finish_timeline());
         reporter_.note(
             fmt::format("timeline {} ends at {}", sink_->timeline(), postgres::format_lsn(sink_->durable())));
@@ -375,10 +379,21 @@ class Streamer {
       // A server that shuts down waits for this answer.
       if (arrival.wants_reply) {
         sink_->cut_all();
-        TRY(server.report(sink_->received(), sink_->durable(), vault_.clock().now(), false));
+        TRY(report(server, false));
       }
     }
     return false;
+  }
+
+  // `ask`: the answer says how far the server is. Without it nobody knows whether silence means "nothing
+  // new". Before WAL has come it is not known that the server has what comes next: a position reported then
+  // would set the slot to where WAL is gone, and the next run would take that for WAL which is held.
+  Result<void> report(Replication& server, bool ask) {
+    if (sink_->received() <= begun_at_ && begun_at_ < flushed_at_begin_)
+      return server.report(0, 0, vault_.clock().now(), ask);
+    from_here_ = begins_at_end_ = false;  // what was allowed once is done
+    const Lsn durable = sink_->durable();
+    return server.report(std::max(sink_->received(), durable), durable, vault_.clock().now(), ask);
   }
 
   void poll_wake(Duration limit) {
@@ -424,8 +439,8 @@ class Streamer {
     if (!sink_) return;
     note_durable();
     state_.timeline = sink_->timeline();
-    state_.received = sink_->received();
     state_.durable = sink_->durable();
+    state_.received = std::max(sink_->received(), state_.durable);
     state_.server_end = std::max(state_.server_end, state_.received);
     state_.lag_bytes = state_.server_end - std::min(state_.server_end, state_.durable);
     state_.stored = sink_->counts();
@@ -450,11 +465,13 @@ class Streamer {
   const std::stop_token stop_;
   const std::string slot_, name_;
   bool from_here_;
+  bool begins_at_end_ = false;  // of the server's WAL: not even what its slot claims to hold is there
   bool told_away_ = false, told_start_ = false, took_any_ = false;
   ResourceRecord resource_;
   Fd wake_;
   std::optional<Position> position_;  // of this run: not forgotten when a connection is
   std::optional<Lsn> once_until_;
+  Lsn begun_at_ = 0, flushed_at_begin_ = 0;  // of this connection: asked for, and the server's end then
   std::set<Timeline> stored_histories_;
   std::deque<Mark> marks_;
   std::optional<Duration> safe_since_;

@@ -260,6 +260,22 @@ TEST_F(ScrubTest, wal_that_a_snapshot_needs_is_missed) {
   }
 }
 
+TEST_F(ScrubTest, parts_may_overlap_and_fill_what_segments_leave) {
+  for (auto [from, to] : {std::pair{0x100u, 0x500u}, {0x100u, 0x900u}, {0x900u, 1u << 24}}) {
+    WalHeader header{.system_id = 7,
+                     .timeline = 1,
+                     .from = (5ull << 24) + from - 0x100,
+                     .to = (5ull << 24) + to,
+                     .segment_bytes = 1u << 24,
+                     .file = "000000010000000000000005"};
+    ASSERT_TRUE(put_wal(*t.vault, t.resource.id, names::WalKind::kPart, header, Bytes(3000, 5), {},
+                        WalRivals::kAskedLater));
+  }
+  wal(6, 6);
+  auto result = run();
+  for (const ScrubFinding& f : result.findings) EXPECT_EQ(f.what, "") << f.object;
+}
+
 TEST_F(ScrubTest, two_contents_of_one_range_are_split_brain) {
   TestVault other(51);  // the same keys: a second server that archives the same range
   WalHeader header{

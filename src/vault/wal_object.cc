@@ -100,7 +100,7 @@ Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t t
 }
 
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
-                       ByteView content, const WalChanges& changes) {
+                       ByteView content, const WalChanges& changes, WalRivals rivals) {
   if (content.size() > kWalFileBytesMax) {
     return fail(ErrorKind::kUsage,
                 fmt::format("{} has {} bytes: no WAL file is that large", header.file, content.size()));
@@ -118,7 +118,11 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
 
   // Before: is it there already? After: did somebody else put other bytes meanwhile? Each of two rivals sees
   // the other's object in its second look, so at least one of them refuses; both stay visible.
-  TRY_ASSIGN(auto before, rivals_of(vault.store(), name));
+  const bool asks = rivals == WalRivals::kAsked;
+  std::vector<WalObject> before, after;
+  if (asks) {
+    TRY_ASSIGN(before, rivals_of(vault.store(), name));
+  }
   bool there = false;
   for (const WalObject& rival : before) {
     if (rival.object != object) return split_brain(header, rival.object);
@@ -147,11 +151,33 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
-  TRY_ASSIGN(auto after, rivals_of(vault.store(), name));
+  if (asks) {
+    TRY_ASSIGN(after, rivals_of(vault.store(), name));
+  }
   for (const WalObject& rival : after) {
     if (rival.object != object) return split_brain(header, rival.object);
   }
   return WalPut::kStored;
+}
+
+Result<std::vector<WalObject>> rivals_within(Vault& vault, const ResourceId& resource, uint32_t timeline,
+                                             uint64_t begin, ByteView content) {
+  // As much of the name as all positions in the segment have in common: a store lists by that.
+  const int open_digits = (std::bit_width(content.size() - 1) + 3) / 4;
+  const std::string digits = fmt::format("{:016x}", begin);
+  TRY_ASSIGN(
+      WalListing listing,
+      list_under(vault.store(), names::wal_prefix(resource, timeline) +
+                                    digits.substr(0, digits.size() - static_cast<size_t>(open_digits))));
+  const Secret key = wal_digest_key(vault.keys(), resource);
+  std::erase_if(listing.objects, [&](const WalObject& object) {
+    const names::WalName& name = object.name;
+    const bool is_stretch = name.kind == names::WalKind::kSegment || name.kind == names::WalKind::kPart;
+    if (!is_stretch || name.from < begin || name.to > begin + content.size()) return true;
+    const Digest digest = hmac_sha256(key.view(), content.subspan(name.from - begin, name.to - name.from));
+    return digest.hex().starts_with(name.digest);
+  });
+  return std::move(listing.objects);
 }
 
 Result<Bytes> get_wal(Vault& vault, const WalObject& object) {

@@ -35,8 +35,18 @@ enum class WalPut { kStored, kAlreadyThere };
 // `changes`, when given, says what header.changes shall be: asked once, while other threads compress. More
 // than kWalChangesBytesMax are left out.
 using WalChanges = std::function<std::optional<Bytes>()>;
+// Whether put_wal() asks the store what else claims the same range. A stream's parts end wherever they end,
+// so two servers' hardly ever meet there: it asks with rivals_within(), once a segment.
+enum class WalRivals { kAsked, kAskedLater };
+
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
-                       ByteView content, const WalChanges& changes = {});
+                       ByteView content, const WalChanges& changes = {},
+                       WalRivals rivals = WalRivals::kAsked);
+
+// Segments and parts that lie within [begin, begin + segment_bytes) and do not hold these bytes there, by
+// their digests. `content` begins at `begin`, a segment's.
+Result<std::vector<WalObject>> rivals_within(Vault& vault, const ResourceId& resource, uint32_t timeline,
+                                             uint64_t begin, ByteView content);
 
 // The whole file; checked frame by frame and against the keyed digest of its name.
 Result<Bytes> get_wal(Vault& vault, const WalObject& object);

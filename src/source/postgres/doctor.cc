@@ -30,6 +30,10 @@ Result<void> look_at_statistics(Connection& connection, const ServerFacts& facts
       const QueryResult slots,
       connection.query("SELECT slot_name FROM pg_replication_slots WHERE NOT active AND NOT temporary"));
   for (size_t row = 0; row < slots.rows(); ++row) activity.idle_slots.emplace_back(slots.text(row, 0));
+  TRY_ASSIGN(const std::string streams,
+             connection.value("SELECT count(*) FROM pg_replication_slots WHERE active AND NOT temporary AND"
+                              " slot_name LIKE 'kuramori\\_%'"));
+  activity.is_streamed = streams != "0";
   TRY_ASSIGN(const QueryResult checkpoints,
              connection.query(facts.major() >= 17
                                   ? "SELECT num_timed, num_requested FROM pg_stat_checkpointer"

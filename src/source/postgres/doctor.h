@@ -32,6 +32,7 @@ struct ServerActivity {
   int64_t senders_used = 0;  // wal senders at work
   int64_t requested_checkpoints = 0, timed_checkpoints = 0;
   std::vector<std::string> idle_slots;  // hold WAL and nobody reads them
+  bool is_streamed = false;             // a `kuramori wal stream` reads its slot now
   bool has_relics = false;              // recovery.conf in the data directory
   bool directory_readable = true;
   std::vector<std::string> missing_rights;  // "EXECUTE ON FUNCTION pg_backup_start(text, boolean)"

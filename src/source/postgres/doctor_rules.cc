@@ -71,6 +71,7 @@ class Judge {
   }
 
   void archiving() {
+    if (activity_.is_streamed && setting("archive_mode") == "off") return;  // WAL has another way
     const std::string& mode = setting("archive_mode");
     if (mode == "off") {
       set(Severity::kProblem, "archive_mode", "archive_mode is off",
@@ -151,10 +152,31 @@ class Judge {
            "a page that the disk damaged is copied into every snapshot unnoticed",
            fmt::format("stop the server, then: pg_checksums --enable -D {}", facts_.data_directory));
     }
+    if (all_must_answer(setting("synchronous_standby_names"))) {
+      tell(Severity::kRisk, "synchronous_standby_names",
+           fmt::format("commits wait for the vault alone: synchronous_standby_names is {}",
+                       setting("synchronous_standby_names")),
+           "while the vault or the stream is away, no transaction commits",
+           "name a standby besides: ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (kuramori_…, "
+           "standby1)'; SELECT pg_reload_conf();");
+    }
     if (setting("synchronous_commit") == "remote_apply") {
       set(Severity::kRisk, "synchronous_commit", "synchronous_commit is remote_apply",
           "a WAL stream into a vault applies nothing: commits would wait for it for ever", "'on'", false);
     }
+  }
+
+  // True if a stream of ours is among the names and none may be missing: "kuramori_db", "ANY 2 (a,
+  // kuramori_b)".
+  static bool all_must_answer(std::string_view names) {
+    if (names.find("kuramori") == std::string_view::npos) return false;
+    int64_t wanted = 1;
+    if (const size_t open = names.find('('); open != std::string_view::npos) {
+      const std::string_view before = names.substr(0, open);
+      if (const size_t digit = before.find_first_of("0123456789"); digit != std::string_view::npos)
+        std::from_chars(before.data() + digit, before.data() + before.size(), wanted);
+    }
+    return std::ranges::count(names, ',') + 1 <= wanted;
   }
 
   void access() {

@@ -85,6 +85,30 @@ TEST(Doctor, each_wrong_setting_has_its_own_finding_and_fix) {
   }
 }
 
+TEST(Doctor, a_stream_that_commits_must_wait_for_alone_is_a_risk_P39) {
+  for (const auto& [names, risky] : {std::pair{"kuramori_db", true},
+                                     {"ANY 1 (kuramori_db)", true},
+                                     {"FIRST 2 (a, kuramori_db)", true},
+                                     {"ANY 1 (kuramori_db, standby1)", false},
+                                     {"1 (kuramori_db, b)", false},
+                                     {"kuramori_db, b", false},
+                                     {"standby1", false},
+                                     {"", false}}) {
+    ServerFacts facts = good_facts();
+    facts.settings["synchronous_standby_names"] = names;
+    EXPECT_EQ(about(judge(facts, {}), "synchronous_standby_names") != nullptr, risky) << names;
+  }
+}
+
+TEST(Doctor, wal_that_is_streamed_need_not_be_archived_too) {
+  ServerFacts facts = good_facts();
+  facts.settings["archive_mode"] = "off";
+  facts.settings["archive_command"] = "(disabled)";
+  facts.settings["archive_timeout"] = "0";
+  EXPECT_TRUE(judge(facts, {.is_streamed = true}).empty());
+  EXPECT_FALSE(judge(facts, {}).empty());
+}
+
 TEST(Doctor, tells_what_the_server_is_doing_wrong) {
   ServerActivity activity;
   activity.archive_failing = true;
