@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include <numeric>
 #include <stop_token>
 
 #include "base/check.h"
@@ -39,7 +40,9 @@ class RunningCapture final : public Capture {
   const std::vector<CaptureFile>& files() const override { return list_.files; }
   Result<void> copy(const SkipRule& skip, const LaneFactory& lanes) override;
   Result<CaptureEnd> finish(CaptureLane& lane) override;
+  Result<std::vector<PageLook>> look_at(std::span<const PagePlace> places) override;
   Result<Bytes> wal_segment(std::string_view name) override;
+  Result<Bytes> wal_segment_so_far(std::string_view name) override;
 
  private:
   struct Work {
@@ -47,6 +50,7 @@ class RunningCapture final : public Capture {
     uint32_t first_page = 0;  // page files: a slice
     uint32_t pages = 0;
     uint32_t slice = 0;
+    std::optional<std::vector<uint32_t>> listed;  // of the file: these pages of the slice alone
   };
   // How a page file turned out, its slices being read by several workers (P5).
   struct Shape {
@@ -56,10 +60,14 @@ class RunningCapture final : public Capture {
     bool vanished = false;
   };
 
-  std::vector<Work> plan_work() const;
+  void plan_work(const SkipRule& skip);
+  void plan_listed(uint32_t file, uint32_t pages, const Skip& skip);
   Result<void> work(CaptureLane& lane, const SkipRule& skip, std::stop_token stop);
   Result<void> keep_alive(std::stop_token stop);
   Result<void> copy_pages(const Work& work, const SkipRule& skip, PageReader& reader, CaptureLane& lane);
+  Result<void> copy_listed(const Work& work, const Fd& file, const PageRules& rules, PageReader& reader,
+                           CaptureLane& lane);
+  void warn_of_broken(const PageReader& reader, size_t from);
   Result<void> give_zeros(const Work& work, uint32_t from, CaptureLane& lane);
   Result<void> copy_bytes(const Work& work, CaptureLane& lane, MutableByteView buffer);
   Result<void> add_file(CaptureLane& lane, const std::string& path, ByteView bytes);
@@ -75,6 +83,7 @@ class RunningCapture final : public Capture {
   FileStatus control_status_;
 
   std::vector<Work> works_;
+  uint64_t to_read_ = 0;  // bytes
   std::atomic<size_t> next_work_ = 0;
   std::unique_ptr<Throttle> throttle_;
   std::mutex mutex_;  // shapes_, end_, working_
@@ -101,6 +110,8 @@ Result<void> RunningCapture::prepare() {
   start_.in_recovery = facts_.in_recovery;
   start_.full_page_writes =
       facts_.in_recovery ? control.parsed.full_page_writes : facts_.setting("full_page_writes") == "on";
+  start_.every_change_moves_lsn =
+      control.parsed.checksum_version != 0 || control.parsed.settings.wal_log_hints;
   start_.started_ns = to_unix_ns(clock_.now());
 
   reporter_.phase("starting backup mode", 0);
@@ -124,27 +135,64 @@ Result<void> RunningCapture::prepare() {
   return {};
 }
 
-std::vector<RunningCapture::Work> RunningCapture::plan_work() const {
-  std::vector<Work> works;
+void RunningCapture::plan_work(const SkipRule& skip) {
   for (uint32_t index = 0; index < list_.files.size(); ++index) {
-    const TreeEntry& entry = list_.files[index].entry;
+    const CaptureFile& file = list_.files[index];
+    const TreeEntry& entry = file.entry;
     if (entry.type != EntryType::kFile) continue;
     if (entry.content != ContentKind::kPages) {
-      works.push_back({.file = index});
+      works_.push_back({.file = index});
+      to_read_ += entry.size;
       continue;
     }
     const uint32_t pages = static_cast<uint32_t>(entry.size / kPageBytes);
+    const Skip rule = !file.always_whole && skip ? skip(file) : Skip{};
+    if (rule.changed) {
+      plan_listed(index, pages, rule);
+      continue;
+    }
     for (uint32_t first = 0, slice = 0; first < pages; first += kSlicePages, ++slice)
-      works.push_back({index, first, std::min(kSlicePages, pages - first), slice});
+      works_.push_back({index, first, std::min(kSlicePages, pages - first), slice, {}});
+    to_read_ += entry.size;
   }
-  return works;
+}
+
+// The listed pages and those that the base does not have, slice by slice; a file without any is not opened.
+//
+// Such a file keeps the length it was listed with, whatever becomes of it meanwhile: what happens to it after
+// the backup began happens again in redo, and a page that went is given as zeros, as the server itself fills
+// a hole in recovery.
+void RunningCapture::plan_listed(uint32_t file, uint32_t pages, const Skip& skip) {
+  const uint32_t known = std::min(skip.base_pages, pages);
+  std::vector<uint32_t> wanted;
+  for (const uint32_t block : *skip.changed) {
+    const uint32_t page = block - list_.files[file].first_block;
+    if (page >= known) break;
+    wanted.push_back(page);
+  }
+  end_.pages_skipped += known - wanted.size();
+  to_read_ += (wanted.size() + pages - known) * uint64_t{kPageBytes};
+  shapes_[file].end_page = pages;
+  for (size_t at = 0; at < wanted.size();) {
+    const uint32_t slice = wanted[at] / kSlicePages;
+    std::vector<uint32_t> part;
+    while (at < wanted.size() && wanted[at] / kSlicePages == slice) part.push_back(wanted[at++]);
+    const uint32_t count = static_cast<uint32_t>(part.size());
+    works_.push_back({file, slice * kSlicePages, count, slice, std::move(part)});
+  }
+  for (uint32_t first = known; first < pages; first += kSlicePages) {
+    std::vector<uint32_t> part(std::min(kSlicePages, pages - first));
+    std::iota(part.begin(), part.end(), first);
+    const uint32_t count = static_cast<uint32_t>(part.size());
+    works_.push_back({file, first, count, 0, std::move(part)});
+  }
 }
 
 Result<void> RunningCapture::copy(const SkipRule& skip, const LaneFactory& lanes) {
   CHECK(!copied_);
   copied_ = true;
-  works_ = plan_work();
-  reporter_.phase("copying", list_.bytes);
+  plan_work(skip);
+  reporter_.phase("copying", to_read_);
   const unsigned workers = std::clamp(options_.workers, 1u, kWorkersMax);
   std::vector<std::unique_ptr<CaptureLane>> owned;
   for (unsigned worker = 0; worker < workers; ++worker) {
@@ -209,6 +257,8 @@ Result<void> RunningCapture::work(CaptureLane& lane, const SkipRule& skip, std::
   const PageCounts& counts = reader.counts();
   const std::lock_guard lock(mutex_);
   end_.bytes_read += counts.bytes_read;
+  end_.relation_bytes_read += counts.bytes_read;
+  end_.pages_given += counts.pages_given;
   end_.pages_skipped += counts.pages_skipped;
   end_.broken_pages.insert(end_.broken_pages.end(), counts.broken.begin(), counts.broken.end());
   return {};
@@ -241,16 +291,18 @@ Result<void> RunningCapture::copy_pages(const Work& work, const SkipRule& skip, 
   rules.checksums = start_.checksum_version != 0;
   rules.segment = file.segment;
   rules.start_lsn = start_.start_lsn;
-  if (!file.always_whole && skip) rules.skip = skip(file);
   const size_t broken_before = reader.counts().broken.size();
+  if (work.listed) {
+    TRY(copy_listed(work, *opened, rules, reader, lane));
+    warn_of_broken(reader, broken_before);
+    return {};
+  }
+  if (!file.always_whole && skip) rules.skip = skip(file);
   TRY_ASSIGN(const uint32_t got, reader.read(*opened, file.entry.path, work.first_page, work.pages, rules,
                                              [&](uint32_t first, ByteView pages) {
                                                return lane.add_pages(work.file, first, pages);
                                              }));
-  for (size_t index = broken_before; index < reader.counts().broken.size(); ++index) {
-    const BrokenPage& broken = reader.counts().broken[index];
-    reporter_.warning(fmt::format("BROKEN PAGE {} of {}: {}", broken.page, broken.path, broken.why));
-  }
+  warn_of_broken(reader, broken_before);
   bool fill = false;
   {
     const std::lock_guard lock(mutex_);
@@ -262,6 +314,53 @@ Result<void> RunningCapture::copy_pages(const Work& work, const SkipRule& skip, 
     if (end > work.first_page) shape.end_page = std::max(shape.end_page, end);
   }
   return fill ? give_zeros(work, got, lane) : Result<void>();
+}
+
+Result<void> RunningCapture::copy_listed(const Work& work, const Fd& file, const PageRules& rules,
+                                         PageReader& reader, CaptureLane& lane) {
+  return reader.read_listed(
+      file, list_.files[work.file].entry.path, *work.listed, rules,
+      [&](uint32_t first, ByteView pages) { return lane.add_pages(work.file, first, pages); });
+}
+
+void RunningCapture::warn_of_broken(const PageReader& reader, size_t from) {
+  for (size_t index = from; index < reader.counts().broken.size(); ++index) {
+    const BrokenPage& broken = reader.counts().broken[index];
+    reporter_.warning(fmt::format("BROKEN PAGE {} of {}: {}", broken.page, broken.path, broken.why));
+  }
+}
+
+// One after the other, the disk being told of all of a file's beforehand.
+Result<std::vector<PageLook>> RunningCapture::look_at(std::span<const PagePlace> places) {
+  PageReader reader(clock_, *throttle_);
+  std::vector<PageLook> looks(places.size());
+  for (size_t at = 0; at < places.size();) {
+    const uint32_t file = places[at].file;
+    size_t end = at;
+    while (end < places.size() && places[end].file == file) ++end;
+    auto opened = open_file(list_.sources[file], O_RDONLY);
+    if (!opened && opened.error().kind != ErrorKind::kNotFound) return std::move(opened).error();
+    if (opened) {
+      // Another file may have the name by now.
+      TRY_ASSIGN(const FileStatus status, status_of(*opened, list_.sources[file]));
+      if (status.inode != list_.files[file].inode) opened = fail(ErrorKind::kNotFound, "");
+    }
+    if (opened) {
+      ::posix_fadvise(opened->get(), 0, 0, POSIX_FADV_RANDOM);
+      for (size_t i = at; i < end; ++i) {
+        ::posix_fadvise(opened->get(), static_cast<off_t>(places[i].page) * static_cast<off_t>(kPageBytes),
+                        static_cast<off_t>(kPageBytes) / 2, POSIX_FADV_WILLNEED);
+      }
+      for (size_t i = at; i < end; ++i) {
+        TRY_ASSIGN(looks[i], reader.look(*opened, list_.sources[file], places[i].page));
+      }
+    }
+    at = end;
+  }
+  const std::lock_guard lock(mutex_);
+  end_.bytes_read += reader.counts().bytes_read;
+  end_.relation_bytes_read += reader.counts().bytes_read;
+  return looks;
 }
 
 Result<void> RunningCapture::give_zeros(const Work& work, uint32_t from, CaptureLane& lane) {
@@ -398,6 +497,10 @@ Result<Bytes> RunningCapture::wal_segment(std::string_view name) {
                   "on the primary, psql -c 'SELECT pg_switch_wal()' ends the segment");
     }
   }
+  return wal_segment_so_far(name);
+}
+
+Result<Bytes> RunningCapture::wal_segment_so_far(std::string_view name) {
   const std::string path = join_path(join_path(start_.data_directory, "pg_wal"), name);
   auto bytes = read_file(path, start_.segment_bytes);
   if (!bytes && bytes.error().kind == ErrorKind::kNotFound) {

@@ -4,12 +4,15 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/reporter.h"
 #include "base/world.h"
 #include "source/postgres/lsn.h"
+#include "source/postgres/wal_reader.h"
 #include "source/source.h"
 
 namespace kuramori::postgres {
@@ -28,7 +31,9 @@ struct CaptureFile {
   TreeEntry entry;  // entry.size: at listing time; after copy() the captured size
   uint64_t inode = 0;
   int64_t birth_ns = 0;
-  uint32_t segment = 0;       // of a relation file: 0 for "16384", 1 for "16384.1" (1 GiB each)
+  RelationFile relation;      // of a relation file, as WAL names it
+  uint32_t first_block = 0;   // of the relation, in this file
+  uint32_t segment = 0;       // likewise: 0 for "16384", 1 for "16384.1" (1 GiB each)
   bool always_whole = false;  // FSM and VM forks: a page LSN does not tell whether they changed
   bool vanished = false;      // after copy(): dropped while the capture ran
 };
@@ -44,6 +49,9 @@ struct CaptureStart {
   std::string wal_level;
   bool in_recovery = false;
   bool full_page_writes = true;
+  // Whatever changes a page moves its LSN: checksums, or wal_log_hints. Without, a page becomes all-visible
+  // and keeps its LSN (P26).
+  bool every_change_moves_lsn = true;
   std::string data_directory;
   int64_t started_ns = 0;
 };
@@ -61,18 +69,34 @@ struct CaptureEnd {
   std::string backup_label, tablespace_map;
   int64_t finished_ns = 0;
   uint64_t bytes_read = 0;
-  uint64_t pages_skipped = 0;  // unchanged since the base
+  uint64_t relation_bytes_read = 0;  // of them: of relation files
+  uint64_t pages_given = 0;          // of relation files, to the lanes
+  uint64_t pages_skipped = 0;        // unchanged since the base
   std::vector<BrokenPage> broken_pages;
   std::map<std::string, std::string> facts;  // GUCs a restored server needs, locale, extensions' libraries …
 };
 
 // For one file: nothing — read it whole; an LSN — pages below `base_pages` that are not all zero and whose
-// LSN is lower are unchanged and need not be given to the lane.
+// LSN is lower are unchanged and need not be given to the lane; `changed` — of the pages below `base_pages`,
+// these alone are read, whatever the LSNs.
 struct Skip {
   Lsn unchanged_before = 0;
   uint32_t base_pages = 0;
+  // Blocks of the relation that lie in this file, ascending; they outlive the copy.
+  std::optional<std::span<const uint32_t>> changed;
 };
-using SkipRule = std::function<Skip(const CaptureFile&)>;  // unchanged_before == 0: whole
+using SkipRule = std::function<Skip(const CaptureFile&)>;  // the same answer whenever it is asked
+
+// A page that is held to be unchanged, and what a look at it tells.
+struct PagePlace {
+  uint32_t file = 0;  // index into files()
+  uint32_t page = 0;
+};
+struct PageLook {
+  bool there = false;  // false: the file or its end went meanwhile
+  bool zero = false;
+  Lsn lsn = 0;
+};
 using LaneFactory = std::function<Result<std::unique_ptr<CaptureLane>>(unsigned worker)>;
 
 // Use in this order: begin, files, copy, finish. Destroyed before finish(), it ends the backup mode and
@@ -85,6 +109,8 @@ class Capture {
 
   virtual const CaptureStart& start() const = 0;
   virtual const std::vector<CaptureFile>& files() const = 0;
+  // Looks at single pages, before the copy. `places` by file, then page.
+  virtual Result<std::vector<PageLook>> look_at(std::span<const PagePlace> places) = 0;
   // Reads everything but pg_control in parallel, each worker with a lane of its own. May be called once.
   virtual Result<void> copy(const SkipRule& skip, const LaneFactory& lanes) = 0;
   // pg_backup_stop (`stop_early` for tests), then backup_label, tablespace_map and pg_control as kBytes files
@@ -93,6 +119,8 @@ class Capture {
   // The bytes of a WAL segment of the server's pg_wal ("000000010000000000000003"), for what the archive
   // still lacks. kPartial: a standby that has not received all of it yet.
   virtual Result<Bytes> wal_segment(std::string_view name) = 0;
+  // The same as it stands: only what lies before start().start_lsn is promised to be the server's history.
+  virtual Result<Bytes> wal_segment_so_far(std::string_view name) = 0;
 };
 
 }  // namespace kuramori::postgres

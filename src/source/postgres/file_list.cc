@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "codec/page_checksum.h"
 #include "os/file.h"
 
 namespace kuramori::postgres {
@@ -48,6 +49,27 @@ bool contains(const std::string_view (&names)[kCount], std::string_view name) {
 
 bool is_number(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+uint32_t number_of(std::string_view text) {
+  uint32_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+// "base/5/16384", "global/1262", "pg_tblspc/16400/PG_15_202209061/5/16384"
+RelationFile relation_in(std::string_view path, std::string_view number) {
+  constexpr uint32_t kDefaultTablespace = 1663, kGlobalTablespace = 1664;  // pg_tablespace.dat
+  RelationFile file{.number = number_of(number)};
+  if (path.starts_with("global/")) {
+    file.tablespace = kGlobalTablespace;
+    return file;
+  }
+  const std::string_view folder = path.substr(0, path.rfind('/'));
+  file.database = number_of(folder.substr(folder.rfind('/') + 1));
+  file.tablespace = kDefaultTablespace;
+  if (path.starts_with("pg_tblspc/")) file.tablespace = number_of(path.substr(path.find('/') + 1));
+  return file;
 }
 
 // A file by what cannot be renamed.
@@ -241,6 +263,8 @@ class Walk {
       // A page that is only half there is being made right now: the server itself does not count it (P5).
       added.entry.size = status.size - status.size % options_.page_bytes;
       added.segment = relation->segment;
+      added.first_block = block_in_relation(relation->segment, 0);
+      added.relation = relation_in(path, relation->number);
       added.always_whole = relation->fork != RelationFork::kMain;
     }
     list_.bytes += added.entry.size;

@@ -1,7 +1,14 @@
 #include "source/postgres/page_reader.h"
 
+#include <fcntl.h>
+
+#include <algorithm>
+
 namespace kuramori::postgres {
 namespace {
+
+constexpr uint32_t kPagesAtOnce = kReadBytes / kPageBytes;
+constexpr size_t kRunsAhead = 32;  // of listed pages that are told to the kernel before they are read
 
 bool is_right(ByteView page, uint32_t block, bool checksums) {
   const PageState state = verify_page(page, block, checksums);
@@ -53,6 +60,7 @@ Result<uint32_t> PageReader::read(const Fd& file, const std::string& path, uint3
     uint32_t run_start = 0;  // of the pages to be kept that were not given yet
     const auto give = [&](uint32_t end) -> Result<void> {
       if (end == run_start) return {};
+      counts_.pages_given += end - run_start;
       return run(first + done + run_start,
                  block.subspan(size_t{run_start} * kPageBytes, size_t{end - run_start} * kPageBytes));
     };
@@ -81,6 +89,75 @@ Result<uint32_t> PageReader::read(const Fd& file, const std::string& path, uint3
     if (at_end) break;
   }
   return done;
+}
+
+Result<void> PageReader::read_run(const Fd& file, const std::string& path, uint32_t first, uint32_t count,
+                                  const PageRules& rules, const PageRun& run) {
+  const MutableByteView bytes = buffer_.view().first(size_t{count} * kPageBytes);
+  throttle_.take(bytes.size());
+  size_t got = 0;
+  while (got < bytes.size()) {
+    TRY_ASSIGN(const size_t more,
+               pread_some(file, uint64_t{first} * kPageBytes + got, bytes.subspan(got), path));
+    if (more == 0) break;
+    got += more;
+  }
+  counts_.bytes_read += got;
+  uint32_t there = static_cast<uint32_t>(got / kPageBytes);
+  for (uint32_t index = 0; index < there; ++index) {
+    const MutableByteView page = bytes.subspan(size_t{index} * kPageBytes, kPageBytes);
+    if (is_right(page, block_in_relation(rules.segment, first + index), rules.checksums)) continue;
+    TRY_ASSIGN(const bool still_there, settle(file, path, first + index, rules, page));
+    if (!still_there) there = index;
+  }
+  const auto gone = bytes.subspan(size_t{there} * kPageBytes);
+  std::ranges::fill(gone, uint8_t{0});
+  counts_.pages_given += count;
+  return run(first, bytes);
+}
+
+Result<void> PageReader::read_listed(const Fd& file, const std::string& path, std::span<const uint32_t> pages,
+                                     const PageRules& rules, const PageRun& run) {
+  struct Run {
+    uint32_t first = 0, count = 0;
+  };
+  std::vector<Run> runs;
+  for (const uint32_t page : pages) {
+    if (!runs.empty() && runs.back().first + runs.back().count == page) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({page, 1});
+    }
+  }
+  // Nothing between them is wanted; what is wanted next is on its way while one is judged.
+  ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM);
+  size_t announced = 0;
+  for (size_t at = 0; at < runs.size(); ++at) {
+    for (; announced < std::min(runs.size(), at + kRunsAhead); ++announced) {
+      ::posix_fadvise(
+          file.get(), static_cast<off_t>(runs[announced].first) * static_cast<off_t>(kPageBytes),
+          static_cast<off_t>(std::min(runs[announced].count, kPagesAtOnce)) * static_cast<off_t>(kPageBytes),
+          POSIX_FADV_WILLNEED);
+    }
+    const auto [first, count] = runs[at];
+    for (uint32_t done = 0; done < count; done += kPagesAtOnce)
+      TRY(read_run(file, path, first + done, std::min(kPagesAtOnce, count - done), rules, run));
+  }
+  return {};
+}
+
+Result<PageLook> PageReader::look(const Fd& file, const std::string& path, uint32_t page) {
+  PageLook seen;
+  for (const size_t wanted : {kPageBytes / 2, size_t{kPageBytes}}) {
+    const MutableByteView bytes = buffer_.view().first(wanted);
+    throttle_.take(wanted);
+    TRY_ASSIGN(const size_t got, pread_some(file, page * uint64_t{kPageBytes}, bytes, path));
+    counts_.bytes_read += got;
+    if (got < wanted) return PageLook{};
+    seen = {.there = true, .zero = is_zero(bytes), .lsn = page_lsn(bytes)};
+    if (!seen.zero) break;
+  }
+  return seen;
 }
 
 }  // namespace kuramori::postgres

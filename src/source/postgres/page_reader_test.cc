@@ -144,5 +144,53 @@ TEST_F(PageReaderTest, without_checksums_the_header_must_be_possible) {
   EXPECT_EQ(reader_.counts().broken[0].page, 1u);
 }
 
+// A list is read and given as it is: no page between, whatever their LSNs, at their places.
+TEST_F(PageReaderTest, of_a_list_just_its_pages_are_read_and_what_went_is_zeros) {
+  for (uint32_t page = 0; page < 20; ++page) put(page, page_with(page, static_cast<uint8_t>(page), 100));
+  const std::vector<uint32_t> listed = {0, 3, 4, 5, 9, 18, 19, 20, 21, 30};
+  uint32_t runs = 0;
+  ASSERT_TRUE(reader_.read_listed(
+      file_, kPath, listed, {.start_lsn = 50}, [&](uint32_t first, ByteView bytes) -> Result<void> {
+        ++runs;
+        for (size_t at = 0; at < bytes.size(); at += kPageBytes)
+          given_[first + static_cast<uint32_t>(at / kPageBytes)] = to_bytes(bytes.subspan(at, kPageBytes));
+        return {};
+      }));
+  ASSERT_EQ(given_.size(), listed.size());
+  EXPECT_EQ(runs, 5u);
+  for (const uint32_t page : listed) {
+    if (page < 20)
+      EXPECT_EQ(given_[page], page_with(page, static_cast<uint8_t>(page), 100)) << page;
+    else
+      EXPECT_TRUE(is_zero(given_[page])) << page;
+  }
+  EXPECT_EQ(reader_.counts().bytes_read, 7 * kPageBytes);
+  EXPECT_EQ(reader_.counts().pages_given, listed.size());
+  EXPECT_TRUE(reader_.counts().broken.empty());
+}
+
+TEST_F(PageReaderTest, a_listed_page_that_stays_wrong_is_broken_and_a_torn_one_is_read_again_P1) {
+  Bytes wrong = page_with(1, 7, 100);
+  wrong[5000] ^= 1;
+  put(0, page_with(0, 1, 100));
+  put(1, wrong);
+  put(2, page_with(2, 1, 100));
+  const std::vector<uint32_t> listed = {0, 1, 2};
+  ASSERT_TRUE(reader_.read_listed(file_, kPath, listed, {.start_lsn = 50},
+                                  [](uint32_t, ByteView) -> Result<void> { return {}; }));
+  ASSERT_EQ(reader_.counts().broken.size(), 1u);
+  EXPECT_EQ(reader_.counts().broken[0].page, 1u);
+  EXPECT_GT(reader_.counts().pages_read_again, 0u);
+}
+
+TEST_F(PageReaderTest, a_look_at_a_page_tells_its_lsn_and_whether_it_is_zero) {
+  put(0, page_with(0, 1, 0x1234567890));
+  put(1, Bytes(kPageBytes));
+  EXPECT_EQ(reader_.look(file_, kPath, 0)->lsn, 0x1234567890u);
+  EXPECT_FALSE(reader_.look(file_, kPath, 0)->zero);
+  EXPECT_TRUE(reader_.look(file_, kPath, 1)->zero);
+  EXPECT_FALSE(reader_.look(file_, kPath, 2)->there);
+}
+
 }  // namespace
 }  // namespace kuramori::postgres
