@@ -124,7 +124,10 @@ void print_document(Context& context, const BackupRequest& request, const std::s
   json.field("keep_reason", outcome.keep_reason)
       .field("base", outcome.base)
       .field("why_full", outcome.why_full);
-  json.field("bytes_read", outcome.bytes_read).field("pages_unchanged", outcome.pages_unchanged);
+  json.field("changes", outcome.changes).field("changes_contradicted", outcome.changes_contradicted);
+  json.field("pages_sampled", outcome.pages_sampled).field("bytes_read", outcome.bytes_read);
+  json.field("relation_bytes_read", outcome.relation_bytes_read).field("pages_stored", outcome.pages_stored);
+  json.field("pages_unchanged", outcome.pages_unchanged);
   json.field("wal_segments_added", outcome.wal_segments_added).field("seconds", outcome.seconds);
   json.key("broken_pages").begin_array();
   for (const postgres::BrokenPage& page : outcome.broken_pages)
@@ -145,7 +148,8 @@ void print_outcome(Context& context, const BackupRequest& request, const std::st
                      format_size(commit.added_bytes), format_size(outcome.bytes_read),
                      format_duration(Duration(static_cast<int64_t>(outcome.seconds * 1e9))));
   if (!outcome.base.empty())
-    out += fmt::format("  built on {}: {} pages unchanged\n", outcome.base, outcome.pages_unchanged);
+    out += fmt::format("  built on {}: {} pages unchanged, by {}\n", outcome.base, outcome.pages_unchanged,
+                       outcome.changes == "wal" ? "what the WAL says" : outcome.changes);
   else
     out += fmt::format("  a full one{}\n", outcome.why_full.empty() ? "" : ": " + outcome.why_full);
   out += fmt::format("  kept until {} ({})\n", format_moment(from_unix_ns(commit.keep_until_ns)),

@@ -9,6 +9,7 @@
 
 #include <fmt/core.h>
 
+#include "engine/changes_since.h"
 #include "engine/locks.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
@@ -319,7 +320,6 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
       base.reset();
     }
   }
-  if (base) outcome.base = base->commit.snapshot.hex();
   if (!outcome.why_full.empty()) reporter.note("everything is read: " + outcome.why_full);
 
   postgres::Lsn base_start = 0;
@@ -335,6 +335,19 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
     bool same = it->second.inode == file.inode && it->second.birth_ns == file.birth_ns && file.birth_ns != 0;
     return same ? &it->second : nullptr;
   };
+  ChangesKnown changes{.why_not = outcome.why_full};
+  if (base) {
+    reporter.phase("asking the WAL what changed", 0);
+    TRY_ASSIGN(changes, find_changes(vault, resource.id, *capture, base_start, base_file, reporter, stop));
+    if (changes.by == ChangesBy::kWhole) {
+      outcome.why_full = changes.why_not;
+      base.reset();
+    }
+  }
+  if (base) outcome.base = base->commit.snapshot.hex();
+  outcome.changes = changes.text();
+  outcome.pages_sampled = changes.pages_sampled;
+  outcome.changes_contradicted = changes.contradicted;
 
   ContentWriter writer(vault.store(), vault.keys(), vault.random(), vault.clock(), session->id(),
                        resource.id);
@@ -342,7 +355,8 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   auto skip = [&](const CaptureFile& file) -> postgres::Skip {
     const FilePages* pages = base_file(file);
     if (pages == nullptr) return {};
-    return {.unchanged_before = base_start, .base_pages = pages->pages};
+    if (!changes.blocks) return {.unchanged_before = base_start, .base_pages = pages->pages, .changed = {}};
+    return changed_pages(*changes.blocks, file, pages->pages, base_start).value_or(postgres::Skip{});
   };
   TRY(capture->copy(skip, [&](unsigned) -> Result<std::unique_ptr<CaptureLane>> { return lanes.make(); }));
 
@@ -475,6 +489,8 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   commit.facts["postgres.segment_bytes"] = std::to_string(start.segment_bytes);
   commit.facts["postgres.checksums"] = std::to_string(start.checksum_version);
   commit.facts["postgres.wal_level"] = start.wal_level;
+  commit.facts["postgres.changes"] = outcome.changes;
+  if (outcome.changes_contradicted) commit.facts["postgres.changes_contradicted"] = "yes";
   if (counted_at != 0) commit.facts["postgres.counted_lsn"] = std::to_string(counted_at);
   for (const auto& page : end.broken_pages) {
     // The path is a name and a checksum tells of the content: neither is the commit's to tell. The outcome
@@ -518,6 +534,8 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   outcome.commit_name = committed.name;
   outcome.commit = committed.record;
   outcome.bytes_read = end.bytes_read;
+  outcome.relation_bytes_read = end.relation_bytes_read;
+  outcome.pages_stored = end.pages_given;
   outcome.pages_unchanged = end.pages_skipped;
   outcome.broken_pages = end.broken_pages;
   outcome.seconds = std::chrono::duration<double>(vault.clock().steady() - began).count();

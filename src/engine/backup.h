@@ -35,7 +35,12 @@ struct BackupOutcome {
   std::string base;      // snapshot id built on, "" for a full one
   std::string why_full;  // when a base could not be used, in words
   std::string keep_reason;
+  std::string changes;                // what told which pages changed: "wal", "page LSNs: why", "whole: why"
+  bool changes_contradicted = false;  // a page had changed of which the WAL's records did not tell
+  uint64_t pages_sampled = 0;         // looked at for that
   uint64_t bytes_read = 0;
+  uint64_t relation_bytes_read = 0;  // of them, of relation files
+  uint64_t pages_stored = 0;         // of relation files
   uint64_t pages_unchanged = 0;
   std::vector<postgres::BrokenPage> broken_pages;
   std::vector<std::string> held;    // snapshots kept alive because this one found damage
