@@ -13,6 +13,6 @@ extern const Operation kBackup, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kH
     kThaw;                                                       // snapshot
 extern const Operation kCopy, kVaultLedgerNew;                   // copy
 extern const Operation kRestore, kDrill;                         // restore
-extern const Operation kWalPush, kWalGet, kWalStream, kWalShow;  // wal
+extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

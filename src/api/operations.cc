@@ -11,7 +11,7 @@ constexpr const Operation* kListed[] = {
     &operation::kSnapshots,      &operation::kShow,           &operation::kWindow,
     &operation::kCopy,           &operation::kRestore,        &operation::kDrill,
     &operation::kPrune,          &operation::kHoldAdd,        &operation::kHoldRemove,
-    &operation::kExtend,         &operation::kThaw,           &operation::kWalPush,
+    &operation::kExtend,         &operation::kThaw,           &operation::kServe, &operation::kWalPush,
     &operation::kWalGet,         &operation::kWalStream,      &operation::kWalShow,
     &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
     &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,

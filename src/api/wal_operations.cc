@@ -3,11 +3,28 @@
 namespace kuramori::operation {
 namespace {
 
-constexpr Option kResourceOption[] = {
+constexpr std::string_view kSocketHelp =
+    "where the daemon listens (or KURAMORI_SOCKET; default: /run/kuramori/kuramori.sock)";
+
+constexpr std::string_view kClientSocketHelp =
+    "the daemon to ask first (or KURAMORI_SOCKET; default: /run/kuramori/kuramori.sock); off: none";
+
+constexpr Example kServeExamples[] = {
+    {"kuramori --config /etc/kuramori/kuramori.yaml serve --group postgres", "the vaults of a configuration"},
+    {"kuramori --vault /srv/vault --key-file /etc/kuramori/key serve --socket /run/kuramori/kuramori.sock",
+     "one vault"},
+};
+constexpr Option kServeOptions[] = {
+    {.name = "socket", .metavar = "PATH", .help = kSocketHelp, .completes = Completes::kFile},
+    {.name = "group", .metavar = "NAME", .help = "whose members may connect too; postgres, say"},
+};
+
+constexpr Option kPushOptions[] = {
     {.name = "resource",
      .metavar = "NAME",
      .help = "instead of finding it by the server's system id",
      .completes = Completes::kResource},
+    {.name = "socket", .metavar = "PATH", .help = kClientSocketHelp, .completes = Completes::kFile},
 };
 
 constexpr Example kPushExamples[] = {
@@ -30,6 +47,7 @@ constexpr Option kGetOptions[] = {
      .metavar = "FOLDER",
      .help = "take it from here: WAL that a restore fetched in advance; needs neither vault nor key",
      .completes = Completes::kFolder},
+    {.name = "socket", .metavar = "PATH", .help = kClientSocketHelp, .completes = Completes::kFile},
 };
 
 constexpr Example kGetExamples[] = {
@@ -86,16 +104,33 @@ constexpr Argument kWalShowArguments[] = {
 
 }  // namespace
 
+constexpr Operation kServe = {
+    .verb = "serve",
+    .summary = "the daemon that wal push and wal get ask first",
+    .about =
+        "Keeps the vaults open and listens on a socket. `wal push` hands it the segment, and those that are "
+        "ready "
+        "behind it are stored at the same time; `wal get` finds the next segments fetched. Both do the work "
+        "themselves where no daemon answers. It stays in the foreground and ends at SIGTERM, when who waits "
+        "has "
+        "his answer.\n\n"
+        "The socket is for the daemon's own user, for root, and for the members of its group.",
+    .examples = kServeExamples,
+    .options = kServeOptions,
+    .needs = Needs::kVaultAndKey,
+};
+
 constexpr Operation kWalPush = {
     .verb = "wal push",
     .summary = "archive a segment (for archive_command)",
     .about =
         "Stores the segment and returns when it is durable. The same name with the same bytes is a success; "
         "with other bytes it is "
-        "refused. The resource is the one whose system id the data directory and the segment carry.",
+        "refused. The resource is the one whose system id the data directory and the segment carry. A daemon "
+        "(`kuramori serve`) is asked first; without one the work is done here.",
     .examples = kPushExamples,
     .arguments = kPushArguments,
-    .options = kResourceOption,
+    .options = kPushOptions,
     .needs = Needs::kVaultAndKey,
     .exits = kPushExits,
 };

@@ -36,6 +36,7 @@ constexpr Entry kHandlers[] = {
     {"vault key revoke", run_vault_key_revoke},
     {"vault policy", run_vault_policy},
     {"vault kit", run_vault_kit},
+    {"serve", run_serve},
     {"wal push", run_wal_push},
     {"wal get", run_wal_get},
     {"wal stream", run_wal_stream},

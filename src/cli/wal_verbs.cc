@@ -3,11 +3,15 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
+#include "daemon/serve.h"
+#include "daemon/wal_client.h"
 #include "engine/wal.h"
 #include "engine/wal_spool.h"
+#include "os/user.h"
 
 namespace kuramori {
 
@@ -55,9 +59,66 @@ Result<std::unique_ptr<Vault>> vault_of_server(Context& context, WalPushRequest&
       "take a first snapshot (kuramori backup RESOURCE), or name it: kuramori wal push --resource NAME %p");
 }
 
+DaemonWords daemon_words(const Context& context) {
+  const Invocation& line = context.line();
+  const char* key_file = std::getenv("KURAMORI_KEY_FILE");
+  return {.socket = line.value("socket"),
+          .vault = line.value("vault"),
+          .key_file = line.has("key-file")  ? line.value("key-file")
+                      : key_file != nullptr ? key_file
+                                            : "",
+          .config = line.value("config"),
+          .resource = line.value("resource"),
+          .promise = line.value("promise")};
+}
+
+int say_pushed(Context& context, const WalPushOutcome& outcome) {
+  context.console().detail(fmt::format("{}: {} bytes of {} {}", outcome.resource, outcome.bytes,
+                                       context.line().argument(0),
+                                       outcome.put == WalPut::kStored ? "stored" : "were there already"));
+  return 0;
+}
+
+int say_got(Context& context, const postgres::GetDecision& decision) {
+  if (decision.answer != postgres::Get::kFound)
+    context.console().note(fmt::format("{}: {}", context.line().argument(0), decision.why));
+  return decision.exit_status();
+}
+
 }  // namespace
 
+Result<int> run_serve(Context& context) {
+  TRY_ASSIGN(const Config* config, context.config_if_any());
+  auto archives = archives_of(config);
+  TRY_ASSIGN(std::vector<VaultChoice> choices, context.choose_vaults());
+  std::vector<ServedVault> served;
+  for (VaultChoice& choice : choices) {
+    ServedVault vault{.name = choice.name,
+                      .location = choice.location,
+                      .key_file = real_path(choice.key_file),
+                      .archives = {},
+                      .open = {}};
+    for (auto& [name, resources] : archives)
+      if (!choice.name.empty() && name == choice.name) vault.archives = resources;
+    vault.open = [&context, &choice] { return open_for_wal(context, choice); };
+    served.push_back(std::move(vault));
+  }
+  ServedVaults vaults(std::move(served), config != nullptr ? real_path(config->path) : std::string());
+  ServeRequest request{.socket = socket_path(context.line().value("socket")), .group = {}};
+  if (context.line().has("group")) {
+    TRY_ASSIGN(request.group, gid_of_name(context.line().value("group")));
+  }
+  TRY(serve(vaults, request, context.console(), context.stop()));
+  return 0;
+}
+
 Result<int> run_wal_push(Context& context) {
+  auto said = push_through_daemon(daemon_words(context), context.line().argument(0));
+  if (said.answer) {
+    TRY_ASSIGN(WalPushOutcome outcome, std::move(*said.answer));
+    return say_pushed(context, outcome);
+  }
+  if (!said.trouble.empty()) context.console().note(said.trouble);
   WalPushRequest request{.path = context.line().argument(0), .resource = context.line().value("resource")};
   request.may_register = !request.resource.empty();
   std::unique_ptr<Vault> vault;
@@ -77,9 +138,7 @@ Result<int> run_wal_push(Context& context) {
     }
   }
   TRY_ASSIGN(WalPushOutcome outcome, push_wal(*vault, request));
-  context.console().detail(fmt::format("{}: {} bytes of {} {}", outcome.resource, outcome.bytes, request.path,
-                                       outcome.put == WalPut::kStored ? "stored" : "were there already"));
-  return 0;
+  return say_pushed(context, outcome);
 }
 
 Result<int> run_wal_get(Context& context) {
@@ -98,12 +157,12 @@ Result<int> run_wal_get(Context& context) {
   if (line.has("promise")) {
     TRY_ASSIGN(request.promise, postgres::parse_promise(line.value("promise")));
   }
+  auto said = get_through_daemon(daemon_words(context), request.name, request.path);
+  if (said.answer) return say_got(context, *said.answer);
+  if (!said.trouble.empty()) context.console().note(said.trouble);
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_for_wal(context, choice));
-  postgres::GetDecision decision = get_wal_file(*vault, request);
-  if (decision.answer != postgres::Get::kFound)
-    context.console().note(fmt::format("{}: {}", request.name, decision.why));
-  return decision.exit_status();
+  return say_got(context, get_wal_file(*vault, request));
 }
 
 }  // namespace kuramori

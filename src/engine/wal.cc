@@ -141,24 +141,26 @@ Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std:
   return put_checked(vault, resource, file, content, segment_bytes, earlier);
 }
 
-Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request) {
-  TRY_ASSIGN(auto control,
-             control_of(request.data_directory.empty() ? "." : request.data_directory, request.path));
+Result<std::string> resource_of_system(Vault& vault, uint64_t system_id,
+                                       const std::vector<std::string>& configured) {
   TRY_ASSIGN(auto resources, vault.resources());
   for (const ResourceRecord& resource : resources) {
-    if (resource.kind == "postgres" && resource.system == std::to_string(control.system_id) &&
-        std::ranges::find(request.configured, resource.name) != request.configured.end())
+    if (resource.kind == "postgres" && resource.system == std::to_string(system_id) &&
+        std::ranges::find(configured, resource.name) != configured.end())
       return resource.name;
   }
   return std::string();
 }
 
-Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
+Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request) {
+  TRY_ASSIGN(auto control,
+             control_of(request.data_directory.empty() ? "." : request.data_directory, request.path));
+  return resource_of_system(vault, control.system_id, request.configured);
+}
+
+Result<ResourceRecord> resource_to_push_to(Vault& vault, uint64_t system_id, const WalPushRequest& request) {
   TRY(must_be_allowed(vault, Act::kArchive));
-  std::string data = request.data_directory.empty() ? "." : request.data_directory;
-  std::string path = request.path.starts_with('/') ? request.path : join_path(data, request.path);
-  TRY_ASSIGN(auto control, control_of(data, request.path));
-  std::string system = std::to_string(control.system_id);
+  std::string system = std::to_string(system_id);
 
   // It must be exactly one resource's; anything else is refused rather than filed under a guess.
   TRY_ASSIGN(auto resources, vault.resources());
@@ -202,26 +204,35 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
                 fmt::format("{} is system {}, this server is {}", found->name, found->system, system),
                 "the cluster was made anew or upgraded", "give the new cluster a resource name of its own");
   }
+  return *found;
+}
+
+Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint32_t segment_bytes,
+                             const Fd& file, const std::string& name,
+                             const postgres::ReadEarlierWal& earlier) {
   // Read whole before anything is done with it: what is digested, compressed and stored is the same bytes,
   // whatever happens to the file meanwhile.
-  TRY_ASSIGN(Fd fd, open_file(path));
-  TRY_ASSIGN(FileStatus status, status_of(fd, path));
+  TRY_ASSIGN(FileStatus status, status_of(file, name));
+  if (status.type != FileType::kFile) return fail(ErrorKind::kUsage, fmt::format("{} is no file", name));
   if (status.size > kWalFileBytesMax) {
     return fail(ErrorKind::kUsage,
-                fmt::format("{} has {} bytes: no WAL file is that large", path, status.size));
+                fmt::format("{} has {} bytes: no WAL file is that large", name, status.size));
   }
   AlignedBuffer memory(status.size);
-  ByteView content = memory.view().first(status.size);
-  TRY(pread_full(fd, 0, memory.view().first(status.size), path));
-  std::string file = path.substr(path.rfind('/') + 1);
-  postgres::ReadEarlierWal earlier;
-  if (auto name = postgres::parse_segment_name(file, control.segment_bytes)) {
-    earlier = postgres::earlier_in_folder(path.substr(0, path.size() - file.size()), name->timeline,
-                                          control.segment_bytes);
-  }
-  auto put = put_checked(vault, *found, file, content, control.segment_bytes, earlier);
-  if (!put) return put.error();
-  return WalPushOutcome{.resource = found->name, .put = *put, .bytes = content.size()};
+  TRY(pread_full(file, 0, memory.view().first(status.size), name));
+  return put_checked(vault, resource, name, memory.view().first(status.size), segment_bytes, earlier);
+}
+
+Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
+  std::string data = request.data_directory.empty() ? "." : request.data_directory;
+  std::string path = request.path.starts_with('/') ? request.path : join_path(data, request.path);
+  TRY_ASSIGN(auto control, control_of(data, request.path));
+  TRY_ASSIGN(ResourceRecord resource, resource_to_push_to(vault, control.system_id, request));
+  TRY_ASSIGN(Fd file, open_file(path));
+  TRY_ASSIGN(FileStatus status, status_of(file, path));
+  TRY_ASSIGN(WalPut put,
+             push_wal_file(vault, resource, control.segment_bytes, file, path.substr(path.rfind('/') + 1)));
+  return WalPushOutcome{.resource = resource.name, .put = put, .bytes = status.size};
 }
 
 Result<LoadedArchive> load_archive(Vault& vault, const ResourceRecord& resource) {
@@ -270,7 +281,8 @@ Result<Bytes> fetch_segment(Vault& vault, const LoadedArchive& loaded,
   return segment;
 }
 
-postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request) {
+postgres::GetDecision look_up_wal_file(Vault& vault, const WalGetRequest& request, Bytes& content,
+                                       std::optional<LoadedArchive>* archive) {
   if (auto allowed = must_be_allowed(vault, Act::kReadContent); !allowed)
     return postgres::stop_server(allowed.error());
   auto resource = vault.resource(request.resource);
@@ -279,20 +291,30 @@ postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request) {
   postgres::GetDecision decision =
       loaded ? postgres::decide_get(loaded->archive, request.name, request.promise)
              : postgres::decide_get(Result<postgres::Archive>(loaded.error()), request.name, request.promise);
-  if (decision.answer != postgres::Get::kFound) return decision;
-  Result<Bytes> content = Bytes{};
-  if (decision.segment) {
-    content = fetch_segment(vault, *loaded, *decision.segment);
-  } else if (decision.object) {
-    content = get_wal(vault, loaded->objects[*decision.object]);
+  if (decision.answer == postgres::Get::kFound) {
+    Result<Bytes> fetched = Bytes{};
+    if (decision.segment) {
+      fetched = fetch_segment(vault, *loaded, *decision.segment);
+    } else if (decision.object) {
+      fetched = get_wal(vault, loaded->objects[*decision.object]);
+    }
+    if (!fetched) return postgres::stop_server(fetched.error());
+    content = std::move(*fetched);
   }
-  if (!content) return postgres::stop_server(content.error());
+  if (loaded && archive != nullptr) *archive = std::move(*loaded);
+  return decision;
+}
+
+postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request) {
+  Bytes content;
+  postgres::GetDecision decision = look_up_wal_file(vault, request, content);
+  if (decision.answer != postgres::Get::kFound) return decision;
   // The server reads what the path holds: whole or not there. It is its own copy, so it need not survive a
   // power cut.
   std::string temporary = request.path + ".kuramori";
   auto fd = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
   if (!fd) return postgres::stop_server(fd.error());
-  if (auto done = write_full(*fd, *content, temporary); !done) {
+  if (auto done = write_full(*fd, content, temporary); !done) {
     ::unlink(temporary.c_str());
     return postgres::stop_server(done.error());
   }

@@ -3,6 +3,7 @@
 #pragma once
 #include <string>
 
+#include "os/file.h"
 #include "source/postgres/archive.h"
 #include "source/postgres/archive_get.h"
 #include "source/postgres/segment_changes.h"
@@ -26,6 +27,16 @@ struct WalPushOutcome {
 };
 // Which of `configured` the server is whose WAL it is; "" when none of them is known to be it.
 Result<std::string> resource_of_server(Vault& vault, const WalPushRequest& request);
+// The same by the system id alone.
+Result<std::string> resource_of_system(Vault& vault, uint64_t system_id,
+                                       const std::vector<std::string>& configured);
+// The one resource of this system that a push may go to, by `request`'s resource, may_register and
+// configured; kRefused in words when there is none, or more than one.
+Result<ResourceRecord> resource_to_push_to(Vault& vault, uint64_t system_id, const WalPushRequest& request);
+// The core of every push: `file` is read whole, held against its name and the resource's system, and durable
+// in the vault when this returns (P28). What it changes is kept with it, as far as `earlier` reaches back.
+Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint32_t segment_bytes,
+                             const Fd& file, const std::string& name, const postgres::ReadEarlierWal& earlier);
 // Returns only when the file is durable in the vault (P28).
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
 // The same for a file whose bytes are at hand. `earlier`: the WAL before it, where that is at hand too.
@@ -51,6 +62,10 @@ struct WalGetRequest {
   std::string path;  // %p
   std::optional<postgres::RecoveryPromise> promise;
 };
+// What restore_command is to be told, and with kFound the bytes; the archive that was looked at goes to
+// `archive`, where that is given. `path` is not looked at.
+postgres::GetDecision look_up_wal_file(Vault& vault, const WalGetRequest& request, Bytes& content,
+                                       std::optional<LoadedArchive>* archive = nullptr);
 // Never fails in a way that looks like the end of the archive: the answer is in the decision (P44).
 postgres::GetDecision get_wal_file(Vault& vault, const WalGetRequest& request);
 

@@ -4,6 +4,7 @@
 // configuration, no table of operations. What it cannot do alone — read kuramori.yaml, ask for a passphrase —
 // it leaves to the whole program beside it, which understands the same words.
 //
+//   kuramori-wal push [--socket PATH] [--config FILE] [--resource NAME] %p      asks the daemon
 //   kuramori-wal push --vault LOCATION --key-file FILE [--resource NAME] %p
 //   kuramori-wal get  --vault LOCATION --key-file FILE --resource NAME [--promise TEXT] %f %p
 //   kuramori-wal get  --spool FOLDER %f %p
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "daemon/wal_client.h"
 #include "engine/open_vault.h"
 #include "engine/wal.h"
 #include "engine/wal_spool.h"
@@ -27,7 +29,8 @@ struct Words {
   bool understood = true;
 };
 
-constexpr std::string_view kOptions[] = {"--vault", "--key-file", "--resource", "--promise", "--spool"};
+constexpr std::string_view kOptions[] = {"--vault", "--key-file", "--resource", "--promise",
+                                         "--spool", "--config",   "--socket"};
 
 Words read_words(int argc, char** argv) {
   Words words;
@@ -56,12 +59,22 @@ Words read_words(int argc, char** argv) {
 
 // The same line for the whole program, which stands beside this one or in PATH. Returns only if it is not
 // there.
-int hand_over(int argc, char** argv) {
+int hand_over(int argc, char** argv, bool daemon_was_asked) {
   std::vector<std::string> words{"kuramori"};
   bool has_wal = false;
   for (int i = 1; i < argc; ++i) has_wal = has_wal || std::string_view(argv[i]) == "wal";
   if (!has_wal) words.emplace_back("wal");
-  for (int i = 1; i < argc; ++i) words.emplace_back(argv[i]);
+  for (int i = 1; i < argc; ++i) {
+    std::string_view word = argv[i];
+    if (!daemon_was_asked) {
+      words.emplace_back(word);
+    } else if (word == "--socket" && i + 1 < argc) {
+      ++i;
+    } else if (!word.starts_with("--socket=")) {
+      words.emplace_back(word);
+    }
+  }
+  if (daemon_was_asked) setenv("KURAMORI_SOCKET", "off", 1);
   std::vector<char*> raw;
   for (std::string& word : words) raw.push_back(word.data());
   raw.push_back(nullptr);
@@ -109,15 +122,38 @@ int run(int argc, char** argv) {
                  why.empty() ? "the archive ends before it" : why);
     return status;
   }
+  // The daemon first. Whatever it cannot do is done here, or by the whole program.
+  const bool whole_line =
+      words.understood && words.arguments.size() == (words.verb == "push" ? 1u : 2u) && !words.verb.empty();
+  if (whole_line) {
+    DaemonWords asked{.socket = option("--socket", nullptr),
+                      .vault = option("--vault", nullptr),
+                      .key_file = option("--key-file", "KURAMORI_KEY_FILE"),
+                      .config = option("--config", nullptr),
+                      .resource = option("--resource", nullptr),
+                      .promise = option("--promise", nullptr)};
+    std::string trouble;
+    if (words.verb == "push") {
+      auto said = push_through_daemon(asked, words.arguments[0]);
+      if (said.answer) return *said.answer ? 0 : report(said.answer->error());
+      trouble = said.trouble;
+    } else if (!asked.resource.empty()) {
+      auto said = get_through_daemon(asked, words.arguments[0], words.arguments[1]);
+      if (said.answer && said.answer->exit_status() != 0)
+        fmt::print(stderr, "kuramori-wal: {}: {}\n", words.arguments[0], said.answer->why);
+      if (said.answer) return said.answer->exit_status();
+      trouble = said.trouble;
+    }
+    if (!trouble.empty()) fmt::print(stderr, "kuramori-wal: {}\n", trouble);
+  }
   VaultAddress address{.location = option("--vault", nullptr),
                        .key_file = option("--key-file", "KURAMORI_KEY_FILE"),
                        .passphrase = no_passphrase,
                        .purpose = VaultAddress::For::kWalAlone};
-  bool alone = words.understood && address.location.find('/') != std::string::npos &&
-               !address.key_file.empty() && words.arguments.size() == (words.verb == "push" ? 1u : 2u) &&
-               !words.verb.empty() && !address.location.starts_with("s3://") &&
+  bool alone = whole_line && address.location.find('/') != std::string::npos && !address.key_file.empty() &&
+               !words.options.contains("--config") && !address.location.starts_with("s3://") &&
                !address.location.starts_with("rclone:");
-  if (!alone) return hand_over(argc, argv);
+  if (!alone) return hand_over(argc, argv, whole_line);
 
   auto vault = open_vault(address);
   if (words.verb == "push") {

@@ -1,0 +1,337 @@
+"""The daemon's socket: WAL pushed and fetched through `kuramori serve`, and what happens when it is not there, dies, or
+is asked by somebody who should not."""
+
+import copy
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import harness
+
+class Daemon:
+    """A running `kuramori serve`; its words are in a file."""
+
+    def __init__(self, case, *words, env=None, socket_path=None):
+        self.socket = socket_path or case.folder / "socket"
+        self.log = case.folder / f"daemon{len(case.daemons)}.log"
+        command = [case.programs / "kuramori", "--config", case.config, "serve", "--socket", self.socket, *words]
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(harness.as_server(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=harness.environment(**(env or {})), cwd="/")
+        case.daemons.append(self)
+
+    def ready(self):
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while "listening on" not in self.text():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the daemon does not listen:\n{self.text()}")
+            time.sleep(0.01)
+        return self
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(harness.START_SECONDS_MAX)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+_clusters = {}  # by segments: made once, copied for each test
+
+
+class ServeCase(harness.Case):
+    in_memory = True
+
+    def setUp(self):
+        self.daemons = []
+        super().setUp()
+
+    def tearDown(self):
+        for daemon in self.daemons:
+            daemon.kill()
+        super().tearDown()
+
+    def daemon(self, *words, **options):
+        return Daemon(self, *words, **options).ready()
+
+    def cluster(self, segments):
+        """A stopped server whose `segments` finished segments are ready and were archived by nobody."""
+        if segments not in _clusters:
+            # archive_command fails: whatever the archiver does and when, its files stay ready.
+            server = harness.Server(harness.memory_folder(), 15, ["archive_mode = on", "archive_command = 'false'"], ["--wal-segsize=1"])
+            server.start()
+            server.sql("create table entry (id int, text text)")
+            for n in range(segments):
+                server.sql(f"insert into entry select i, md5(i::text) from generate_series({n * 1000}, {n * 1000 + 999}) i",
+                           "select pg_switch_wal()")
+            server.stop()
+            _clusters[segments] = server
+        server = copy.copy(_clusters[segments])
+        server.data = self.folder / "data"
+        subprocess.run(["cp", "-a", _clusters[segments].data, server.data], check=True)
+        self.configure(server)
+        self.kuramori("vault", "init", "here")
+        return server
+
+    def ready_names(self, server):
+        return sorted(path.stem for path in (server.data / "pg_wal" / "archive_status").iterdir() if path.suffix == ".ready")
+
+    def push(self, server, name, daemon=None, status=0, program="kuramori-wal", **options):
+        if not (self.programs / program).exists():
+            program = "kuramori"
+        words = ["wal", "push", *(["--socket", daemon.socket] if daemon else []), "--resource", "db", f"pg_wal/{name}"]
+        return self.kuramori(*words, status=status, program=program, cwd=server.data, **options)
+
+    def get(self, name, to, daemon=None, status=0, program="kuramori-wal", resource="db", **options):
+        if not (self.programs / program).exists():
+            program = "kuramori"
+        words = ["wal", "get", *(["--socket", daemon.socket] if daemon else []), "--resource", resource, name, to]
+        return self.kuramori(*words, status=status, program=program, cwd=self.folder, **options)
+
+    def archived(self):
+        """Whole segments in the vault, by file name."""
+        found = []
+        for name, _ in self.place.objects("wal/"):
+            match = re.match(r"wal/[^/]+/([0-9a-f]{8})/([0-9a-f]{16})-[0-9a-f]{16}\.(\w+)", name)
+            if match and match.group(3).startswith("s"):
+                start = int(match.group(2), 16) >> 20
+                found.append(f"{match.group(1).upper()}{start // 4096:08X}{start % 4096:08X}")
+        return sorted(found)
+
+
+class Push(ServeCase):
+    def test_segments_are_stored_ahead_and_each_is_durable_when_it_is_said_P28_P42(self):
+        server = self.cluster(6)
+        names = self.ready_names(server)
+        self.assertGreaterEqual(len(names), 6)
+        daemon = self.daemon()
+        self.push(server, names[0], daemon)
+        self.assertIn(names[0], self.archived())
+        # Those behind it are stored although nobody has asked for them yet: every one that is ready, and no other.
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while self.archived() != names and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertEqual(self.archived(), names)
+        for name in names[1:]:
+            self.assertEqual(self.push(server, name, daemon).err, "")
+        # What is in the vault is what lies there.
+        for name in names:
+            self.get(name, self.folder / "got")
+            self.assertEqual((self.folder / "got").read_bytes(), (server.data / "pg_wal" / name).read_bytes())
+        # One that was stored ahead and has other bytes when it is asked for: its identity tells, it is pushed again, and
+        # refused as what it is (P31). A name alone would have passed for archived.
+        again = server.data / "pg_wal" / names[2]
+        with open(again, "r+b") as file:
+            file.seek(500_000)
+            file.write(b"something else")
+        outcome = self.push(server, names[2], daemon, status=5)
+        self.assert_refused(outcome, "already archived with other content")
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse(daemon.socket.exists())
+
+    def test_what_was_stored_ahead_and_changed_before_it_is_asked_for_is_not_taken_for_archived_P31_P42(self):
+        server = self.cluster(6)
+        names = self.ready_names(server)
+        daemon = self.daemon()
+        time_of = server.data / "pg_wal" / names[1]
+        self.push(server, names[0], daemon)
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while names[1] not in self.archived() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        # Same name, size and modification time; a recycled file would look so.
+        before = os.stat(time_of)
+        with open(time_of, "r+b") as file:
+            file.seek(500_000)
+            file.write(b"something else")
+        os.utime(time_of, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self.assert_refused(self.push(server, names[1], daemon, status=5), "already archived with other content")
+        # A file under another's name.
+        shutil.copyfile(server.data / "pg_wal" / names[0], server.data / "pg_wal" / names[2])
+        self.assert_refused(self.push(server, names[2], daemon, status=4), "holds WAL of timeline 1 from")
+
+    def test_another_cluster_is_refused_through_the_daemon_too_P40(self):
+        server = self.cluster(6)
+        daemon = self.daemon()
+        name = self.ready_names(server)[0]
+        self.push(server, name, daemon)
+        strange = self.folder / "strange"
+        (strange / "global").mkdir(parents=True)
+        (strange / "pg_wal").mkdir()
+        subprocess.run(harness.as_server([server.bin / "initdb", "-D", self.folder / "new", "-U", "postgres", "-A", "trust", "--wal-segsize=1", "--no-sync"]),
+                       check=True, stdout=subprocess.DEVNULL, env=harness.environment(), cwd="/")
+        first = next(path.name for path in (self.folder / "new" / "pg_wal").iterdir() if path.is_file())
+        outcome = self.kuramori("wal", "push", "--socket", daemon.socket, "--resource", "db", f"pg_wal/{first}", status=5,
+                                cwd=self.folder / "new")
+        self.assert_refused(outcome, "this server is")
+        # Their segment under our control file.
+        shutil.copy(server.data / "global" / "pg_control", strange / "global" / "pg_control")
+        shutil.copy(self.folder / "new" / "pg_wal" / first, strange / "pg_wal" / first)
+        for path in strange.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        outcome = self.kuramori("wal", "push", "--socket", daemon.socket, "--resource", "db", f"pg_wal/{first}", status=5, cwd=strange)
+        self.assert_refused(outcome, "belongs to another cluster")
+
+    def test_a_daemon_that_dies_at_any_moment_leaves_no_false_success_P28(self):
+        server = self.cluster(6)
+        names = self.ready_names(server)
+        counted = self.folder / "calls"
+        daemon = self.daemon(env={"KURAMORI_TEST_COUNT_STORE_CALLS": counted})
+        self.push(server, names[0], daemon)
+        daemon.stop()
+        calls = int(counted.read_text())
+        shutil.copytree(self.vault, self.folder / "fresh")
+        calls_tried = range(2, calls, max(1, calls // (40 if harness.ALL else 4)))
+        died = 0
+        for call in calls_tried:
+            shutil.rmtree(self.vault)
+            shutil.rmtree(self.folder / "fresh" / "wal", ignore_errors=True)
+            shutil.copytree(self.folder / "fresh", self.vault)
+            subprocess.run(["chown", "-R", "--reference", self.folder, self.vault], check=True)
+            fragile = Daemon(self, env={"KURAMORI_TEST_KILL_AT_STORE_CALL": call})
+            deadline = time.monotonic() + harness.START_SECONDS_MAX
+            while "listening on" not in fragile.text() and fragile.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            # The client does it itself.
+            self.push(server, names[0], fragile)
+            self.assertIn(names[0], self.archived())
+            died += fragile.process.poll() is not None
+            # And one that cannot do it itself says so.
+            fragile.kill()
+            self.push(server, names[1], fragile, status=2, env={"KURAMORI_KEY_FILE": self.folder / "no such key"})
+        self.assertGreater(died, 0)
+
+    def test_a_file_that_does_not_fit_its_name_is_not_archived_P34_P35(self):
+        server = self.cluster(6)
+        daemon = self.daemon()
+        history = server.data / "pg_wal" / "0000000B.history"
+        history.write_text("10\t0/3000000\tno recovery target specified\n")
+        history.chmod(0o644)
+        self.push(server, history.name, daemon)
+        self.push(server, history.name, daemon)
+        history.write_text("9\t0/3000000\tno recovery target specified\n")
+        self.assert_refused(self.push(server, history.name, daemon, status=5), "already archived with other content")
+        self.push(server, "nothing of the kind", daemon, status=1)
+
+
+class Socket(ServeCase):
+    def setUp(self):
+        super().setUp()
+        self.server_ = self.cluster(6)
+        self.names = self.ready_names(self.server_)
+
+    def test_no_daemon_a_left_over_and_a_second_one(self):
+        # None: the work is done all the same.
+        nowhere = type("Nowhere", (), {"socket": self.folder / "nowhere"})
+        self.push(self.server_, self.names[0], nowhere)
+        daemon = self.daemon()
+        second = Daemon(self, socket_path=daemon.socket)
+        self.assertEqual(second.process.wait(harness.START_SECONDS_MAX), 5)
+        self.assertIn("another process listens on", second.text())
+        daemon.kill()
+        # The left-over socket: a client goes on alone, a new daemon takes its place.
+        self.assertTrue(daemon.socket.exists())
+        self.push(self.server_, self.names[0], daemon)
+        third = self.daemon()
+        self.push(self.server_, self.names[1], third)
+        self.assertEqual(self.archived()[:2], self.names[:2])
+        self.assertEqual(third.stop(), 0)
+        # No socket, and nothing to be removed.
+        (self.folder / "a file").write_text("mine")
+        harness.give_to_server(self.folder / "a file")
+        fourth = Daemon(self, socket_path=self.folder / "a file")
+        self.assertEqual(fourth.process.wait(harness.START_SECONDS_MAX), 5)
+        self.assertEqual((self.folder / "a file").read_text(), "mine")
+
+    def test_malformed_slow_and_strange_requests_hurt_nobody(self):
+        daemon = self.daemon()
+        silent = [self.connect(daemon) for _ in range(20)]
+        for text in (b"", b"x", b"KRMS", b"KRMS\x01\x00", b"KRMS\x01\x00\x08\x07", b"KRMS\x02\x00\x08\x01", b"KRMS\x01\x00" + b"\xff" * 5000,
+                     b"KRMS\x01\x00\x08\x01\x12\x02ab", b"KRMS\x01\x00\x08\x02\x1a\x02db", b"A" * 60000):
+            peer = self.connect(daemon)
+            peer.send(text)
+            peer.settimeout(harness.START_SECONDS_MAX)
+            if text:
+                self.assertTrue(peer.recv(70000).startswith(b"KRMS\x01\x00"), text[:20])
+            peer.close()
+        # More descriptors than a message may have, and one that is no file.
+        many = self.connect(daemon)
+        read_end, write_end = os.pipe()
+        socket.send_fds(many, [b"KRMS\x01\x00\x08\x01\x12\x02ab"], [read_end] * 60)
+        many.settimeout(harness.START_SECONDS_MAX)
+        many.recv(70000)
+        control = (self.server_.data / "global" / "pg_control").read_bytes()[:8192]
+        body = b"\x08\x01\x12\x18" + self.names[0].encode() + b"\x1a\x02db\x3a\x80\x40" + control
+        pipe = self.connect(daemon)
+        socket.send_fds(pipe, [b"KRMS\x01\x00" + body], [read_end])
+        pipe.settimeout(harness.START_SECONDS_MAX)
+        self.assertIn(b"is no file", pipe.recv(70000))
+        os.close(read_end)
+        os.close(write_end)
+        # Meanwhile others are served, by the daemon itself.
+        self.assertEqual(self.push(self.server_, self.names[0], daemon, env={"KURAMORI_KEY_FILE": self.key}).err, "")
+        open_files = len(list(pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir()))
+        self.assertLess(open_files, 80)
+        for peer in silent:
+            peer.close()
+
+    def connect(self, daemon):
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        peer.connect(str(daemon.socket))
+        return peer
+
+    def test_a_foreign_user_is_refused_and_another_configuration_is_not_served(self):
+        daemon = self.daemon()
+        self.assertEqual(daemon.socket.stat().st_mode & 0o777, 0o660)
+        if harness.is_root():
+            daemon.socket.chmod(0o666)  # the mode would have kept them out: the daemon does too
+            code = ("import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1]); "
+                    "s.settimeout(60); print(s.recv(70000))")
+            done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code, daemon.socket],
+                                  capture_output=True, text=True, timeout=harness.COMMAND_SECONDS_MAX)
+            self.assertIn("may not use this socket", done.stdout, done.stderr)
+        other = self.folder / "other.yaml"
+        other.write_text(self.config.read_text())
+        other.chmod(0o644)
+        outcome = self.kuramori("--config", other, "wal", "push", "--socket", daemon.socket, f"pg_wal/{self.names[0]}", config=False,
+                                cwd=self.server_.data)
+        self.assertIn("does not serve that vault", outcome.err)
+        self.assertEqual(self.archived()[:1], self.names[:1])
+
+    def test_a_request_to_stop_lets_who_waits_have_his_answer(self):
+        counted = self.folder / "calls"
+        daemon = self.daemon(env={"KURAMORI_TEST_COUNT_STORE_CALLS": counted})
+        daemon.stop()
+        opening = int(counted.read_text())
+        daemon = self.daemon(env={"KURAMORI_TEST_STOP_AT_STORE_CALL": opening + 3})
+        client = threading.Thread(target=self.push, args=(self.server_, self.names[0], daemon))
+        client.start()
+        self.assertTrue(harness.stands_still(daemon.process))
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.process.send_signal(signal.SIGCONT)
+        client.join()
+        self.assertEqual(daemon.process.wait(harness.START_SECONDS_MAX), 0)
+        self.assertIn(self.names[0], self.archived())
+
+    def test_the_service_manager_is_told(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind("\0kuramori-serve-test-%d" % os.getpid())
+            manager.settimeout(harness.START_SECONDS_MAX)
+            daemon = self.daemon(env={"NOTIFY_SOCKET": "@kuramori-serve-test-%d" % os.getpid()})
+            self.assertEqual(manager.recv(100), b"READY=1")
+            daemon.stop()
+            self.assertEqual(manager.recv(100), b"STOPPING=1")
+
+
+if __name__ == "__main__":
+    harness.main()
