@@ -10,9 +10,9 @@ extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCo
 extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRevoke, kVaultPolicy,
     kVaultKit;  // keys
 extern const Operation kBackup, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove, kExtend,
-    kThaw;                                                       // snapshot
-extern const Operation kCopy, kVaultLedgerNew;                   // copy
-extern const Operation kRestore, kDrill;                         // restore
+    kThaw;                                                               // snapshot
+extern const Operation kCopy, kVaultLedgerNew;                           // copy
+extern const Operation kRestore, kDrill;                                 // restore
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

@@ -11,14 +11,14 @@ constexpr const Operation* kListed[] = {
     &operation::kSnapshots,      &operation::kShow,           &operation::kWindow,
     &operation::kCopy,           &operation::kRestore,        &operation::kDrill,
     &operation::kPrune,          &operation::kHoldAdd,        &operation::kHoldRemove,
-    &operation::kExtend,         &operation::kThaw,           &operation::kServe, &operation::kWalPush,
-    &operation::kWalGet,         &operation::kWalStream,      &operation::kWalShow,
-    &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
-    &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,
-    &operation::kVaultLedgerNew, &operation::kVaultDisown,    &operation::kVaultKeyNew,
-    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke,
-    &operation::kVaultPolicy,    &operation::kVaultKit,       &operation::kVersion,
-    &operation::kCompletion,     &operation::kHelp,
+    &operation::kExtend,         &operation::kThaw,           &operation::kServe,
+    &operation::kWalPush,        &operation::kWalGet,         &operation::kWalStream,
+    &operation::kWalShow,        &operation::kVaultProbe,     &operation::kVaultInit,
+    &operation::kVaultList,      &operation::kVaultShow,      &operation::kVaultScrub,
+    &operation::kVaultCollect,   &operation::kVaultLedgerNew, &operation::kVaultDisown,
+    &operation::kVaultKeyNew,    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap,
+    &operation::kVaultKeyRevoke, &operation::kVaultPolicy,    &operation::kVaultKit,
+    &operation::kVersion,        &operation::kCompletion,     &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

@@ -21,7 +21,8 @@ bool may_be_mended(const Error& error) {
 postgres::ReadEarlierWal earlier_in_files(const std::vector<PushFile>& files, uint32_t segment_bytes) {
   std::map<postgres::Lsn, PushFile> by_start;
   for (const PushFile& file : files) {
-    if (auto name = postgres::parse_segment_name(file.name, segment_bytes)) by_start.emplace(name->start, file);
+    if (auto name = postgres::parse_segment_name(file.name, segment_bytes))
+      by_start.emplace(name->start, file);
   }
   return [by_start = std::move(by_start), segment_bytes](postgres::Lsn position, MutableByteView pages) {
     auto file = by_start.find(position - position % segment_bytes);
@@ -81,12 +82,11 @@ Result<WalPushOutcome> Archiver::push(size_t vault, const postgres::ControlFile&
   earlier.insert(earlier.end(), files.ahead.begin(), files.ahead.end());
 
   auto job_of = [&](const PushFile& file, const Identity& identity) {
-    return std::make_shared<Job>(
-        Job{.key = {vault, control.system_id, resource.name, file.name, identity},
-            .resource = resource,
-            .segment_bytes = control.segment_bytes,
-            .file = file,
-            .earlier = earlier});
+    return std::make_shared<Job>(Job{.key = {vault, control.system_id, resource.name, file.name, identity},
+                                     .resource = resource,
+                                     .segment_bytes = control.segment_bytes,
+                                     .file = file,
+                                     .earlier = earlier});
   };
   TRY_ASSIGN(Identity identity, identity_of(*files.wanted.file, files.wanted.name));
   JobRef wanted = job_of(files.wanted, identity);

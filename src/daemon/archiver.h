@@ -43,7 +43,7 @@ class Archiver {
   // Returns when the wanted file is durable; those ahead may be stored too. `still_working` is called now and
   // then while it waits.
   Result<WalPushOutcome> push(size_t vault, const postgres::ControlFile& control,
-                              const WalPushRequest& request, std::vector<PushFile> files,
+                              const WalPushRequest& request, PushFiles files,
                               const std::function<void()>& still_working);
   // From now on nothing is stored that nobody waits for.
   void stop_ahead();
@@ -68,7 +68,7 @@ class Archiver {
     uint32_t segment_bytes = 0;
     PushFile file;
     std::vector<PushFile> earlier;  // whatever the request had
-    size_t waiting = 0;  // requests
+    size_t waiting = 0;             // requests
     bool running = false;
     std::optional<Result<WalPut>> result;
   };

@@ -2,20 +2,39 @@
 
 #include <algorithm>
 
+#include "os/file.h"
+
 namespace kuramori {
+
+namespace {
+
+// Which folder stands at a location now; nothing for what is no folder of this machine.
+std::optional<std::pair<uint64_t, uint64_t>> folder_at(const std::string& location) {
+  if (!location.starts_with('/')) return {};
+  auto status = status_if_there(location.substr(0, location.find('&')));
+  if (!status || !*status) return {};
+  return std::pair((*status)->device, (*status)->inode);
+}
+
+}  // namespace
 
 Result<std::shared_ptr<Vault>> ServedVaults::open(size_t index) {
   // Under the lock of this vault alone: several requests wait for one opening, and not for another vault's.
-  auto slot = open_[index].vault.lock();
-  if (*slot) return *slot;
+  auto slot = open_[index].opened.lock();
+  // An open folder stays usable after it was moved away, unmounted or replaced: what is stored there, nobody
+  // would find.
+  const auto folder = folder_at(vaults_[index].location);
+  if (slot->vault && slot->folder == folder) return slot->vault;
+  slot->vault.reset();
   TRY_ASSIGN(std::unique_ptr<Vault> opened, vaults_[index].open());
-  *slot = std::move(opened);
-  return *slot;
+  slot->vault = std::move(opened);
+  slot->folder = folder;
+  return slot->vault;
 }
 
 void ServedVaults::let_go(size_t index, const std::shared_ptr<Vault>& vault) {
-  auto slot = open_[index].vault.lock();
-  if (*slot == vault) slot->reset();
+  auto slot = open_[index].opened.lock();
+  if (slot->vault == vault) slot->vault.reset();
 }
 
 std::vector<size_t> ServedVaults::candidates(const WalRequest& request) const {

@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,12 @@ class ServedVaults {
   std::vector<size_t> candidates(const WalRequest& request) const;
 
  private:
+  struct Opened {
+    std::shared_ptr<Vault> vault;
+    std::optional<std::pair<uint64_t, uint64_t>> folder;  // device and inode of the folder it was opened in
+  };
   struct Slot {
-    Guarded<std::shared_ptr<Vault>> vault;
+    Guarded<Opened> opened;
   };
   std::vector<ServedVault> vaults_;
   std::vector<Slot> open_;

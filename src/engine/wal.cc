@@ -230,8 +230,13 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
   TRY_ASSIGN(ResourceRecord resource, resource_to_push_to(vault, control.system_id, request));
   TRY_ASSIGN(Fd file, open_file(path));
   TRY_ASSIGN(FileStatus status, status_of(file, path));
-  TRY_ASSIGN(WalPut put,
-             push_wal_file(vault, resource, control.segment_bytes, file, path.substr(path.rfind('/') + 1)));
+  const std::string name = path.substr(path.rfind('/') + 1);
+  postgres::ReadEarlierWal earlier;
+  if (auto segment = postgres::parse_segment_name(name, control.segment_bytes)) {
+    earlier = postgres::earlier_in_folder(path.substr(0, path.size() - name.size()), segment->timeline,
+                                          control.segment_bytes);
+  }
+  TRY_ASSIGN(WalPut put, push_wal_file(vault, resource, control.segment_bytes, file, name, earlier));
   return WalPushOutcome{.resource = resource.name, .put = put, .bytes = status.size};
 }
 

@@ -36,7 +36,8 @@ Result<ResourceRecord> resource_to_push_to(Vault& vault, uint64_t system_id, con
 // The core of every push: `file` is read whole, held against its name and the resource's system, and durable
 // in the vault when this returns (P28). What it changes is kept with it, as far as `earlier` reaches back.
 Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint32_t segment_bytes,
-                             const Fd& file, const std::string& name, const postgres::ReadEarlierWal& earlier);
+                             const Fd& file, const std::string& name,
+                             const postgres::ReadEarlierWal& earlier);
 // Returns only when the file is durable in the vault (P28).
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
 // The same for a file whose bytes are at hand. `earlier`: the WAL before it, where that is at hand too.

@@ -224,6 +224,141 @@ class Push(ServeCase):
         self.push(server, "nothing of the kind", daemon, status=1)
 
 
+class Get(ServeCase):
+    def archived_cluster(self):
+        server = self.cluster(6)
+        names = self.ready_names(server)
+        daemon = self.daemon()
+        for name in names:
+            self.push(server, name, daemon)
+        daemon.stop()
+        return server, names
+
+    def bytes_of(self, server, name):
+        return (server.data / "pg_wal" / name).read_bytes()
+
+    def object_of(self, name):
+        """The segment's file in the vault."""
+        start = (int(name[8:16], 16) * 4096 + int(name[16:], 16)) << 20
+        found = list((self.vault / "wal").glob(f"*/{int(name[:8], 16):08x}/{start:016x}-*.seg.*"))
+        self.assertEqual(len(found), 1, found)
+        return found[0]
+
+    def test_what_is_fetched_ahead_is_right_and_the_end_is_the_end_P42_P44(self):
+        server, names = self.archived_cluster()
+        daemon = self.daemon()
+        got = self.folder / "got"
+        for name in names:
+            self.assertEqual(self.get(name, got, daemon).err, "")
+            self.assertEqual(got.read_bytes(), self.bytes_of(server, name))
+        beyond = names[-1][:16] + f"{int(names[-1][16:], 16) + 1:08X}"
+        self.get(beyond, self.folder / "none", daemon, status=1)
+        self.assertFalse((self.folder / "none").exists())
+        self.get("00000002.history", self.folder / "none", daemon, status=1)
+        # A standby that waits at the end: what is archived later is found, by the same daemon.
+        shutil.copyfile(server.data / "pg_wal" / names[-1], server.data / "pg_wal" / beyond)
+        with open(server.data / "pg_wal" / beyond, "r+b") as file:  # its first page says where it lies
+            start = int(beyond[16:], 16) << 20
+            file.seek(8)
+            file.write(start.to_bytes(8, "little"))
+        self.push(server, beyond, daemon)
+        self.get(beyond, got, daemon)
+        self.assertEqual(got.read_bytes(), self.bytes_of(server, beyond))
+
+    def test_a_hole_stops_the_server_also_when_the_daemon_fetched_around_it_P44(self):
+        server, names = self.archived_cluster()
+        self.object_of(names[2]).unlink()
+        daemon = self.daemon()
+        for name in names[:2]:
+            self.get(name, self.folder / "got", daemon)
+        outcome = self.get(names[2], self.folder / "none", daemon, status=200)
+        self.assertIn("a hole in the archive", outcome.err)
+        # Damage is no end either.
+        damaged = self.object_of(names[4])
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.chmod(0o644)
+        damaged.write_bytes(content)
+        self.get(names[3], self.folder / "got", daemon)
+        self.get(names[4], self.folder / "none", daemon, status=200)
+        self.assertFalse((self.folder / "none").exists())
+
+    def test_an_outage_stops_the_server_and_its_end_does_not_need_a_new_daemon_P44(self):
+        server, names = self.archived_cluster()
+        daemon = self.daemon()
+        self.get(names[0], self.folder / "got", daemon)
+        away = self.folder / "away"
+        self.vault.rename(away)
+        beyond = names[-1][:16] + f"{int(names[-1][16:], 16) + 1:08X}"
+        for name in (beyond, "00000002.history"):
+            outcome = self.get(name, self.folder / "none", daemon, status=200)
+            self.assertNotIn("the daemon was not of use", outcome.err)
+        # The daemon gone as well: the client alone says the same.
+        daemon.kill()
+        self.get(beyond, self.folder / "none", daemon, status=200)
+        again = Daemon(self)
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while "listening on" not in again.text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.get(names[1], self.folder / "none", again, status=200)
+        away.rename(self.vault)
+        self.get(names[1], self.folder / "got", again)
+        self.assertEqual((self.folder / "got").read_bytes(), self.bytes_of(server, names[1]))
+        self.get(beyond, self.folder / "none", again, status=1)
+
+    def test_a_server_recovers_through_the_daemon_and_does_not_promote_over_an_outage_P43_P44(self):
+        server = harness.Server(self.folder, 15, ["archive_mode = on", f"archive_command = '{self.programs}/kuramori-wal push "
+                                                  f"--socket {self.folder}/socket --resource db %p'"], ["--wal-segsize=1"])
+        self.servers.append(server)
+        self.configure(server)
+        self.kuramori("vault", "init", "here")
+        daemon = self.daemon()
+        server.start()
+        server.sql("create table entry (id int, text text)")
+        self.kuramori("backup", "db")
+        for n in range(8):
+            server.sql(f"insert into entry select i, md5(i::text) from generate_series({n * 5000}, {n * 5000 + 4999}) i")
+        server.switch_wal()
+        # Another timeline behind it (P43): its first segments hold what the parent's last ones hold.
+        target = self.folder / "restored"
+        self.kuramori("restore", "db", "--to", target, "--latest", "--continue")
+        server.stop()
+        child = harness.Server(self.folder, 15, data=target)
+        self.servers.append(child)
+        child.start("-c", f"archive_command={self.programs}/kuramori-wal push --socket {self.folder}/socket --resource db %p")
+        child.await_promoted()
+        child.sql("insert into entry select i, md5(i::text) from generate_series(40000, 44999) i")
+        child.switch_wal()
+        child.stop()
+        # A standby of that history, fed by the daemon alone: its own client has no key.
+        standby = self.folder / "standby"
+        self.kuramori("restore", "db", "--to", standby, "--latest", "--standby")
+        command = f"{self.programs}/kuramori-wal get --socket {self.folder}/socket --resource db %f %p"
+        follower = harness.Server(self.folder, 15, data=standby)
+        self.servers.append(follower)
+        follower.start("-c", f"restore_command={command}", "-c", "hot_standby=on", "-c", "archive_mode=off")
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while follower.value("select count(*) from entry") != "45000":
+            self.assertLess(time.monotonic(), deadline, follower.log_text())
+            time.sleep(0.05)
+        self.assertEqual(follower.value("select pg_is_in_recovery()"), "t")
+        follower.stop()
+        # Told to recover to its end and to be a server of its own then: with the vault away it must stop, not promote.
+        (standby / "standby.signal").rename(standby / "recovery.signal")
+        away = self.folder / "away"
+        self.vault.rename(away)
+        orphan = harness.Server(self.folder, 15, data=standby)
+        self.servers.append(orphan)
+        orphan.launch("-c", f"restore_command={command}", "-c", "archive_mode=off")
+        self.assertNotEqual(orphan.process.wait(harness.START_SECONDS_MAX), 0)
+        self.assertTrue((standby / "recovery.signal").exists())
+        away.rename(self.vault)
+        orphan.start("-c", f"restore_command={command}", "-c", "archive_mode=off")
+        orphan.await_promoted()
+        self.assertEqual(orphan.value("select count(*) from entry"), "45000")
+        self.assertNotIn("was not of use", daemon.text())
+
+
 class Socket(ServeCase):
     def setUp(self):
         super().setUp()
