@@ -106,11 +106,22 @@ class Extender {
     for (const Snapshot& snapshot : list.snapshots) TRY(take(snapshot));
     reporter_.phase("extending locks", 0);
     std::vector<std::pair<std::string, Target>> due;
+    std::vector<std::string> parts;  // judged when every segment is known
+    auto take_up = [&](const std::string& name) {
+      Target target = target_of(name);
+      if (target.until != Time{} || target.rolls) due.emplace_back(name, target);
+    };
     TRY(for_each_object(vault_.store(), "", [&](const ObjectInfo& object) -> Result<void> {
-      Target target = target_of(object.name);
-      if (target.until != Time{} || target.rolls) due.emplace_back(object.name, target);
+      auto wal = object.name.starts_with(names::kWal) ? names::parse_wal(object.name) : std::nullopt;
+      if (wal && wal->kind == names::WalKind::kSegment)
+        segments_[{wal->resource, wal->timeline}].emplace(wal->from, wal->to);
+      if (wal && wal->kind == names::WalKind::kPart)
+        parts.push_back(object.name);
+      else
+        take_up(object.name);
       return {};
     }));
+    for (const std::string& name : parts) take_up(name);
     TRY(parallel_for(due.size(), kParallel, options_.stop,
                      [&](size_t i, std::stop_token) { return extend(due[i].first, due[i].second); }));
     return std::move(*report_.lock());
@@ -163,6 +174,13 @@ class Extender {
     return target;
   }
 
+  bool stands_whole(const names::WalName& part) const {
+    auto segments = segments_.find({part.resource, part.timeline});
+    if (segments == segments_.end()) return false;
+    auto after = segments->second.upper_bound(part.from);
+    return after != segments->second.begin() && std::prev(after)->second >= part.to;
+  }
+
   Target wal_target(std::string_view name) const {
     auto wal = names::parse_wal(name);
     if (!wal) return {};
@@ -171,7 +189,9 @@ class Extender {
       for (const auto& [span, of] : spans->second)
         if (overlaps(*wal, span)) target.join(of);
     auto floor = floors_.find(wal->resource);
-    if (floor == floors_.end() || wal->kind == names::WalKind::kPart) return target;
+    if (floor == floors_.end()) return target;
+    // The window has the segment; only where that does not stand are its parts all there is of the WAL.
+    if (wal->kind == names::WalKind::kPart && stands_whole(*wal)) return target;
     // From the oldest visible snapshot on it is the window's. A history is needed whenever its timeline is.
     target.rolls = target.rolls || wal->kind == names::WalKind::kHistory ||
                    wal->timeline > floor->second.first ||
@@ -211,6 +231,7 @@ class Extender {
   std::map<ResourceId, std::vector<std::pair<WalSpan, Target>>> spans_;
   std::map<ResourceId, std::pair<uint32_t, uint64_t>>
       floors_;  // the oldest visible snapshot's timeline and LSN
+  std::map<std::pair<ResourceId, uint32_t>, std::map<uint64_t, uint64_t>> segments_;  // whole ones: from → to
   Guarded<LockReport> report_;
 };
 
