@@ -248,6 +248,28 @@ class EndToEnd(StreamCase):
         self.assertEqual(self.adopt(target, 15).sql("select count(*) from acked"), "2000")
 
 
+    def test_a_snapshot_reads_what_the_streamed_wal_says_and_no_more(self):
+        server = self.streaming_server(settings=["wal_keep_size = 0", "min_wal_size = 32MB", "max_wal_size = 64MB"])
+        self.kuramori("backup", "db")
+        stream = Stream(self).await_streaming()
+        first = server.sql("select pg_walfile_name(pg_current_wal_insert_lsn())")
+        for begin in (1, 101):
+            server.sql(f"insert into acked select generate_series({begin}, {begin + 99})",
+                       "insert into big select g, repeat('z', 400) from generate_series(1, 40000) g")
+        # The server has no more of it, so that nothing but what was streamed can say what changed.
+        deadline = time.monotonic() + SECONDS_MAX
+        while (server.data / "pg_wal" / first).exists():
+            self.assertLess(time.monotonic(), deadline, sorted(os.listdir(server.data / "pg_wal")))
+            server.sql("insert into big values (0)", "select pg_switch_wal()", "checkpoint")
+        self.await_flushed(server, stream)
+        self.assertEqual(stream.end(), 0, stream.err)
+        second = self.kuramori("backup", "db", "--json").json()["snapshot"]
+        self.assertEqual(second["changes"], "wal", second)
+        self.assertFalse(second["changes_contradicted"], second)
+        self.assertEqual(self.restored(15, name="second").sql("select (select count(*) from acked), (select count(*) from big where id > 0)"),
+                         "200|80000")
+
+
 class Holes(StreamCase):
     in_memory = True
 
