@@ -181,7 +181,7 @@ class Doubts(Snapshots):
             self.assertEqual(restored.sql("create extension if not exists pg_visibility", "select count(*) from pg_check_visible('entry')"), "0")
 
     def test_a_standby_with_little_to_do_and_its_promotion_P25(self):
-        primary = self.server(15)
+        primary = self.server(15, initdb=["--wal-segsize=1"])
         primary.sql("create table entry (id int primary key)", "insert into entry select generate_series(1, 5000)")
         data = self.folder / "standby"
         subprocess.run(harness.as_server([primary.bin / "pg_basebackup", "-d", primary.connect(), "-D", data, "-R", "-X", "stream",
@@ -216,7 +216,9 @@ class Doubts(Snapshots):
         finally:
             stop.set()
             ending.join()
-        restored = self.adopt(self.restored(busy), 15)
+        target = self.folder / "restored"
+        self.kuramori("restore", "db", "--to", target, "--latest")
+        restored = self.adopt(target, 15)
         self.assertEqual(restored.sql("select count(*) from entry"), "4500")
         restored.stop()
         primary.stop()
