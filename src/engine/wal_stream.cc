@@ -41,7 +41,7 @@ constexpr size_t kMessagesAtOnce = 256;  // taken before anything else is looked
 
 constexpr const char* kFactsQuery =
     "SELECT (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), pg_is_in_recovery(),"
-    " current_setting('wal_level')";
+    " current_setting('wal_level'), EXISTS (SELECT FROM pg_stat_replication WHERE pid = $1::int)";
 constexpr const char* kSlotQuery =
     "SELECT coalesce(restart_lsn::text, ''), slot_type, coalesce(wal_status, '') FROM pg_replication_slots"
     " WHERE slot_name = $1";
@@ -175,7 +175,12 @@ class Streamer {
       return std::move(opened).error();
     }
     postgres::Connection& sql = *opened;
-    TRY_ASSIGN(const auto facts, sql.query(kFactsQuery));
+    TRY_ASSIGN(const auto facts, sql.query(kFactsQuery, {std::to_string(server.backend_pid())}));
+    // Of several hosts each connection picks its own.
+    if (!facts.is_true(0, 3)) {
+      return fail(ErrorKind::kUnknown, "two connections reached two servers",
+                  "the resource names several hosts", "add target_session_attrs=read-write to its connect:");
+    }
     TRY_ASSIGN(const int64_t segment_bytes, facts.number(0, 0));
     if (!postgres::is_segment_size(static_cast<uint64_t>(segment_bytes)))
       return fail(ErrorKind::kFailed, fmt::format("{} bytes is no WAL segment size", segment_bytes));

@@ -16,6 +16,7 @@ import harness
 
 # Long enough for a machine with much else to do; nothing waits for it to pass.
 SECONDS_MAX = 120
+long_form = unittest.skipUnless(harness.ALL, "a long form")
 NAME = "kuramori_db"  # of slot and standby, unless told otherwise
 
 
@@ -196,7 +197,7 @@ class EndToEnd(StreamCase):
         print(f"\n    {len(times)} synchronous commits: median {times[len(times) // 2] * 1000:.1f} ms, "
               f"p99 {times[len(times) * 99 // 100] * 1000:.1f} ms", flush=True)
 
-    @unittest.skipUnless(harness.ALL, "a hundred disasters")
+    @long_form
     def test_a_hundred_primaries_are_destroyed_and_no_acknowledged_commit_is_lost_P39(self):
         for number in range(100):
             with self.subTest(number):
@@ -224,6 +225,7 @@ class EndToEnd(StreamCase):
         server = self.restored()
         self.assertEqual((server.sql("select count(*), sum(id) from acked"), server.sql("select count(*) from big")), wanted)
 
+    @long_form
     def test_parts_alone_make_a_moment_in_mid_segment_restorable(self):
         server = self.streaming_server()
         self.kuramori("backup", "db")
@@ -238,8 +240,6 @@ class EndToEnd(StreamCase):
         window = self.kuramori("window", "db", "--json").json()
         self.assertEqual(window["resource"], "db", window)
         self.assertEqual(self.restored(15, "--lsn", lsn).sql("select count(*) from acked"), "1000")
-        if not harness.ALL:
-            return
         # A second vault gets the parts as it gets segments.
         self.kuramori("vault", "init", self.folder / "twin", "--key-file", self.key, config=False)
         self.kuramori("copy", "db", "--to", self.folder / "twin", "--key-file", self.key)
@@ -268,6 +268,23 @@ class EndToEnd(StreamCase):
         self.assertFalse(second["changes_contradicted"], second)
         self.assertEqual(self.restored(15, name="second").sql("select (select count(*) from acked), (select count(*) from big where id > 0)"),
                          "200|80000")
+
+
+    @long_form
+    def test_an_archiver_beside_it_is_no_second_server_P31(self):
+        server = self.server()
+        server.sql("create table big (id bigint, filler text)")
+        self.kuramori("backup", "db")
+        stream = Stream(self).await_streaming()
+        for _ in range(3):
+            server.sql("insert into big select g, repeat('z', 400) from generate_series(1, 30000) g", "select pg_switch_wal()", "checkpoint")
+        server.switch_wal()
+        self.await_flushed(server, stream)
+        self.assertEqual(stream.end(), 0, stream.err)
+        self.assertEqual(server.sql("select failed_count from pg_stat_archiver"), "0", server.log_text())
+        self.kuramori("vault", "scrub", "here")
+        self.destroy(server)
+        self.assertEqual(self.restored().sql("select count(*) from big"), "90000")
 
 
 class Holes(StreamCase):
@@ -368,6 +385,7 @@ class Outages(StreamCase):
         self.destroy(server)
         self.assertEqual(self.restored().sql("select (select count(*) from acked), (select count(*) from big)"), "200|150000")
 
+    @long_form
     def test_commits_are_durable_within_the_flush_interval_under_load(self):
         server = self.streaming_server()
         stream = Stream(self).await_streaming()
@@ -431,6 +449,26 @@ class Timelines(StreamCase):
         self.kuramori("vault", "scrub", "here")
         self.assertEqual(self.restored().sql("select count(*) from acked"), "200")
 
+    def test_of_several_hosts_the_new_primary_is_followed_after_a_failover_P36(self):
+        primary = self.streaming_server()
+        standby = self.standby_of(primary)
+        text = self.config.read_text()
+        both = f"host={primary.socket},{standby.socket} port=5432,5432 user=postgres dbname=postgres target_session_attrs=read-write"
+        self.config.write_text(text.replace(primary.connect(), both))
+        self.kuramori("backup", "db")
+        stream = Stream(self).await_streaming()
+        primary.sql("insert into acked select generate_series(1, 100)")
+        primary.stop()  # in order: both have all of it
+        standby.sql("select pg_promote()")
+        standby.await_promoted()
+        stream.await_that(lambda: stream.lines[-1]["timeline"] == 2, "it does not follow")
+        standby.sql("insert into acked select generate_series(101, 200)")
+        self.await_flushed(standby, stream)
+        self.assertEqual(stream.end(), 0, stream.err)
+        self.assertEqual(self.gaps(), [])
+        self.assertEqual(self.restored().sql("select count(*) from acked"), "200")
+
+    @long_form
     def test_a_new_primary_without_what_is_archived_is_refused(self):
         primary = self.streaming_server()
         self.kuramori("backup", "db")
@@ -453,11 +491,10 @@ class Timelines(StreamCase):
         self.kuramori("wal", "stream", "db", "--once", "--from-here")
         self.kuramori("wal", "stream", "db", "--once")
         self.assertEqual(self.restored(15, "--latest", "--timeline", "1", name="old").sql("select count(*) from acked"), "100")
-        if harness.ALL:
-            self.assertEqual(self.restored(15, "--latest", "--timeline", "2", name="new").sql("select count(*) from acked"), "1")
+        self.assertEqual(self.restored(15, "--latest", "--timeline", "2", name="new").sql("select count(*) from acked"), "1")
 
 
-@unittest.skipUnless(harness.ALL, "every major")
+@long_form
 class Majors(StreamCase):
     in_memory = True
 
