@@ -353,10 +353,10 @@ class Holes(StreamCase):
 class Outages(StreamCase):
     in_memory = True
 
-    def test_the_server_restarts_and_the_vault_is_away_and_nothing_is_skipped(self):
+    def test_the_server_restarts_and_the_vault_is_away_and_nothing_is_skipped_P41(self):
         server = self.streaming_server()
         self.kuramori("backup", "db")
-        stream = Stream(self).await_streaming()
+        stream = Stream(self, "--slot-warn", "32MiB").await_streaming()
         server.sql("insert into acked select generate_series(1, 100)")
         server.stop()  # waits for the stream to have everything
         stream.await_note("trying again")
@@ -373,6 +373,7 @@ class Outages(StreamCase):
         stream.await_note("cannot be stored")
         kept = "select pg_wal_lsn_diff(sent_lsn, flush_lsn) from pg_stat_replication"
         stream.await_that(lambda: int(server.sql(kept) or 0) > 60 << 20, "it does not fill its memory")
+        stream.await_note("keeps")  # the slot, and how much
         resident = int(next(line for line in pathlib.Path(f"/proc/{stream.process.pid}/status").read_text().splitlines()
                             if line.startswith("VmRSS")).split()[1])
         self.assertLess(resident, 192 << 10, "KiB")
