@@ -99,7 +99,7 @@ Result<uint64_t> salvage_wal(Vault& vault, const RestoreRequest& request, Report
             ? changes_of_segment(header, content,
                                  postgres::earlier_in_folder(folder, segment.timeline, found.segment_bytes))
             : WalChanges();
-    TRY_ASSIGN(WalPut put, put_wal(vault, resource.id, kind, header, content, changes));
+    TRY_ASSIGN(WalPut put, put_wal(vault, resource.id, kind, header, content, {.changes = changes}));
     if (put == WalPut::kStored) {
       ++added;
       reporter.note(fmt::format("{} was not archived yet: salvaged to {}", segment.name,

@@ -70,8 +70,9 @@ postgres::PieceKind piece_kind(names::WalKind kind) {
 }
 
 Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::string_view file,
-                           ByteView content, uint32_t segment_bytes,
-                           const postgres::ReadEarlierWal& earlier) {
+                           ByteView content, uint32_t segment_bytes, const postgres::ReadEarlierWal& earlier,
+                           const WalArrival& arrive = {}) {
+  if (arrive) TRY(arrive(std::min<size_t>(content.size(), kWalFrameBytes)));
   TRY_ASSIGN(auto name, postgres::parse_wal_file_name(file, segment_bytes));
   WalHeader header{
       .system_id = 0, .timeline = name.timeline, .segment_bytes = segment_bytes, .file = std::string(file)};
@@ -103,8 +104,9 @@ Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::st
   }
   header.system_id = std::strtoull(resource.system.c_str(), nullptr, 10);
   const bool is_whole = name.kind == WalFileKind::kSegment;
-  return put_wal(vault, resource.id, kind_of(name.kind), header, content,
-                 is_whole ? changes_of_segment(header, content, earlier) : WalChanges());
+  return put_wal(
+      vault, resource.id, kind_of(name.kind), header, content,
+      {.changes = is_whole ? changes_of_segment(header, content, earlier) : WalChanges(), .arrive = arrive});
 }
 
 // Whose WAL lies in a data directory.
@@ -210,8 +212,8 @@ Result<ResourceRecord> resource_to_push_to(Vault& vault, uint64_t system_id, con
 Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint32_t segment_bytes,
                              const Fd& file, const std::string& name,
                              const postgres::ReadEarlierWal& earlier) {
-  // Read whole before anything is done with it: what is digested, compressed and stored is the same bytes,
-  // whatever happens to the file meanwhile.
+  // Every byte is read once, before anything is done with it: what is digested, compressed and stored is the
+  // same, whatever happens to the file meanwhile.
   TRY_ASSIGN(FileStatus status, status_of(file, name));
   if (status.type != FileType::kFile) return fail(ErrorKind::kUsage, fmt::format("{} is no file", name));
   if (status.size > kWalFileBytesMax) {
@@ -219,8 +221,14 @@ Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint3
                 fmt::format("{} has {} bytes: no WAL file is that large", name, status.size));
   }
   AlignedBuffer memory(status.size);
-  TRY(pread_full(file, 0, memory.view().first(status.size), name));
-  return put_checked(vault, resource, name, memory.view().first(status.size), segment_bytes, earlier);
+  size_t read = 0;
+  auto arrive = [&](size_t bytes) -> Result<void> {
+    if (bytes <= read) return {};
+    TRY(pread_full(file, read, memory.view().subspan(read, bytes - read), name));
+    read = bytes;
+    return {};
+  };
+  return put_checked(vault, resource, name, memory.view().first(status.size), segment_bytes, earlier, arrive);
 }
 
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {

@@ -264,7 +264,7 @@ Result<void> WalSink::store(const Upload& upload) {
       .digest = {}};
   const ByteView content = upload.block->view(from, upload.to);
   if (!whole) {
-    TRY(put_wal(vault_, target_.resource, upload.kind, header, content, {}, WalRivals::kAskedLater));
+    TRY(put_wal(vault_, target_.resource, upload.kind, header, content, {.rivals = WalRivals::kAskedLater}));
     return {};
   }
   const std::shared_ptr<Block>& before = upload.before;
@@ -274,7 +274,7 @@ Result<void> WalSink::store(const Upload& upload) {
     return true;
   };
   TRY(put_wal(vault_, target_.resource, upload.kind, header, content,
-              changes_of_segment(header, content, earlier)));
+              {.changes = changes_of_segment(header, content, earlier)}));
   TRY_ASSIGN(const std::vector<WalObject> rivals,
              rivals_within(vault_, target_.resource, upload.timeline, from, content));
   if (rivals.empty()) return {};

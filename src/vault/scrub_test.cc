@@ -268,8 +268,8 @@ TEST_F(ScrubTest, parts_may_overlap_and_fill_what_segments_leave) {
                      .to = (5ull << 24) + to,
                      .segment_bytes = 1u << 24,
                      .file = "000000010000000000000005"};
-    ASSERT_TRUE(put_wal(*t.vault, t.resource.id, names::WalKind::kPart, header, Bytes(3000, 5), {},
-                        WalRivals::kAskedLater));
+    ASSERT_TRUE(put_wal(*t.vault, t.resource.id, names::WalKind::kPart, header, Bytes(3000, 5),
+                        {.rivals = WalRivals::kAskedLater}));
   }
   wal(6, 6);
   auto result = run();

@@ -201,10 +201,10 @@ TEST_F(SignersTest, wal_is_the_same_whatever_is_said_of_its_changes) {
       .system_id = 1, .timeline = 1, .from = 4096, .to = 8192, .segment_bytes = 4096, .file = "f"};
   int asked = 0;
   auto put = [&](std::optional<Bytes> changes) {
-    return *put_wal(*t.vault, t.resource.id, names::WalKind::kSegment, header, content, [&] {
+    return *put_wal(*t.vault, t.resource.id, names::WalKind::kSegment, header, content, {.changes = [&] {
       ++asked;
       return changes;
-    });
+    }});
   };
   EXPECT_EQ(put(Bytes{1, 2, 3}), WalPut::kStored);
   EXPECT_EQ(put(Bytes{9}), WalPut::kAlreadyThere);

@@ -40,45 +40,60 @@ class FramePreparer {
     for (size_t i = 0; i < std::min(others, frames_.size()); ++i) {
       threads_.emplace_back([this](std::stop_token stop) {
         FrameWorkshop workshop(kZstdLevel);
-        while (!stop.stop_requested() && prepare_next(workshop)) {
+        for (size_t frame = next_++; frame < frames_.size(); frame = next_++) {
+          if (!wait_for(frame, stop)) return;
+          prepare(frame, workshop);
         }
       });
     }
   }
   size_t count() const { return frames_.size(); }
+  // The first `bytes` of the file are there.
+  void arrived(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    arrived_ = bytes;
+    ready_.notify_all();
+  }
 
-  // Helps as long as the frame that is asked for is not ready.
+  // Once everything has arrived. Helps as long as the frame that is asked for is not ready.
   Result<PreparedFrame> take(size_t frame, FrameWorkshop& workshop) {
     for (;;) {
       {
         std::lock_guard lock(mutex_);
         if (frames_[frame]) return std::move(*frames_[frame]);
       }
-      if (prepare_next(workshop)) continue;
+      if (size_t next = next_++; next < frames_.size()) {
+        prepare(next, workshop);
+        continue;
+      }
       std::unique_lock lock(mutex_);
       ready_.wait(lock, [&] { return frames_[frame].has_value(); });
     }
   }
 
  private:
-  bool prepare_next(FrameWorkshop& workshop) {
-    size_t frame = next_++;
-    if (frame >= frames_.size()) return false;
-    size_t at = frame * kWalFrameBytes;
-    auto prepared =
-        prepare_frame(FrameType::kWal,
-                      content_.subspan(at, std::min<size_t>(kWalFrameBytes, content_.size() - at)), workshop);
+  size_t end_of(size_t frame) const {
+    return std::min(content_.size(), (frame + 1) * size_t{kWalFrameBytes});
+  }
+  // Until the frame has arrived; false: nobody wants it any more.
+  bool wait_for(size_t frame, const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    return ready_.wait(lock, stop, [&] { return arrived_ >= end_of(frame); });
+  }
+  void prepare(size_t frame, FrameWorkshop& workshop) {
+    size_t at = frame * size_t{kWalFrameBytes};
+    auto prepared = prepare_frame(FrameType::kWal, content_.subspan(at, end_of(frame) - at), workshop);
     std::lock_guard lock(mutex_);
     frames_[frame] = std::move(prepared);
     ready_.notify_all();
-    return true;
   }
 
   ByteView content_;
   std::vector<std::optional<Result<PreparedFrame>>> frames_;  // guarded by mutex_
   std::atomic<size_t> next_{0};
+  size_t arrived_ = 0;  // guarded by mutex_
   std::mutex mutex_;
-  std::condition_variable ready_;
+  std::condition_variable_any ready_;
   std::vector<std::jthread> threads_;  // last: joined before what they use goes
 };
 
@@ -100,7 +115,7 @@ Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t t
 }
 
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
-                       ByteView content, const WalChanges& changes, WalRivals rivals) {
+                       ByteView content, const WalPutOptions& options) {
   if (content.size() > kWalFileBytesMax) {
     return fail(ErrorKind::kUsage,
                 fmt::format("{} has {} bytes: no WAL file is that large", header.file, content.size()));
@@ -110,7 +125,15 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
   FramePreparer preparer(content);
   Secret key = wal_digest_key(vault.keys(), resource);
   header.plain_bytes = content.size();
-  header.digest = hmac_sha256(key.view(), content);
+  HmacSha256 digest(key.view());
+  for (size_t at = 0; at < content.size();) {
+    const size_t end = std::min<size_t>(content.size(), at + kWalFrameBytes);
+    if (options.arrive) TRY(options.arrive(end));
+    preparer.arrived(end);
+    digest.add(content.subspan(at, end - at));
+    at = end;
+  }
+  header.digest = digest.finish();
   header.stored_ns = to_unix_ns(vault.clock().now());
   names::WalName name{
       resource, header.timeline, header.from, header.to, kind, header.digest.hex().substr(0, 16)};
@@ -118,7 +141,7 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
 
   // Before: is it there already? After: did somebody else put other bytes meanwhile? Each of two rivals sees
   // the other's object in its second look, so at least one of them refuses; both stay visible.
-  const bool asks = rivals == WalRivals::kAsked;
+  const bool asks = options.rivals == WalRivals::kAsked;
   std::vector<WalObject> before, after;
   if (asks) {
     TRY_ASSIGN(before, rivals_of(vault.store(), name));
@@ -134,7 +157,7 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
-  if (changes) header.changes = changes();
+  if (options.changes) header.changes = options.changes();
   if (header.changes && header.changes->size() > kWalChangesBytesMax) header.changes.reset();
   TRY_ASSIGN(auto pack, PackWriter::create(vault.store(), vault.keys(), vault.random(), vault.clock(), object,
                                            resource));

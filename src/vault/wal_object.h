@@ -32,16 +32,22 @@ enum class WalPut { kStored, kAlreadyThere };
 
 // Stores `content` durably before it returns. The same content again is kAlreadyThere (P31); other content in
 // the same range is kRefused: two histories claim one name (split brain), and neither is overwritten.
-// `changes`, when given, says what header.changes shall be: asked once, while other threads compress. More
-// than kWalChangesBytesMax are left out.
 using WalChanges = std::function<std::optional<Bytes>()>;
+using WalArrival = std::function<Result<void>(size_t bytes)>;
 // Whether put_wal() asks the store what else claims the same range. A stream's parts end wherever they end,
 // so two servers' hardly ever meet there: it asks with rivals_within(), once a segment.
 enum class WalRivals { kAsked, kAskedLater };
-
+struct WalPutOptions {
+  // Says what header.changes shall be: asked once, while other threads compress. More than
+  // kWalChangesBytesMax are left out.
+  WalChanges changes;
+  // arrive(n) returns once the first n bytes of `content` are there, for good: they are digested and
+  // compressed while the others still come. Asked by one thread, with growing numbers, the last the size.
+  WalArrival arrive;
+  WalRivals rivals = WalRivals::kAsked;
+};
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
-                       ByteView content, const WalChanges& changes = {},
-                       WalRivals rivals = WalRivals::kAsked);
+                       ByteView content, const WalPutOptions& options = {});
 
 // Segments and parts that lie within [begin, begin + segment_bytes) and do not hold these bytes there, by
 // their digests. `content` begins at `begin`, a segment's.
