@@ -12,6 +12,8 @@ import threading
 import time
 import unittest
 
+import jsonschema
+
 import harness
 
 # Long enough for a machine with much else to do; nothing waits for it to pass.
@@ -184,6 +186,10 @@ class EndToEnd(StreamCase):
         self.destroy(server)
         writer.end()
         self.assertEqual(stream.end(), 0, stream.err)
+        schema = json.loads((harness.ROOT / "docs/schema/stream.schema.json").read_text())
+        for line in stream.lines:
+            jsonschema.validate(line, schema)
+        self.assertEqual(stream.lines[-1]["state"], "ended")
         server = self.restored(major)
         there = {int(line) for line in server.sql("select id from acked").split()}
         self.assertEqual(set(writer.acknowledged) - there, set())
