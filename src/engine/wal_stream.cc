@@ -70,8 +70,11 @@ class Streamer {
       Result<Ended> ended = session();
       state_.connected = false;
       if (!ended) {
-        // Only what may be over in a while is waited for, and only once it has worked.
-        const bool may_pass = ended.error().kind == ErrorKind::kUnknown && sink_;
+        // Once it has worked, whatever may be over in a while is waited for, here and in the vault.
+        const ErrorKind kind = ended.error().kind;
+        const bool is_final = kind == ErrorKind::kRefused || kind == ErrorKind::kUsage ||
+                              kind == ErrorKind::kDamaged || kind == ErrorKind::kInterrupted;
+        const bool may_pass = sink_ && (told_start_ ? !is_final : kind == ErrorKind::kUnknown);
         if (!may_pass || stop_.stop_requested()) return std::move(ended).error();
         if (!told_away_) {
           reporter_.warning(fmt::format("{}{}{}; trying again", ended.error().what,
@@ -199,10 +202,17 @@ class Streamer {
                                 .from_here = from_here_};
     TRY_ASSIGN(asked.slot_lsn, slot_position(sql, server));
     if (begins_at_end_) asked.slot_lsn = identity.flushed;
-    // Histories first: WAL of a timeline that nothing leads to could not be followed (P32, P33).
-    TRY_ASSIGN(asked.history, store_histories(server, identity.timeline));
+    std::map<Timeline, std::string> histories;
+    TRY_ASSIGN(asked.history, read_histories(server, identity.timeline, histories));
     TRY_ASSIGN(asked.archived, archived());
     TRY_ASSIGN(const postgres::StreamStart start, postgres::decide_stream_start(asked));
+    // Before any of its WAL: a timeline that nothing leads to could not be followed (P32, P33). Not before it
+    // is decided: the history alone of a server that is refused would change what "the latest" means. Other
+    // content under this name is refused: two servers were promoted to one timeline.
+    for (const auto& [timeline, text] : histories) {
+      TRY(push_wal_bytes(vault_, resource_, postgres::history_name(timeline), as_bytes(text)));
+      stored_histories_.insert(timeline);
+    }
     if (!sink_) {
       sink_ = std::make_unique<WalSink>(vault_,
                                         SinkTarget{.resource = resource_.id,
@@ -243,24 +253,21 @@ class Streamer {
     return postgres::parse_lsn(found.text(0, 0));
   }
 
-  Result<postgres::TimelineHistory> store_histories(Replication& server, Timeline timeline) {
+  // What the server's timeline came through; `texts`: its .history files that were not stored in this run.
+  Result<postgres::TimelineHistory> read_histories(Replication& server, Timeline timeline,
+                                                   std::map<Timeline, std::string>& texts) {
     postgres::TimelineHistory history{.timeline = timeline, .entries = {}};
     if (timeline == 1) return history;
     TRY_ASSIGN(const std::string text, server.timeline_history(timeline));
     TRY_ASSIGN(history, postgres::parse_timeline_history(text, timeline));
+    if (!stored_histories_.contains(timeline)) texts[timeline] = text;
     for (const auto& entry : history.entries) {
       if (entry.timeline == 1 || stored_histories_.contains(entry.timeline)) continue;
       // An ancestor's file may be gone from the server for long.
       auto older = server.timeline_history(entry.timeline);
-      if (older)
-        TRY(push_wal_bytes(vault_, resource_, postgres::history_name(entry.timeline), as_bytes(*older)));
+      if (older) texts[entry.timeline] = std::move(*older);
       if (!older && older.error().kind == ErrorKind::kUnknown) return std::move(older).error();
-      if (older) stored_histories_.insert(entry.timeline);
     }
-    // Other content under this name is refused there: two servers were promoted to one timeline.
-    if (!stored_histories_.contains(timeline))
-      TRY(push_wal_bytes(vault_, resource_, postgres::history_name(timeline), as_bytes(text)));
-    stored_histories_.insert(timeline);
     return history;
   }
 

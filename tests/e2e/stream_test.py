@@ -494,6 +494,9 @@ class Timelines(StreamCase):
         self.configure(standby)
         refused = self.kuramori("wal", "stream", "db", "--once", status=5)
         self.assert_refused(refused, "does not contain what is archived", "--timeline 1", "--from-here")
+        # Nothing of it is kept: "the latest" is still what the old primary had acknowledged.
+        shown = self.kuramori("wal", "show", "db", "--json").json()
+        self.assertEqual([line["timeline"] for line in shown["timelines"]], [1])
         standby.sql("insert into acked values (1000)")
         self.kuramori("wal", "stream", "db", "--once", "--from-here")
         self.kuramori("wal", "stream", "db", "--once")
