@@ -7,6 +7,7 @@
 
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
+#include "conc/guarded.h"
 #include "daemon/serve.h"
 #include "daemon/wal_client.h"
 #include "engine/wal.h"
@@ -100,7 +101,19 @@ Result<int> run_serve(Context& context) {
                       .open = {}};
     for (auto& [name, resources] : archives)
       if (!choice.name.empty() && name == choice.name) vault.archives = resources;
-    vault.open = [&context, &choice] { return open_for_wal(context, choice); };
+    // Opened anew now and then: a passphrase is asked for once.
+    vault.open = [&context, &choice, kept = std::make_shared<Guarded<Secret>>()] {
+      VaultAddress address = address_of(context, choice);
+      address.purpose = VaultAddress::For::kWalAlone;
+      address.passphrase = [kept, fetch = address.passphrase]() -> Result<Secret> {
+        auto known = kept->lock();
+        if (known->empty()) {
+          TRY_ASSIGN(*known, fetch());
+        }
+        return known->clone();
+      };
+      return open_vault(address);
+    };
     served.push_back(std::move(vault));
   }
   ServedVaults vaults(std::move(served), config != nullptr ? real_path(config->path) : std::string());

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/roles.h"
+
 namespace kuramori {
 namespace {
 
@@ -68,6 +70,7 @@ Result<ResourceRecord> Archiver::resource_of(size_t vault, uint64_t system_id,
                                              const WalPushRequest& request) {
   // Asked anew for each request, also for what was done ahead: a key that was taken back archives no more.
   TRY_ASSIGN(std::shared_ptr<Vault> opened, vaults_.open(vault));
+  TRY(must_be_allowed_still(*opened, Act::kArchive));
   auto resource = resource_to_push_to(*opened, system_id, request);
   if (!resource && may_be_mended(resource.error())) vaults_.let_go(vault, opened);
   return resource;

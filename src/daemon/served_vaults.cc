@@ -24,11 +24,13 @@ Result<std::shared_ptr<Vault>> ServedVaults::open(size_t index) {
   // An open folder stays usable after it was moved away, unmounted or replaced: what is stored there, nobody
   // would find.
   const auto folder = folder_at(vaults_[index].location);
-  if (slot->vault && slot->folder == folder) return slot->vault;
+  const Duration now = system_clock().steady();
+  if (slot->vault && slot->folder == folder && now - slot->since < kVaultOpenMax) return slot->vault;
   slot->vault.reset();
   TRY_ASSIGN(std::unique_ptr<Vault> opened, vaults_[index].open());
   slot->vault = std::move(opened);
   slot->folder = folder;
+  slot->since = now;
   return slot->vault;
 }
 

@@ -19,6 +19,9 @@ struct ServedVault {
   std::function<Result<std::unique_ptr<Vault>>()> open;
 };
 
+// Whose signatures count is looked up once while a vault is open: so long at most.
+constexpr Duration kVaultOpenMax = std::chrono::seconds(60);
+
 class ServedVaults {
  public:
   // `config`: the file they come from, absolute; "" when there is none.
@@ -38,6 +41,7 @@ class ServedVaults {
  private:
   struct Opened {
     std::shared_ptr<Vault> vault;
+    Duration since{0};
     std::optional<std::pair<uint64_t, uint64_t>> folder;  // device and inode of the folder it was opened in
   };
   struct Slot {

@@ -69,7 +69,9 @@ bool role_may(Role role, Act act) {
   return role == Role::kOwner || (row_of(act).roles & bit_of(role)) != 0;
 }
 
-Result<void> must_be_allowed(Vault& vault, Act act) {
+namespace {
+
+Result<void> must_be_allowed_by(const Signers& signers, Vault& vault, Act act) {
   const KeyBundle& keys = vault.keys();
   const Row& row = row_of(act);
   if (!role_may(keys.role, act)) {
@@ -80,7 +82,7 @@ Result<void> must_be_allowed(Vault& vault, Act act) {
   }
   if (keys.role == Role::kOwner) return {};
   // What it will sign must count with those who read it.
-  auto self = vault.codec().signers().find(signer_id(keys.signing->verify_key()));
+  auto self = signers.find(signer_id(keys.signing->verify_key()));
   if (!self) {
     if (self.error().kind != ErrorKind::kDamaged) return std::move(self.error());
     return fail(ErrorKind::kRefused,
@@ -102,6 +104,18 @@ Result<void> must_be_allowed(Vault& vault, Act act) {
         "ask the owner for a new one: kuramori vault key new NAME --role ROLE --to FILE");
   }
   return {};
+}
+
+}  // namespace
+
+Result<void> must_be_allowed(Vault& vault, Act act) {
+  return must_be_allowed_by(vault.codec().signers(), vault, act);
+}
+
+Result<void> must_be_allowed_still(Vault& vault, Act act) {
+  Signers now(vault.keys());
+  now.look_in(vault.store());
+  return must_be_allowed_by(now, vault, act);
 }
 
 }  // namespace kuramori

@@ -27,6 +27,8 @@ enum class Act : uint8_t {
 // kRefused, in words: the key in use has a role that may not; its grant is not in this vault, or was taken
 // back.
 Result<void> must_be_allowed(Vault& vault, Act act);
+// The same for a vault that has been open for long: a grant that was taken back meanwhile is seen.
+Result<void> must_be_allowed_still(Vault& vault, Act act);
 // What a role may, for people: "backup, wal push".
 std::string_view verbs_of(Role role);
 // The role alone decides; nothing is asked of the store.

@@ -211,6 +211,18 @@ class Push(ServeCase):
             self.push(server, names[1], fragile, status=2, env={"KURAMORI_KEY_FILE": self.folder / "no such key"})
         self.assertGreater(died, 0)
 
+    def test_a_key_that_is_taken_back_archives_no_more_through_a_daemon_that_was_there_before(self):
+        server = self.cluster(6)
+        names = self.ready_names(server)
+        self.kuramori("--key-file", self.key, "wal", "push", "--resource", "db", f"pg_wal/{names[0]}", cwd=server.data)
+        writer = self.folder / "writer.key"
+        self.kuramori("vault", "key", "new", "here", "--role", "writer", "--name", "host", "--to", writer)
+        self.config.write_text(self.config.read_text().replace(str(self.key), str(writer)))
+        daemon = self.daemon()
+        self.push(server, names[1], daemon)
+        self.kuramori("--key-file", self.key, "vault", "key", "revoke", "here", "host", "--yes")
+        self.assert_refused(self.push(server, names[5], daemon, status=5), "was revoked")
+
     def test_a_file_that_does_not_fit_its_name_is_not_archived_P34_P35(self):
         server = self.cluster(6)
         daemon = self.daemon()
