@@ -261,7 +261,7 @@ class EndToEnd(StreamCase):
         first = server.sql("select pg_walfile_name(pg_current_wal_insert_lsn())")
         for begin in (1, 101):
             server.sql(f"insert into acked select generate_series({begin}, {begin + 99})",
-                       "insert into big select g, repeat('z', 400) from generate_series(1, 40000) g")
+                       "insert into big select g, repeat('z', 400) from generate_series(1, 15000) g")
         # The server has no more of it, so that nothing but what was streamed can say what changed.
         deadline = time.monotonic() + SECONDS_MAX
         while (server.data / "pg_wal" / first).exists():
@@ -273,7 +273,7 @@ class EndToEnd(StreamCase):
         self.assertEqual(second["changes"], "wal", second)
         self.assertFalse(second["changes_contradicted"], second)
         self.assertEqual(self.restored(15, name="second").sql("select (select count(*) from acked), (select count(*) from big where id > 0)"),
-                         "200|80000")
+                         "200|30000")
 
 
     @long_form
@@ -375,7 +375,7 @@ class Outages(StreamCase):
         folders = [path for path in (self.vault / "wal").rglob("*") if path.is_dir()]
         for folder in folders:
             folder.chmod(0o500)
-        server.sql("insert into big select g, repeat('z', 800) from generate_series(1, 150000) g")
+        server.sql("insert into big select g, repeat('z', 800) from generate_series(1, 100000) g")
         stream.await_note("cannot be stored")
         kept = "select pg_wal_lsn_diff(sent_lsn, flush_lsn) from pg_stat_replication"
         stream.await_that(lambda: int(server.sql(kept) or 0) > 60 << 20, "it does not fill its memory")
@@ -390,7 +390,7 @@ class Outages(StreamCase):
         self.assertEqual(stream.end(), 0, stream.err)
         self.assertEqual(self.gaps(), [])
         self.destroy(server)
-        self.assertEqual(self.restored().sql("select (select count(*) from acked), (select count(*) from big)"), "200|150000")
+        self.assertEqual(self.restored().sql("select (select count(*) from acked), (select count(*) from big)"), "200|100000")
 
     @long_form
     def test_commits_are_durable_within_the_flush_interval_under_load(self):
