@@ -22,14 +22,17 @@ bool may_be_mended(const Error& error) {
 // seen by who reads them.
 postgres::ReadEarlierWal earlier_in_files(const std::vector<PushFile>& files, uint32_t segment_bytes) {
   std::map<postgres::Lsn, PushFile> by_start;
+  std::optional<postgres::ReadEarlierWal> tail;
   for (const PushFile& file : files) {
+    if (file.name == postgres::kTailFile) tail = postgres::read_tail_file(*file.file);
     if (auto name = postgres::parse_segment_name(file.name, segment_bytes))
       by_start.emplace(name->start, file);
   }
-  return [by_start = std::move(by_start), segment_bytes](postgres::Lsn position, MutableByteView pages) {
+  return [by_start = std::move(by_start), tail = std::move(tail), segment_bytes](postgres::Lsn position,
+                                                                                 MutableByteView pages) {
     auto file = by_start.find(position - position % segment_bytes);
-    return file != by_start.end() &&
-           pread_full(*file->second.file, position % segment_bytes, pages, file->second.name).has_value();
+    if (file == by_start.end()) return tail && (*tail)(position, pages);
+    return pread_full(*file->second.file, position % segment_bytes, pages, file->second.name).has_value();
   };
 }
 

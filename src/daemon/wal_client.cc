@@ -108,8 +108,14 @@ void open_earlier(const std::string& folder, const std::string& name, uint32_t s
                   WalRequest& request, std::vector<Fd>& files) {
   auto parsed = postgres::parse_segment_name(name, segment_bytes);
   if (!parsed) return;
+  // What was kept of one that is gone.
+  if (auto tail = open_file(join_path(folder, std::string(postgres::kTailFile)))) {
+    request.earlier.emplace_back(postgres::kTailFile);
+    files.push_back(std::move(*tail));
+  }
   std::optional<postgres::TimelineHistory> history;
-  const size_t max = std::min<size_t>(kEarlierFilesMax, postgres::kLookBackBytesMax / segment_bytes + 1);
+  const size_t max = std::min<size_t>(kEarlierFilesMax - request.earlier.size(),
+                                      postgres::kLookBackBytesMax / segment_bytes + 1);
   for (size_t i = 1; i <= max && parsed->start >= i * segment_bytes; ++i) {
     const postgres::Lsn start = parsed->start - i * segment_bytes;
     std::string earlier = postgres::segment_name(parsed->timeline, start, segment_bytes);
@@ -173,6 +179,7 @@ DaemonSaid<Result<WalPushOutcome>> push_through_daemon(const DaemonWords& words,
   if (!answer) return {{}, trouble_of(words, answer.error())};
   if (answer->kind == WalAnswer::Kind::kFailed) return {Result<WalPushOutcome>(std::move(answer->error)), {}};
   if (answer->kind != WalAnswer::Kind::kPushed) return {{}, "the daemon answered something else"};
+  keep_tail_of(path, *parsed);
   return {Result<WalPushOutcome>(
               WalPushOutcome{.resource = answer->resource, .put = answer->put, .bytes = answer->bytes}),
           {}};

@@ -30,7 +30,8 @@ struct WalRequest {
   std::string vault, key_file, config;
   Bytes control;                   // push: global/pg_control of the server
   std::vector<std::string> ahead;  // push: segments that follow and are ready
-  // Push: segments that come just before, the nearest first, under the names they have in pg_wal.
+  // Push: segments that come just before, under the names they have in pg_wal, and what was kept of others
+  // (kTailFile).
   std::vector<std::string> earlier;
   std::string promise;  // get
 };

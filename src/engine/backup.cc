@@ -15,6 +15,7 @@
 #include "engine/roles.h"
 #include "engine/snapshots.h"
 #include "engine/wal.h"
+#include "os/file.h"
 #include "source/postgres/backup_label.h"
 #include "source/postgres/checks.h"
 #include "source/postgres/connection.h"
@@ -135,36 +136,6 @@ Result<bool> is_archived(Vault& vault, const WalListing& listing, uint64_t from,
   return true;
 }
 
-// The segment before the one that is archived, from the server too: a record may begin in it.
-class EarlierSegment {
- public:
-  EarlierSegment(Capture& capture, const postgres::CaptureStart& start) : capture_(capture), start_(start) {}
-
-  void keep(uint64_t from, Bytes content) {
-    from_ = from;
-    content_ = std::move(content);
-  }
-  postgres::ReadEarlierWal read() {
-    return [this](postgres::Lsn position, MutableByteView pages) {
-      const uint64_t from = position - position % start_.segment_bytes;
-      if (from_ != from) {
-        auto content =
-            capture_.wal_segment(postgres::segment_name(start_.timeline, from, start_.segment_bytes));
-        if (!content || content->size() != start_.segment_bytes) return false;
-        keep(from, std::move(*content));
-      }
-      std::copy_n(content_.begin() + static_cast<ptrdiff_t>(position - from), pages.size(), pages.begin());
-      return true;
-    };
-  }
-
- private:
-  Capture& capture_;
-  const postgres::CaptureStart& start_;
-  std::optional<uint64_t> from_;
-  Bytes content_;
-};
-
 // Whatever of the snapshot's WAL the archiver has not delivered yet, taken from the server itself: a snapshot
 // never depends on an archiver that may be behind or broken. A standby's last segment is still being
 // received, though: it is awaited, since half of it under its name would bar the whole one from the archive
@@ -175,7 +146,8 @@ Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capt
   TRY_ASSIGN(WalListing listing, list_wal(vault.store(), resource.id, start.timeline));
   const uint64_t last = postgres::segment_number_before(stop, start.segment_bytes);
   const Duration deadline = vault.clock().steady() + kStandbyWalLimit;
-  EarlierSegment earlier(capture, start);
+  const auto earlier = postgres::earlier_in_folder(join_path(start.data_directory, "pg_wal"), start.timeline,
+                                                   start.segment_bytes);
   uint64_t added = 0;
   bool told = false;
   for (uint64_t number = postgres::segment_number(start.start_lsn, start.segment_bytes); number <= last;) {
@@ -197,8 +169,7 @@ Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capt
         continue;
       }
       if (!content) return content.error();
-      TRY_ASSIGN(WalPut put, push_wal_bytes(vault, resource, name, *content, earlier.read()));
-      earlier.keep(from, std::move(*content));
+      TRY_ASSIGN(WalPut put, push_wal_bytes(vault, resource, name, *content, earlier));
       if (put == WalPut::kStored) ++added;
     }
     ++number;

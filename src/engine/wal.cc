@@ -231,6 +231,17 @@ Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint3
   return put_checked(vault, resource, name, memory.view().first(status.size), segment_bytes, earlier, arrive);
 }
 
+void keep_tail_of(const std::string& path, const postgres::ControlFile& control) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos || !path.substr(0, slash).ends_with("pg_wal")) return;
+  const auto name = postgres::parse_segment_name(path.substr(slash + 1), control.segment_bytes);
+  if (!name) return;
+  postgres::keep_tail(path.substr(0, slash), {.system_id = control.system_id,
+                                              .timeline = name->timeline,
+                                              .start = name->start,
+                                              .bytes = control.segment_bytes});
+}
+
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
   std::string data = request.data_directory.empty() ? "." : request.data_directory;
   std::string path = request.path.starts_with('/') ? request.path : join_path(data, request.path);
@@ -245,6 +256,7 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
                                           control.segment_bytes);
   }
   TRY_ASSIGN(WalPut put, push_wal_file(vault, resource, control.segment_bytes, file, name, earlier));
+  keep_tail_of(path, control);
   return WalPushOutcome{.resource = resource.name, .put = put, .bytes = status.size};
 }
 

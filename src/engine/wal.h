@@ -6,7 +6,8 @@
 #include "os/file.h"
 #include "source/postgres/archive.h"
 #include "source/postgres/archive_get.h"
-#include "source/postgres/segment_changes.h"
+#include "source/postgres/control_file.h"
+#include "source/postgres/earlier_wal.h"
 #include "vault/wal_object.h"
 
 namespace kuramori {
@@ -40,6 +41,9 @@ Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint3
                              const postgres::ReadEarlierWal& earlier);
 // Returns only when the file is durable in the vault (P28).
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
+// Whoever runs beside the server does this when a segment of pg_wal is durable, before PostgreSQL hears that
+// it may remove it.
+void keep_tail_of(const std::string& path, const postgres::ControlFile& control);
 // The same for a file whose bytes are at hand. `earlier`: the WAL before it, where that is at hand too.
 Result<WalPut> push_wal_bytes(Vault& vault, const ResourceRecord& resource, std::string_view file,
                               ByteView content, const postgres::ReadEarlierWal& earlier = {});

@@ -12,7 +12,7 @@
 #include <fstream>
 
 #include "capture_fixture.h"
-#include "source/postgres/segment_changes.h"
+#include "source/postgres/earlier_wal.h"
 
 namespace kuramori::postgres {
 namespace {

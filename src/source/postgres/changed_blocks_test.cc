@@ -6,7 +6,8 @@
 
 #include <random>
 
-#include "source/postgres/segment_changes.h"
+#include "os/file.h"
+#include "source/postgres/earlier_wal.h"
 #include "source/postgres/wal_for_tests.h"
 
 namespace kuramori::postgres {
@@ -266,6 +267,70 @@ TEST(SegmentChanges, ARecordWhoseBeginIsGoneLeavesAHole) {
   EXPECT_FALSE(segments.scan(2));  // nothing begins in it
   // Nothing before can be asked at all.
   EXPECT_EQ(scan_segment(Segments::place(4), ByteView(segments.pages).subspan(4 * kMiB), {})->from, next);
+}
+
+// On a quiet server a segment is removed long before the next one is full: what was kept of it is enough.
+// Long records are kept from segment to segment.
+TEST(SegmentChanges, AKeptTailStandsInForARemovedSegment) {
+  std::mt19937 random(5);
+  Wal wal;
+  while (wal.bytes_.size() < 8 * kMiB) {
+    const size_t size = random() % 300 == 0 ? random() % (2 * kMiB) : random() % 3000;
+    wal.add(kRmHeap, 0, touching(kTable, uint32_t(random() % 5000), Fork::kMain, size));
+  }
+  const Segments segments = whole_segments(wal);
+  auto folder = TemporaryFolder::make("kuramori-tail-");
+  ASSERT_TRUE(folder);
+  // A segment stands there while it is archived, and not after.
+  auto keep = [&](uint64_t index) {
+    const SegmentPlace place = Segments::place(index);
+    const std::string file = folder->path() + "/" + segment_name(1, place.start, kMiB);
+    ASSERT_TRUE(write_file_durably(file, ByteView(segments.pages).subspan(index * kMiB, kMiB)));
+    keep_tail(folder->path(), place);
+    ASSERT_TRUE(remove_file(file));
+  };
+  std::optional<ChangedBlocks> joined;
+  uint64_t kept = 0;
+  for (uint64_t index = 0; index < segments.count(); ++index) {
+    // Anew each time, as each segment is archived by a program of its own.
+    const auto earlier = earlier_in_folder(folder->path(), 1, kMiB);
+    const SegmentPlace place = Segments::place(index);
+    const ByteView bytes = ByteView(segments.pages).subspan(index * kMiB, kMiB);
+    const auto changed = scan_segment(place, bytes, earlier);
+    EXPECT_EQ(changed, segments.scan(index)) << index;
+    ASSERT_TRUE(changed);
+    if (joined) {
+      ASSERT_TRUE(joined->append(*changed)) << index;
+    } else {
+      joined = changed;
+    }
+    keep(index);
+    kept += read_file(folder->path() + "/" + std::string(kTailFile)).value_or(Bytes()).size();
+  }
+  EXPECT_EQ(joined->forks, collect(wal).forks);
+  EXPECT_GT(kept, 0u);
+  // A later one is not replaced, a damaged one is not believed.
+  const std::string path = folder->path() + "/" + std::string(kTailFile);
+  const Bytes last = *read_file(path);
+  keep(0);
+  EXPECT_EQ(*read_file(path), last);
+  ASSERT_TRUE(remove_file(path));
+  keep(0);
+  Bytes bad = *read_file(path);
+  auto from = [&] {
+    ASSERT_TRUE(write_file_durably(path, bad));
+    const auto changed = scan_segment(Segments::place(1), ByteView(segments.pages).subspan(kMiB, kMiB),
+                                      earlier_in_folder(folder->path(), 1, kMiB));
+    ASSERT_TRUE(changed);
+    EXPECT_GE(changed->from, kFirst + kMiB);
+  };
+  EXPECT_LT(segments.scan(1)->from, kFirst + kMiB);
+  bad[bad.size() - 3] ^= 1;
+  from();
+  bad.resize(bad.size() - kWalPageBytes);
+  from();
+  bad.resize(100);
+  from();
 }
 
 // What lies under the earlier segment's name is another cluster's, another round's, or damaged.

@@ -8,6 +8,7 @@
 
 #include "os/file.h"
 #include "source/postgres/control_file.h"
+#include "source/postgres/earlier_wal.h"
 #include "source/postgres/recovery_place.h"
 #include "source/postgres/timeline_history.h"
 #include "source/postgres/wal_reader.h"
@@ -148,7 +149,8 @@ Result<SalvageReport> find_salvage(const std::string& data_directory, uint64_t e
   TRY_ASSIGN(auto entries, list_folder(folder));
   std::map<Timeline, std::vector<Candidate>> files;
   for (const auto& entry : entries) {
-    if (entry.type == FileType::kFolder) continue;  // archive_status, summaries
+    if (entry.type == FileType::kFolder) continue;    // archive_status, summaries
+    if (entry.name.starts_with(kTailFile)) continue;  // ours
     const std::string path = join_path(folder, entry.name);
     auto name = parse_wal_file_name(entry.name, control.segment_bytes);
     if (!name) {

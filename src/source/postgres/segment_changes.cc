@@ -5,15 +5,10 @@
 #include "source/postgres/segment_changes.h"
 
 #include <algorithm>
-#include <memory>
-
-#include "os/file.h"
-#include "source/postgres/timeline_history.h"
 
 namespace kuramori::postgres {
 namespace {
 
-constexpr uint64_t kFirstLookBytes = 8 * kWalPageBytes;
 // Page header: see wal_reader.cc, which checks all of it.
 constexpr uint32_t kShortHeaderBytes = 24, kLongHeaderBytes = 40;
 constexpr uint16_t kPageContinues = 0x1, kPageOverwrites = 0x8;
@@ -39,23 +34,23 @@ bool is_segment_of(const SegmentPlace& place, ByteView page) {
          load_le<uint32_t>(page.data() + 32) == place.bytes;
 }
 
-// The WAL just before a segment, from the last page on which a record begins. `bytes` is empty where it was
-// not found.
-struct Earlier {
-  Lsn from = 0;
-  Bytes bytes;
-};
-Earlier find_earlier(const SegmentPlace& place, const ReadEarlierWal& read) {
+}  // namespace
+
+Tail find_tail(const SegmentPlace& place, const ReadEarlierWal& read) {
   Bytes found;
   while (found.size() < kLookBackBytesMax && found.size() < place.start) {
     const Lsn have = place.start - found.size();
     const Lsn segment = (have - 1) / place.bytes * place.bytes;
-    const uint64_t step =
-        std::min<uint64_t>(std::max<uint64_t>(kFirstLookBytes, found.size()), have - segment);
-    Bytes more(step + found.size());
-    std::ranges::copy(found, more.begin() + static_cast<ptrdiff_t>(step));
+    // Twice as far each time; less where that much is not there.
+    uint64_t step = std::min<uint64_t>(std::max<uint64_t>(kWalPageBytes, found.size()), have - segment);
+    Bytes more(step);
+    while (!read(have - step, more)) {
+      if (step == kWalPageBytes) return {};
+      step = step / 2 / kWalPageBytes * kWalPageBytes;
+      more.resize(step);
+    }
+    append(more, found);
     found = std::move(more);
-    if (!read(have - step, MutableByteView(found).first(step))) return {};
     for (Lsn page = have; page > have - step;) {
       page -= kWalPageBytes;
       const uint64_t at = page - (have - step);
@@ -67,11 +62,13 @@ Earlier find_earlier(const SegmentPlace& place, const ReadEarlierWal& read) {
       if (!read(segment, first) || header_of(first.data()).address != segment || !is_segment_of(place, first))
         return {};
       found.erase(found.begin(), found.begin() + static_cast<ptrdiff_t>(at));
-      return {page, std::move(found)};
+      return {page, std::move(found), std::move(first)};
     }
   }
   return {};
 }
+
+namespace {
 
 // To the end of `pages`. Nothing: it cannot be read that far. `see` may refuse a record.
 template <class See>
@@ -86,33 +83,6 @@ bool read_all(WalReader& reader, Lsn position, ByteView pages, See&& see) {
 }
 
 }  // namespace
-
-ReadEarlierWal earlier_in_folder(std::string folder, Timeline timeline, uint32_t segment_bytes) {
-  struct OpenSegment {
-    std::string path;
-    Fd file;
-  };
-  // shared_ptr: a std::function is copied.
-  return [open = std::make_shared<OpenSegment>(), folder = std::move(folder), timeline, segment_bytes](
-             Lsn position, MutableByteView pages) {
-    auto read_from = [&](Timeline of) {
-      const std::string path = join_path(folder, segment_name(of, position, segment_bytes));
-      if (open->path != path) {
-        auto file = open_file(path);
-        if (!file) return false;
-        *open = {path, std::move(*file)};
-      }
-      return pread_full(open->file, position % segment_bytes, pages, path).has_value();
-    };
-    if (read_from(timeline)) return true;
-    auto text = read_file(join_path(folder, history_name(timeline)), kTimelineHistoryBytesMax);
-    if (!text) return false;
-    const auto history = parse_timeline_history(as_text(*text), timeline);
-    // A segment in which one timeline follows another is whole under the later one's name.
-    const Lsn last_byte = position - position % segment_bytes + segment_bytes - 1;
-    return history && read_from(history->timeline_at(last_byte));
-  };
-}
 
 std::optional<ChangedBlocks> scan_segment(const SegmentPlace& place, ByteView segment,
                                           const ReadEarlierWal& earlier) {
@@ -133,7 +103,7 @@ std::optional<ChangedBlocks> scan_segment(const SegmentPlace& place, ByteView se
   // A page that gives a record up continues none, but the record began before all the same.
   const bool reaches_in = header_of(segment.data()).info & (kPageContinues | kPageOverwrites);
   if (reaches_in && earlier) {
-    const Earlier before = find_earlier(place, earlier);
+    const Tail before = find_tail(place, earlier);
     options.from = before.from;
     if (WalReader reader(options);
         !before.bytes.empty() &&

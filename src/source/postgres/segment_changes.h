@@ -2,7 +2,6 @@
 #pragma once
 #include <functional>
 #include <optional>
-#include <string>
 
 #include "source/postgres/changed_blocks.h"
 
@@ -10,9 +9,6 @@ namespace kuramori::postgres {
 
 // Reads WAL that lies before the segment, whole pages of one segment: false where it is not there (any more).
 using ReadEarlierWal = std::function<bool(Lsn position, MutableByteView pages)>;
-// From the files of a server's pg_wal. Before a timeline's first segment lie its ancestors', as its history
-// there says.
-ReadEarlierWal earlier_in_folder(std::string folder, Timeline timeline, uint32_t segment_bytes);
 
 // A record that began further back is given up: its range is a hole.
 constexpr uint64_t kLookBackBytesMax = 64u << 20;
@@ -30,5 +26,13 @@ struct SegmentPlace {
 // may hold. Never a guess.
 std::optional<ChangedBlocks> scan_segment(const SegmentPlace& place, ByteView segment,
                                           const ReadEarlierWal& earlier);
+
+// The WAL just before a segment, from the last page on which a record begins.
+struct Tail {
+  Lsn from = 0;
+  Bytes bytes;       // empty: not found
+  Bytes first_page;  // of the segment in which it begins: says whose it is
+};
+Tail find_tail(const SegmentPlace& place, const ReadEarlierWal& read);
 
 }  // namespace kuramori::postgres
