@@ -9,7 +9,7 @@ import time
 
 import harness
 
-READER = harness.ROOT / "tests" / "format" / "reader.py"
+READER = harness.ROOT / "tests" / "format" / "changes.py"
 
 
 class ChangesKept(harness.Case):
@@ -17,7 +17,7 @@ class ChangesKept(harness.Case):
 
     def changes(self, vault, key):
         """Of each segment's file, in the order of the WAL."""
-        done = subprocess.run(["/usr/bin/python3", READER, vault, key, "changes", "db"], capture_output=True, text=True)
+        done = subprocess.run(["/usr/bin/python3", READER, vault, key, "db"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         return dict(pair for pair in map(json.loads, done.stdout.splitlines()) if len(pair[0]) == 24)
 

@@ -4,7 +4,6 @@
     reader.py VAULT_DIR KEY_FILE list
     reader.py VAULT_DIR KEY_FILE restore SNAPSHOT TARGET
     reader.py VAULT_DIR KEY_FILE wal RESOURCE TIMELINE FILE OUT
-    reader.py VAULT_DIR KEY_FILE changes RESOURCE
 
 A passphrase, where the key file needs one, is taken from KURAMORI_PASSPHRASE. Needs python3-nacl,
 python3-cryptography and python3-zstandard.
@@ -12,7 +11,6 @@ python3-cryptography and python3-zstandard.
 import base64
 import hashlib
 import hmac
-import json
 import os
 import re
 import struct
@@ -241,8 +239,7 @@ class Pack:
         plain = unseal(structure, b"kuramori pack directory 1" + self.keys.family + name.encode(), self.directory)
         directory = Message(unzstd(plain, TRAILER_MAX))
         require(directory.b(5) == sha256(data[:head.size]), f"{name}: its head is not the one its directory binds")
-        self.wal = directory.messages(4)[0] if directory.all(4) else None
-        self.changes = directory.one(6, None)
+        self.wal, self.changes = directory.messages(4)[0] if directory.all(4) else None, directory.one(6, None)
         if bound is None:
             require(self.wal and self.signature, f"{name} is bound by no snapshot and signed by nobody")
             key, revoked = vault.signer(self.signature[0], T_PACK, name)
@@ -586,47 +583,8 @@ def fetch_wal(vault, resource, timeline, file, out):
     raise Refused(f"the archive has no {file} on timeline {timeline}")
 
 
-def read_changes(data):
-    """Changed blocks: what a stretch of WAL touches."""
-    reader = Bytes(data)
-    require(reader.number(1) == 1, "changed blocks of an unknown version")
-    found = {"system": reader.number(8), "timeline": reader.varint(), "from": reader.varint()}
-    found["to"] = found["from"] + reader.varint()
-    flags = reader.varint()
-    require(flags in (0, 1), "changed blocks with unknown flags")
-    found["minimal"] = flags == 1
-    found["databases"] = [[reader.varint(), reader.varint()] for _ in range(reader.varint())]
-    found["forks"], tablespace, database, relation = [], None, None, 0
-    for _ in range(reader.varint()):
-        kind = reader.number(1)
-        require(kind < 8, "a fork of an unknown kind")
-        if not kind & 4:
-            tablespace, database, relation = reader.varint(), reader.varint(), 0
-        relation += reader.varint()
-        limit = reader.varint() if kind & 2 else None
-        blocks, end = [], 0
-        for _ in range(reader.varint()):
-            gap = reader.varint()
-            count = reader.varint() + 2 if gap & 1 else 1
-            blocks += range(end + (gap >> 1), end + (gap >> 1) + count)
-            end = blocks[-1] + 1
-            require(len(blocks) <= 1 << 24, "changed blocks beyond all measure")
-        found["forks"].append([tablespace, database, relation, "init" if kind & 1 else "main", limit, blocks])
-    require(reader.left() == 0, "changed blocks with bytes too many")
-    return found
-
-
-def list_changes(vault, resource):
-    """A line for each WAL object: its file, then what it changes, or null."""
-    ids = [key for key, record in vault.resources().items() if resource in (key.hex(), record.text(2))]
-    require(len(ids) == 1, f"the vault has no resource {resource}")
-    for name in sorted(vault.names(f"wal/{ids[0].hex()}")):
-        pack = Pack(vault, name, None)
-        print(json.dumps([pack.wal.text(6), read_changes(pack.changes) if pack.changes is not None else None]))
-
-
 def main(arguments):
-    commands = {"list": (list_snapshots, 0), "restore": (restore, 2), "wal": (fetch_wal, 4), "changes": (list_changes, 1)}
+    commands = {"list": (list_snapshots, 0), "restore": (restore, 2), "wal": (fetch_wal, 4)}
     if len(arguments) < 3 or arguments[2] not in commands or len(arguments) - 3 != commands[arguments[2]][1]:
         print(__doc__, file=sys.stderr)
         return 2
