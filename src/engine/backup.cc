@@ -9,6 +9,7 @@
 
 #include <fmt/core.h>
 
+#include "crypto/digest.h"
 #include "engine/changes_since.h"
 #include "engine/locks.h"
 #include "engine/open_vault.h"
@@ -177,6 +178,19 @@ Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capt
   return added;
 }
 
+// Of a file that is always read whole: what tells the next snapshot that it did not change. Its inode and
+// birth do not, so the page map has this in their places (docs/vault-format.md, "Page maps").
+struct WholeFile {
+  std::array<uint64_t, 2> digest;
+  bool is_as_before = false;
+};
+WholeFile whole_file(ByteView path_key, ByteView pages) {
+  Bytes message(1);  // no path begins with a zero byte
+  append(message, pages);
+  const Digest digest = hmac_sha256(path_key, message);
+  return {.digest = {load_le<uint64_t>(digest.raw.data()), load_le<uint64_t>(digest.raw.data() + 8)}};
+}
+
 // Facts of the server that the commit may tell whoever holds the structure key. Everything else — paths,
 // locales, ports — lies in the tree, for the reader alone.
 constexpr const char* kTellableFacts[] = {"server_version",       "data_checksums", "data_directory_mode",
@@ -323,7 +337,25 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   ContentWriter writer(vault.store(), vault.keys(), vault.random(), vault.clock(), session->id(),
                        resource.id);
   Lanes lanes(writer, reporter, stop);
+  // Maps and init forks are read whole and mostly are as they were: those are not stored again.
+  const std::span<const CaptureFile> listed = capture->files();
+  std::vector<std::optional<WholeFile>> whole(listed.size());  // by file; each is one worker's
   auto skip = [&](const CaptureFile& file) -> postgres::Skip {
+    if (file.always_whole) {
+      std::optional<WholeFile>& kept = whole[static_cast<size_t>(&file - listed.data())];
+      const FilePages* before = nullptr;
+      if (base) {
+        auto it = base->pages.files.find(file_key(names_key.view(), file.entry.path));
+        if (it != base->pages.files.end()) before = &it->second;
+      }
+      return {.is_as_before = [&kept, &names_key, before](ByteView pages) {
+        kept = whole_file(names_key.view(), pages);
+        kept->is_as_before = before != nullptr && before->inode == kept->digest[0] &&
+                             static_cast<uint64_t>(before->birth_ns) == kept->digest[1] &&
+                             uint64_t{before->pages} * kPageBytes == pages.size();
+        return kept->is_as_before;
+      }};
+    }
     const FilePages* pages = base_file(file);
     if (pages == nullptr) return {};
     if (!changes.blocks) return {.unchanged_before = base_start, .base_pages = pages->pages, .changed = {}};
@@ -401,11 +433,17 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
         entry.link.clear();
       }
     }
-    files.push_back({.entry = std::move(entry),
-                     .index = number,
-                     .inode = file.inode,
-                     .birth_ns = file.birth_ns,
-                     .on_base = base_file(file) != nullptr});
+    CapturedFile captured{.entry = std::move(entry),
+                          .index = number,
+                          .inode = file.inode,
+                          .birth_ns = file.birth_ns,
+                          .on_base = base_file(file) != nullptr};
+    if (number < whole.size() && whole[number]) {
+      captured.inode = whole[number]->digest[0];
+      captured.birth_ns = static_cast<int64_t>(whole[number]->digest[1]);
+      captured.on_base = whole[number]->is_as_before;
+    }
+    files.push_back(std::move(captured));
   }
   int64_t now_ns = to_unix_ns(vault.clock().now());
   files.push_back({.entry = {.path = std::string(kOwnFolder),

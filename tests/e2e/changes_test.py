@@ -36,6 +36,11 @@ def firm(page):
     return lsn, flags & 4, lower, upper
 
 
+def is_spgist(page):
+    """Of such an index the first page caches which others had room last; no record tells of that, and nothing hangs on it."""
+    return page[-2:] == b"\x82\xff"
+
+
 class History:
     """Random work on a server, by seed: everything that changes relation files in a way of its own."""
 
@@ -157,7 +162,8 @@ class Snapshots(harness.Case):
             for at in range(0, len(ours[path]), PAGE):
                 page = theirs[path][at:at + PAGE]
                 mine = ours[path][at:at + PAGE]
-                if (mine != page if hints else firm(mine) != firm(page)) and lsn_of(page) <= start:
+                same = mine == page if hints and not (at == 0 and is_spgist(page)) else firm(mine) == firm(page)
+                if not same and lsn_of(page) <= start:
                     wrong.append(f"{path} page {at // PAGE}: {lsn_of(mine):X}, full {lsn_of(page):X}, start {start:X}")
         self.assertEqual(wrong, [], about)
 

@@ -297,11 +297,22 @@ Result<void> RunningCapture::copy_pages(const Work& work, const SkipRule& skip, 
     warn_of_broken(reader, broken_before);
     return {};
   }
-  if (!file.always_whole && skip) rules.skip = skip(file);
+  const Skip rule = skip ? skip(file) : Skip{};
+  if (!file.always_whole) rules.skip = rule;
+  const bool compared = file.always_whole && rule.is_as_before && work.slice == 0 &&
+                        file.entry.size <= uint64_t{kComparedPagesMax} * kPageBytes;
+  Bytes whole;
   TRY_ASSIGN(const uint32_t got, reader.read(*opened, file.entry.path, work.first_page, work.pages, rules,
-                                             [&](uint32_t first, ByteView pages) {
-                                               return lane.add_pages(work.file, first, pages);
+                                             [&](uint32_t first, ByteView pages) -> Result<void> {
+                                               if (!compared) return lane.add_pages(work.file, first, pages);
+                                               append(whole, pages);
+                                               return {};
                                              }));
+  if (compared && rule.is_as_before(whole)) {
+    reader.not_needed(got);
+  } else if (compared) {
+    TRY(lane.add_pages(work.file, 0, whole));
+  }
   warn_of_broken(reader, broken_before);
   bool fill = false;
   {
@@ -349,7 +360,7 @@ Result<std::vector<PageLook>> RunningCapture::look_at(std::span<const PagePlace>
       ::posix_fadvise(opened->get(), 0, 0, POSIX_FADV_RANDOM);
       for (size_t i = at; i < end; ++i) {
         ::posix_fadvise(opened->get(), static_cast<off_t>(places[i].page) * static_cast<off_t>(kPageBytes),
-                        static_cast<off_t>(kPageBytes) / 2, POSIX_FADV_WILLNEED);
+                        512, POSIX_FADV_WILLNEED);
       }
       for (size_t i = at; i < end; ++i) {
         TRY_ASSIGN(looks[i], reader.look(*opened, list_.sources[file], places[i].page));

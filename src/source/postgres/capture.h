@@ -84,7 +84,11 @@ struct Skip {
   uint32_t base_pages = 0;
   // Blocks of the relation that lie in this file, ascending; they outlive the copy.
   std::optional<std::span<const uint32_t>> changed;
+  // Of a file that is always read whole, and is small: asked with all of it before any is given. True: it is
+  // as the base has it, and none is.
+  std::function<bool(ByteView pages)> is_as_before;
 };
+constexpr uint32_t kComparedPagesMax = 1024;               // of a file that is held in memory for that
 using SkipRule = std::function<Skip(const CaptureFile&)>;  // the same answer whenever it is asked
 
 // A page that is held to be unchanged, and what a look at it tells.

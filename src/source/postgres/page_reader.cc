@@ -8,7 +8,8 @@ namespace kuramori::postgres {
 namespace {
 
 constexpr uint32_t kPagesAtOnce = kReadBytes / kPageBytes;
-constexpr size_t kRunsAhead = 32;  // of listed pages that are told to the kernel before they are read
+constexpr size_t kLookBytes = 512;  // a page's header lies in them
+constexpr size_t kRunsAhead = 32;   // of listed pages that are told to the kernel before they are read
 
 bool is_right(ByteView page, uint32_t block, bool checksums) {
   const PageState state = verify_page(page, block, checksums);
@@ -148,7 +149,7 @@ Result<void> PageReader::read_listed(const Fd& file, const std::string& path, st
 
 Result<PageLook> PageReader::look(const Fd& file, const std::string& path, uint32_t page) {
   PageLook seen;
-  for (const size_t wanted : {kPageBytes / 2, size_t{kPageBytes}}) {
+  for (const size_t wanted : {kLookBytes, size_t{kPageBytes}}) {
     const MutableByteView bytes = buffer_.view().first(wanted);
     throttle_.take(wanted);
     TRY_ASSIGN(const size_t got, pread_some(file, page * uint64_t{kPageBytes}, bytes, path));

@@ -49,9 +49,14 @@ class PageReader {
   // zeros: the file was cut after the capture began, and redo does so again.
   Result<void> read_listed(const Fd& file, const std::string& path, std::span<const uint32_t> pages,
                            const PageRules& rules, const PageRun& run);
-  // LSN and all-zero of one page; reads half of it, unless that is zero.
+  // LSN and all-zero of one page; reads its first 512 bytes, and the rest if they are zero.
   Result<PageLook> look(const Fd& file, const std::string& path, uint32_t page);
   const PageCounts& counts() const { return counts_; }
+  // That many of the pages that were given out were not needed after all.
+  void not_needed(uint32_t pages) {
+    counts_.pages_given -= pages;
+    counts_.pages_skipped += pages;
+  }
 
  private:
   // A run of neighbours, by itself.
