@@ -291,6 +291,9 @@ class ResourceCopy {
       if (history || (commit.record.wal && overlaps(wal.name, *commit.record.wal))) needed.push_back(name);
     }
     for (const std::string& name : needed) TRY(copy_wal(name));
+    // Some of it may have been collected there: whoever stands still long enough is taken for dead, and what
+    // it read is not kept any more.
+    if (commit.record.wal) TRY(must_hold_wal(replica_.store(), resource_.id, *commit.record.wal));
     return {};
   }
 

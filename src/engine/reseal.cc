@@ -256,6 +256,8 @@ class ResourceReseal {
       TRY(copy_wal([&](const WalObject& wal) {
         return wal.name.kind == names::WalKind::kHistory || overlaps(wal.name, *snapshot.commit.wal);
       }));
+      // Some of it may have been collected there meanwhile, or not be what it says.
+      TRY(must_hold_wal(replica_.store(), to_.id, *snapshot.commit.wal));
     }
     if (!here_.snapshots.empty()) {
       commit.previous = here_.snapshots.back().commit_name;

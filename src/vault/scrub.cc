@@ -7,6 +7,7 @@
 #include <iterator>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "crypto/digest.h"
 #include "vault/incarnations.h"
@@ -226,7 +227,7 @@ class Scrubber {
       }
     }
     for (const auto& [name, bound] : bound_) {
-      if (!present_.contains(name)) damage(name, "missing", bound.by);
+      if (!present_.contains(name) && !pruned_since_listed(bound.by)) damage(name, "missing", bound.by);
     }
     for (const RememberedHead& head : options_.heads)
       check_head(head.commit, head.digest, "it was seen here before");
@@ -261,12 +262,8 @@ class Scrubber {
     for (const auto& [name, commit] : commits_) {
       if (commit.self.empty() || !commit.record.wal) continue;
       const WalSpan& span = *commit.record.wal;
-      uint64_t at = span.from;
-      // Sorted by their start, so one pass over them extends what is covered as far as it goes.
-      for (const WalObject& object : lines[{commit.record.resource, span.timeline}]) {
-        if (is_stretch(object.name.kind) && object.name.from <= at) at = std::max(at, object.name.to);
-      }
-      if (at < span.to)
+      const uint64_t at = reaches(span, lines[{commit.record.resource, span.timeline}]);
+      if (at < span.to && !pruned_since_listed(commit.self))
         damage(names::wal_prefix(commit.record.resource, span.timeline) + fmt::format("{:016x}", at),
                fmt::format("missing: the WAL from {:X}/{:X} that {} needs", at >> 32, at & UINT32_MAX, name),
                commit.self);
@@ -404,6 +401,12 @@ class Scrubber {
       if (auto key = names::parse_commit(name)) pruned_meanwhile_.insert(key->snapshot);
     }
     for (const VisibleCommit* commit : commits->visible) pruned_meanwhile_.erase(commit->key.snapshot);
+    return std::ranges::includes(pruned_meanwhile_, snapshots);
+  }
+
+  // A listing is no moment: what it found visible may be pruned, and collected, before it comes to the WAL.
+  bool pruned_since_listed(const std::set<SnapshotId>& snapshots) {
+    if (!std::exchange(looked_since_listed_, true)) (void)all_are_pruned(snapshots);
     return std::ranges::includes(pruned_meanwhile_, snapshots);
   }
 
@@ -797,10 +800,6 @@ class Scrubber {
       damage(ref.name, "a sweep condemned it while a snapshot needs it", by);
   }
 
-  static bool is_stretch(names::WalKind kind) {
-    return kind == names::WalKind::kSegment || kind == names::WalKind::kPart;
-  }
-
   void compare_neighbours(const std::vector<WalObject>& objects, size_t i) {
     const WalObject& object = objects[i];
     for (size_t j = i; j-- > 0;) {
@@ -863,7 +862,8 @@ class Scrubber {
   std::set<Digest> disowned_;
   std::map<uint64_t, std::vector<std::string>> plans_;  // of collections: what each condemned
   size_t remembered_ = 0;                               // of result_.verified, told to the caller
-  std::set<SnapshotId> pruned_meanwhile_;               // as far as was looked since the bytes are read
+  std::set<SnapshotId> pruned_meanwhile_;               // as far as was looked since the names were listed
+  bool looked_since_listed_ = false;
 };
 
 }  // namespace

@@ -114,6 +114,28 @@ Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t t
   return list_under(store, names::wal_prefix(resource, timeline));
 }
 
+bool is_stretch(names::WalKind kind) {
+  return kind == names::WalKind::kSegment || kind == names::WalKind::kPart;
+}
+
+uint64_t reaches(const WalSpan& span, const std::vector<WalObject>& objects) {
+  uint64_t at = span.from;
+  // Sorted by their start, so one pass over them extends what is covered as far as it goes.
+  for (const WalObject& object : objects) {
+    if (is_stretch(object.name.kind) && object.name.from <= at) at = std::max(at, object.name.to);
+  }
+  return std::min(at, span.to);
+}
+
+Result<void> must_hold_wal(Store& store, const ResourceId& resource, const WalSpan& span) {
+  TRY_ASSIGN(const WalListing listing, list_wal(store, resource, span.timeline));
+  const uint64_t at = reaches(span, listing.objects);
+  if (at == span.to) return {};
+  return fail(ErrorKind::kNotFound,
+              fmt::format("its WAL from {:X}/{:X} on is not there", at >> 32, at & UINT32_MAX),
+              "without it the snapshot cannot become consistent");
+}
+
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
                        ByteView content, const WalPutOptions& options) {
   if (content.size() > kWalFileBytesMax) {

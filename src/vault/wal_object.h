@@ -28,6 +28,14 @@ struct WalListing {
 Result<WalListing> list_wal(Store& store, const ResourceId& resource);
 Result<WalListing> list_wal(Store& store, const ResourceId& resource, uint32_t timeline);
 
+// Segments and parts are WAL; histories and labels only speak of it.
+bool is_stretch(names::WalKind kind);
+// How far the WAL of a span is there without a hole: its `to`, or where the first hole begins. `objects`: of
+// the span's timeline, in order.
+uint64_t reaches(const WalSpan& span, const std::vector<WalObject>& objects);
+// kNotFound: some of it is not there.
+Result<void> must_hold_wal(Store& store, const ResourceId& resource, const WalSpan& span);
+
 enum class WalPut { kStored, kAlreadyThere };
 
 // Stores `content` durably before it returns. The same content again is kAlreadyThere (P31); other content in

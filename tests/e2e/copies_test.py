@@ -1,5 +1,6 @@
 """Copies: a second vault that brings the database back with the first one gone, and goes on where it was stopped."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -20,6 +21,15 @@ KILLS = 12  # sampled store calls of one copy; all of them in the long form
 
 def size_of(folder):
     return sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def without_wal(vault):
+    (vault / "wal").rename(vault.parent / "wal-aside")
+    try:
+        yield
+    finally:
+        (vault.parent / "wal-aside").rename(vault / "wal")
 
 
 class Copies(harness.Case):
@@ -235,6 +245,21 @@ class Copies(harness.Case):
         self.assertIn(pack.name, "".join(done["skipped"]))
         self.assertEqual(self.kuramori(*self.given(second), "snapshots", "--json", config=False).json()["snapshots"], [])
 
+    def test_a_snapshot_whose_wal_does_not_come_along_is_not_copied(self):
+        # Found by an hour of everything at once: a copy that stood still was taken for dead, what it was reading was pruned and
+        # collected, and the rest of the WAL was passed over: a snapshot that no server could have started from.
+        self.small_server()
+        self.kuramori("backup", "db")
+        self.servers[0].stop()
+        second = self.second()
+        with without_wal(self.vault):
+            done = self.copy(second, status=3).json()
+        self.assertEqual(done["snapshots"], 0, done)
+        self.assertIn("its WAL from", "".join(done["skipped"]))
+        self.assertEqual(self.kuramori(*self.given(second), "snapshots", "--json", config=False).json()["snapshots"], [])
+        self.assertEqual(self.copy(second).json()["snapshots"], 1)
+        self.assertFalse(self.kuramori(*self.given(second), "vault", "scrub", second, "--json", config=False).json()["damaged"])
+
     def test_a_disk_that_is_away_is_waited_for_and_its_age_is_told(self):
         server = self.small_server()
         self.kuramori("backup", "db")
@@ -331,6 +356,15 @@ class AnotherFamily(harness.Case):
         self.assertFalse(self.kuramori("vault", "scrub", "other", "--json").json()["damaged"])
         # It is a vault like any other: what it was told to hold stays, nothing is garbage.
         self.kuramori("vault", "collect", "other")
+
+    def test_a_snapshot_whose_wal_does_not_come_along_is_not_sealed(self):
+        self.cluster.stop()
+        with without_wal(self.vault):
+            done = self.copy(status=3).json()
+        self.assertEqual(done["snapshots"], 0, done)
+        self.assertIn("its WAL from", "".join(done["skipped"]))
+        self.assertEqual(self.copy().json()["snapshots"], 1)
+        self.assertFalse(self.kuramori("vault", "scrub", "other", "--json").json()["damaged"])
 
     def test_killed_at_store_calls_it_goes_on_P63(self):
         server = self.cluster
