@@ -29,8 +29,10 @@ struct CopyState {
 // The configured vaults, each opened once.
 class Neighbours {
  public:
-  Neighbours(Context& context, const Config& config, const VaultChoice& self, Vault& vault)
-      : context_(context), config_(config), self_(self), vault_(vault) {
+  // `list`: what the vault that is shown has.
+  Neighbours(Context& context, const Config& config, const VaultChoice& self, Vault& vault,
+             const SnapshotList& list)
+      : context_(context), config_(config), self_(self), vault_(vault), list_(list) {
     for (const VaultConfig& configured : config.vaults) {
       if (configured.name == self.name) continue;
       auto choice = context.choose_vault(configured.name);
@@ -57,9 +59,7 @@ class Neighbours {
   std::vector<Holdings> holdings() {
     std::vector<Holdings> all;
     for (const VaultConfig& configured : config_.vaults) {
-      const Result<Vault*> opened = reach(configured.name);
-      auto held =
-          opened ? holdings_of(**opened, configured.name, configured.site) : Result<Holdings>(opened.error());
+      auto held = look_at(configured);
       if (held) {
         held->medium = medium_of(configured);
         all.push_back(std::move(*held));
@@ -114,6 +114,12 @@ class Neighbours {
     if (!other->second) return other->second.error();
     return other->second->get();
   }
+  Result<Holdings> look_at(const VaultConfig& configured) {
+    if (configured.name == self_.name) return holdings_of(vault_, list_, configured.name, configured.site);
+    TRY_ASSIGN(Vault * vault, reach(configured.name));
+    TRY_ASSIGN(const SnapshotList list, list_snapshots(*vault, std::nullopt));
+    return holdings_of(*vault, list, configured.name, configured.site);
+  }
   Result<CopyLag> measure(const CopyPath& path) {
     TRY_ASSIGN(Vault * source, reach(path.from));
     TRY_ASSIGN(const VaultChoice to, context_.choose_vault(path.to));
@@ -126,6 +132,7 @@ class Neighbours {
   const Config& config_;
   const VaultChoice& self_;
   Vault& vault_;
+  const SnapshotList& list_;
   std::map<std::string, Result<std::unique_ptr<Vault>>> others_;
 };
 
@@ -257,7 +264,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   std::vector<SiteLoss> sites;
   std::vector<CopiesScore> scores;
   if (around == Around::kOthers && config && !choice.name.empty()) {
-    Neighbours neighbours(context, *config, choice, vault);
+    Neighbours neighbours(context, *config, choice, vault, list);
     const std::vector<Holdings> held = neighbours.holdings();
     scores = score_copies(held, neighbours.originals(held));
     if (config->vaults.size() > 1) {

@@ -4,7 +4,6 @@
 #include <set>
 #include <tuple>
 
-#include "engine/snapshots.h"
 #include "vault/names.h"
 
 namespace kuramori {
@@ -83,9 +82,8 @@ std::string site_of(const Holdings& vault) {
 
 }  // namespace
 
-Result<Holdings> holdings_of(Vault& vault, std::string name, std::string site) {
+Result<Holdings> holdings_of(Vault& vault, const SnapshotList& list, std::string name, std::string site) {
   Holdings holdings{.vault = std::move(name), .site = std::move(site)};
-  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, {}));
   for (const ResourceRecord& resource : list.resources) {
     HeldResource& held = holdings.resources[resource.name];
     for (const Snapshot& snapshot : list.snapshots) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/snapshots.h"
 #include "vault/vault.h"
 
 namespace kuramori {
@@ -31,7 +32,8 @@ struct Holdings {
   std::map<std::string, HeldResource> resources;  // by the resource's name
   std::string medium;                             // what it lies on
 };
-Result<Holdings> holdings_of(Vault& vault, std::string name, std::string site);
+// `list`: all that the vault has.
+Result<Holdings> holdings_of(Vault& vault, const SnapshotList& list, std::string name, std::string site);
 
 struct Loss {
   std::string resource;
