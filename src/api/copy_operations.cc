@@ -24,6 +24,11 @@ constexpr Option kCopyOptions[] = {
      .required = true,
      .completes = Completes::kVault},
     {.name = "dry-run", .metavar = "", .help = "say what the second vault lacks, copy nothing"},
+    kLimitReadVault,
+    kLimitNetwork,
+    kLimitCpu,
+    kNice,
+    kIo,
 };
 constexpr ExitMeaning kCopyExits[] = {
     {0, "the second vault has everything that the first one had when the copy began"},

@@ -4,6 +4,21 @@
 
 namespace kuramori::operation {
 
+// What a run may take of what it shares with others; docs/postgres.md says what each means.
+constexpr Option kLimitReadSource = {
+    .name = "limit-read", .metavar = "RATE", .help = "read the server's files no faster: 100MiB/s"};
+constexpr Option kLimitReadVault = {
+    .name = "limit-read", .metavar = "RATE", .help = "read the vault no faster: 100MiB/s"};
+constexpr Option kLimitNetwork = {.name = "limit-network",
+                                  .metavar = "RATE",
+                                  .help = "to and from stores that are no folders, together: 20MiB/s"};
+constexpr Option kLimitCpu = {
+    .name = "limit-cpu", .metavar = "SHARE", .help = "of processors: 50% of one, 250% of several"};
+constexpr Option kNice = {.name = "nice", .metavar = "N", .help = "behind others at the processor: 0 to 19"};
+constexpr Option kIo = {.name = "io",
+                        .metavar = "CLASS",
+                        .help = "behind others at the disk: idle, best-effort:0 to best-effort:7"};
+
 extern const Operation kDoctor, kResources, kVersion, kCompletion, kHelp;  // general
 extern const Operation kVaultProbe;
 extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault

@@ -52,6 +52,11 @@ constexpr Option kRestoreOptions[] = {
      .metavar = "OLD_PGDATA",
      .help = "first archive what the dead server left in its pg_wal",
      .completes = Completes::kFolder},
+    kLimitReadVault,
+    kLimitNetwork,
+    kLimitCpu,
+    kNice,
+    kIo,
 };
 
 constexpr Example kDrillExamples[] = {

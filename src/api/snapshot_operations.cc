@@ -28,6 +28,11 @@ constexpr Option kBackupOptions[] = {
     {.name = "copy",
      .metavar = "",
      .help = "then copy it, and what is missing there, to every vault of the plan's copies"},
+    kLimitReadSource,
+    kLimitNetwork,
+    kLimitCpu,
+    kNice,
+    kIo,
 };
 constexpr ExitMeaning kBackupExits[] = {
     {0, "the snapshot stands, and with --copy every copy is whole"},

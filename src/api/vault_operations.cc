@@ -40,6 +40,11 @@ constexpr Option kScrubOptions[] = {
      .metavar = "VAULT",
      .help = "heal from this one (default: every other configured vault of the key family)",
      .completes = Completes::kVault},
+    kLimitReadVault,
+    kLimitNetwork,
+    kLimitCpu,
+    kNice,
+    kIo,
 };
 constexpr ExitMeaning kScrubExits[] = {
     {0, "all that was read is sound"},

@@ -3,6 +3,7 @@
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/copying.h"
+#include "cli/limiting.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
 #include "engine/local_state.h"
@@ -113,7 +114,7 @@ void write_copies(JsonWriter& json, const std::vector<MadeCopy>& copies, Time no
 }
 
 void print_document(Context& context, const BackupRequest& request, const std::string& vault,
-                    const BackupOutcome& outcome, const std::vector<MadeCopy>* copies) {
+                    const BackupOutcome& outcome, const Limits& limits, const std::vector<MadeCopy>* copies) {
   const CommitRecord& commit = outcome.commit;
   JsonWriter json;
   json.begin_object().field("schema", "kuramori/backup/1").key("snapshot").begin_object();
@@ -134,14 +135,16 @@ void print_document(Context& context, const BackupRequest& request, const std::s
     json.begin_object().field("path", page.path).field("page", page.page).field("why", page.why).end_object();
   json.end_array().key("held").begin_array();
   for (const std::string& held : outcome.held) json.value(held);
-  json.end_array().end_object();
+  json.end_array();
+  write_limits(json, limits, ReadUse{outcome.bytes_read, outcome.read_waited});
+  json.end_object();
   if (copies) write_copies(json, *copies, context.clock().now());
   json.end_object();
   context.console().print_document(json);
 }
 
 void print_outcome(Context& context, const BackupRequest& request, const std::string& vault,
-                   const BackupOutcome& outcome) {
+                   const BackupOutcome& outcome, const Limits& limits) {
   const CommitRecord& commit = outcome.commit;
   std::string out = fmt::format("snapshot {} of {} in {}\n", commit.snapshot.hex(), request.resource, vault);
   out += fmt::format("  {}, added {}, read {} in {}\n", format_size(commit.size_bytes),
@@ -154,6 +157,7 @@ void print_outcome(Context& context, const BackupRequest& request, const std::st
     out += fmt::format("  a full one{}\n", outcome.why_full.empty() ? "" : ": " + outcome.why_full);
   out += fmt::format("  kept until {} ({})\n", format_moment(from_unix_ns(commit.keep_until_ns)),
                      outcome.keep_reason);
+  out += shown_limits(limits, ReadUse{outcome.bytes_read, outcome.read_waited});
   context.console().print(out);
   for (const postgres::BrokenPage& page : outcome.broken_pages)
     context.console().warning(
@@ -201,7 +205,9 @@ Result<int> run_backup(Context& context) {
     return fail(ErrorKind::kUsage, fmt::format("no plan says where copies of \"{}\" go", request.resource),
                 "", "add copies: [ { to: VAULT } ] to its plan, or copy later: kuramori copy --to VAULT");
   if (resource->processes) request.workers = static_cast<unsigned>(*resource->processes);
-  request.read_bytes_per_second = resource->read_bytes_per_second.value_or(0);
+  TRY_ASSIGN(const Limits limits, limits_given(context, resource->limits));
+  TRY(keep_to(limits, Reads::kSource));
+  request.read_bytes_per_second = limits.read.value_or(0);
 
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
   TRY_ASSIGN(request.lock, lock_of(choice.location));
@@ -209,13 +215,13 @@ Result<int> run_backup(Context& context) {
   TRY_ASSIGN(BackupOutcome outcome, backup_postgres(*vault, request, context.console(), context.stop()));
   const std::string name = choice.name.empty() ? choice.location : choice.name;
   const bool json = context.console().json();
-  if (!json) print_outcome(context, request, name, outcome);
+  if (!json) print_outcome(context, request, name, outcome, limits);
   // What this machine has seen must still be there at the next scrub.
   TRY_ASSIGN(SnapshotList seen, list_snapshots(*vault, outcome.commit.resource));
   remember_heads(*vault, seen, context.console());
   std::vector<MadeCopy> copies;
   if (copies_wanted) copies = make_copies(context, *vault, choice, *plan, request.resource);
-  if (json) print_document(context, request, name, outcome, copies_wanted ? &copies : nullptr);
+  if (json) print_document(context, request, name, outcome, limits, copies_wanted ? &copies : nullptr);
   if (!json) print_copies(context, copies);
   const bool whole = outcome.broken_pages.empty() && std::ranges::all_of(copies, &MadeCopy::whole);
   return whole ? 0 : exit_code(ErrorKind::kPartial);

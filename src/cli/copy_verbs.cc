@@ -7,6 +7,7 @@
 #include <set>
 
 #include "cli/copying.h"
+#include "cli/limiting.h"
 #include "cli/verbs.h"
 
 namespace kuramori {
@@ -71,6 +72,8 @@ Result<int> run_copy(Context& context) {
   const Invocation& line = context.line();
   std::string resource = line.argument(0);
   const bool measure = line.has("dry-run");
+  TRY_ASSIGN(const Limits limits, limits_given(context, {}));
+  TRY(keep_to(limits, Reads::kVault));
   TRY_ASSIGN(VaultChoice to, context.choose_vault(line.value("to")));
   TRY_ASSIGN(VaultChoice from, choose_source(context, to, resource));
   TRY_ASSIGN(std::unique_ptr<Vault> source, open_chosen(context, from));
@@ -84,12 +87,13 @@ Result<int> run_copy(Context& context) {
     json.field("from", from.name.empty() ? from.location : from.name);
     json.field("to", to.name.empty() ? to.location : to.name);
     write_copy(json, outcome, now);
+    write_limits(json, limits);
     json.end_object();
     console.print_document(json);
   } else if (measure) {
     console.print(shown_lag(outcome.before, now) + "\n");
   } else {
-    console.print(shown_copy(outcome, now) + "\n");
+    console.print(shown_copy(outcome, now) + "\n" + shown_limits(limits));
   }
   return is_whole(outcome) ? 0 : exit_code(ErrorKind::kPartial);
 }

@@ -6,6 +6,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/limiting.h"
 #include "cli/recovery_target.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
@@ -64,7 +65,8 @@ Result<int> parse_port(const std::string& text) {
               "it is a number from 1 to 65535", "write --port 5433");
 }
 
-void print_restore(Context& context, const RestoreRequest& request, const RestoreOutcome& outcome) {
+void print_restore(Context& context, const RestoreRequest& request, const RestoreOutcome& outcome,
+                   const Limits& limits) {
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object()
@@ -99,7 +101,9 @@ void print_restore(Context& context, const RestoreRequest& request, const Restor
         .field("new_timeline", outcome.new_timeline);
     json.key("notes").begin_array();
     for (const std::string& note : outcome.notes) json.value(note);
-    json.end_array().end_object().end_object();
+    json.end_array();
+    write_limits(json, limits);
+    json.end_object().end_object();
     context.console().print_document(json);
     return;
   }
@@ -124,7 +128,7 @@ void print_restore(Context& context, const RestoreRequest& request, const Restor
   if (outcome.started)
     out += fmt::format("  started; open after {}, timeline {}\n",
                        format_duration(seconds(outcome.seconds_to_open)), outcome.new_timeline);
-  context.console().print(out);
+  context.console().print(out + shown_limits(limits));
   for (const std::string& note : outcome.notes) context.console().note(note);
 }
 
@@ -149,6 +153,11 @@ Result<void> check_together(const Invocation& line) {
                   "add --start");
   if (line.has("estimate") && line.has("salvage-wal"))
     return refuse("--estimate writes nothing, --salvage-wal does", "", "leave one of them out");
+  if (line.has("start") && (line.has("nice") || line.has("io")))
+    return refuse(
+        fmt::format("--{} would hold for the server that --start starts", line.has("nice") ? "nice" : "io"),
+        "a program has the priority of what started it, and only root may raise it again",
+        "leave --start out and start the server yourself");
   if (line.has("estimate") && line.has("start"))
     return refuse("--estimate starts nothing", "", "leave --start out");
   return {};
@@ -157,6 +166,8 @@ Result<void> check_together(const Invocation& line) {
 Result<int> run_restore(Context& context) {
   const Invocation& line = context.line();
   TRY(check_together(line));
+  TRY_ASSIGN(const Limits limits, limits_given(context, {}));
+  TRY(keep_to(limits, Reads::kVault));
   TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
   TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
   RestoreRequest request;
@@ -190,7 +201,7 @@ Result<int> run_restore(Context& context) {
   request.archive_command = wal_command("push", choice, named.resource) + " %p";
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(RestoreOutcome outcome, restore_postgres(*vault, request, context.console(), context.stop()));
-  print_restore(context, request, outcome);
+  print_restore(context, request, outcome, limits);
   return 0;
 }
 

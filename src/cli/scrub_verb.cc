@@ -5,6 +5,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/limiting.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/damage.h"
@@ -131,6 +132,8 @@ Result<int> run_vault_scrub(Context& context) {
   if (context.line().has("every")) {
     TRY_ASSIGN(request.every, parse_duration(context.line().value("every")));
   }
+  TRY_ASSIGN(const Limits limits, limits_given(context, {}));
+  TRY(keep_to(limits, Reads::kVault));
   const bool heals = context.line().has("heal");
   if (context.line().has("from") && !heals) {
     return fail(ErrorKind::kUsage, "--from says where to heal from, and --heal is not given",
@@ -175,6 +178,7 @@ Result<int> run_vault_scrub(Context& context) {
   // Healed, the names can be read again.
   write_findings(json, findings, result, touched_files(*vault, result.findings));
   if (healed) write_healed(json, findings, *healed);
+  write_limits(json, limits);
   json.end_object();
   if (console.json()) {
     console.print_document(json);
@@ -193,7 +197,7 @@ Result<int> run_vault_scrub(Context& context) {
   if (result.objects_left > 0)
     out += fmt::format("{} objects were not reached within the budget: the next run begins with them\n",
                        result.objects_left);
-  console.print(out);
+  console.print(out + shown_limits(limits));
   return status;
 }
 

@@ -4,6 +4,7 @@
 #include <zstd.h>
 
 #include "base/check.h"
+#include "base/cpu_limit.h"
 
 namespace kuramori {
 
@@ -20,6 +21,7 @@ Compressor::~Compressor() = default;
 Compressor::Compressor(Compressor&&) noexcept = default;
 
 size_t Compressor::compress(ByteView plain, Bytes& out) {
+  pause_for_cpu();
   size_t at = out.size();
   out.resize(at + ZSTD_compressBound(plain.size()));
   size_t size = ZSTD_compress2(state_->context, out.data() + at, out.size() - at, plain.data(), plain.size());
@@ -40,6 +42,7 @@ Decompressor::~Decompressor() = default;
 Decompressor::Decompressor(Decompressor&&) noexcept = default;
 
 Result<void> Decompressor::decompress(ByteView compressed, MutableByteView out) {
+  pause_for_cpu();
   size_t size =
       ZSTD_decompressDCtx(state_->context, out.data(), out.size(), compressed.data(), compressed.size());
   if (ZSTD_isError(size)) {

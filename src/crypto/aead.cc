@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "base/check.h"
+#include "base/cpu_limit.h"
 
 namespace kuramori {
 namespace {
@@ -58,6 +59,7 @@ void FrameCipher::seal(uint32_t ordinal, ByteView additional, ByteView plain, By
 }
 
 bool FrameCipher::open(uint32_t ordinal, ByteView additional, ByteView sealed, MutableByteView out) {
+  pause_for_cpu();
   if (sealed.size() < kGcmTagBytes || out.size() != sealed.size() - kGcmTagBytes) return false;
   auto nonce = nonce_of(ordinal);
   EVP_CIPHER_CTX* context = state_->open;

@@ -6,9 +6,13 @@
 #include <openssl/params.h>
 
 #include "base/check.h"
+#include "base/cpu_limit.h"
 
 namespace kuramori {
 namespace {
+
+constexpr size_t kWorkBytes = 64 << 10;  // from here on a digest is work for the processor
+
 // Fetched once: an implicit fetch costs more than hashing a small record.
 const EVP_MD* sha256_method() {
   static const EVP_MD* method = EVP_MD_fetch(nullptr, "SHA256", nullptr);
@@ -35,6 +39,7 @@ Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 
 void Sha256::add(ByteView bytes) {
+  if (bytes.size() >= kWorkBytes) pause_for_cpu();
   CHECK(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1);
 }
 
@@ -47,6 +52,7 @@ Digest Sha256::finish() {
 }
 
 Digest sha256(ByteView bytes) {
+  if (bytes.size() >= kWorkBytes) pause_for_cpu();
   Digest digest;
   unsigned size = 0;
   CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.raw.data(), &size, sha256_method(), nullptr) == 1);

@@ -544,6 +544,7 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   outcome.commit = committed.record;
   outcome.bytes_read = end.bytes_read;
   outcome.relation_bytes_read = end.relation_bytes_read;
+  outcome.read_waited = end.read_waited;
   outcome.pages_stored = end.pages_given;
   outcome.pages_unchanged = end.pages_skipped;
   outcome.broken_pages = end.broken_pages;

@@ -40,6 +40,7 @@ struct BackupOutcome {
   uint64_t pages_sampled = 0;         // looked at for that
   uint64_t bytes_read = 0;
   uint64_t relation_bytes_read = 0;  // of them, of relation files
+  Duration read_waited{};            // for the limit on reading
   uint64_t pages_stored = 0;         // of relation files
   uint64_t pages_unchanged = 0;
   std::vector<postgres::BrokenPage> broken_pages;

@@ -7,6 +7,7 @@
 #include "engine/open_s3.h"
 #include "os/file.h"
 #include "store/fault.h"
+#include "store/limited.h"
 #include "store/local/local_store.h"
 #include "store/prefetch.h"
 #include "store/read_ahead.h"
@@ -36,9 +37,16 @@ bool is_in_s3(const std::string& location) {
   return location.starts_with(kS3Scheme);
 }
 
+// Below what reads ahead, which would pass a limit by its whole memory.
+std::unique_ptr<Store> with_read_limit(std::unique_ptr<Store> store) {
+  if (vault_read_throttle().rate() == 0) return store;
+  return with_limits(std::move(store), &vault_read_throttle(), nullptr);
+}
+
 Result<std::unique_ptr<Store>> open_behind_rclone(const std::string& location, IfAbsent if_absent) {
   TRY_ASSIGN(auto store, open_rclone_place(location, if_absent));
-  return wrap_for_fault_tests(with_read_ahead(with_prefetch(std::move(store))));
+  store = with_limits(std::move(store), &network_throttle(), &network_throttle());
+  return wrap_for_fault_tests(with_read_ahead(with_prefetch(with_read_limit(std::move(store)))));
 }
 
 }  // namespace
@@ -77,7 +85,7 @@ TwoLocations split_location(const std::string& location) {
 Result<std::unique_ptr<Store>> open_store(const std::string& location, const StoreKeys* keys) {
   if (is_in_s3(location)) {
     TRY_ASSIGN(auto store, open_s3_place(location, keys));
-    return wrap_for_fault_tests(with_read_ahead(with_prefetch(std::move(store))));
+    return wrap_for_fault_tests(with_read_ahead(with_prefetch(with_read_limit(std::move(store)))));
   }
   if (is_degraded(location)) return open_behind_rclone(location, IfAbsent::kFail);
   TRY_ASSIGN(std::string path, folder_of_location(location));
@@ -87,7 +95,7 @@ Result<std::unique_ptr<Store>> open_store(const std::string& location, const Sto
     return fail(ErrorKind::kNotFound, fmt::format("there is no vault at {}", location),
                 "the folder does not exist", "check the location, or make one: kuramori vault init NAME");
   }
-  return wrap_for_fault_tests(std::move(*store));
+  return wrap_for_fault_tests(with_read_limit(std::move(*store)));
 }
 
 Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address) {

@@ -183,6 +183,11 @@ struct Wire {
     set(CURLOPT_BUFFERSIZE, kBufferBytes);
     set(CURLOPT_UPLOAD_BUFFERSIZE, kBufferBytes);
     set(CURLOPT_ERRORBUFFER, exchange.reason);
+    if (request.bytes_per_second_max > 0) {
+      const auto rate = static_cast<curl_off_t>(request.bytes_per_second_max);
+      set(CURLOPT_MAX_SEND_SPEED_LARGE, rate);
+      set(CURLOPT_MAX_RECV_SPEED_LARGE, rate);
+    }
     set(CURLOPT_HEADERFUNCTION, &on_header);
     set(CURLOPT_HEADERDATA, static_cast<void*>(&exchange));
     set(CURLOPT_WRITEFUNCTION, &on_body);

@@ -42,6 +42,7 @@ struct HttpRequest {
   // first answer wins. Only for requests that change nothing.
   std::optional<Duration> hedge_after;
   HttpTimeouts timeouts;
+  uint64_t bytes_per_second_max = 0;  // either way, of this request alone; 0: as fast as it goes
 };
 
 struct HttpAnswer {

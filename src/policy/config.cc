@@ -143,7 +143,11 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
     objectives->done();
   }
   if (auto limits = map.map("limits")) {
-    resource.read_bytes_per_second = limits->rate("read");
+    resource.limits.read = limits->rate("read");
+    resource.limits.network = limits->read_as("network", parse_network_rate);
+    resource.limits.cpu = limits->read_as("cpu", parse_cpu_share);
+    resource.limits.nice = limits->read_as("nice", parse_nice);
+    resource.limits.io = limits->read_as("io", parse_io_priority);
     resource.processes = limits->count("processes", 1, kProcessesMax);
     limits->done();
   }

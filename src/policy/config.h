@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "policy/limits.h"
 #include "policy/retention.h"
 #include "policy/schedule.h"
 #include "policy/setting.h"
@@ -54,9 +55,9 @@ struct ResourceConfig {
   std::string site;  // where the original stands; "": where its plan's vault does
   std::string owner;
   std::string criticality;
-  std::optional<Period> rpo, rto;                 // objectives
-  std::optional<uint64_t> read_bytes_per_second;  // limits
-  std::optional<int> processes;
+  std::optional<Period> rpo, rto;  // objectives
+  Limits limits;
+  std::optional<int> processes;  // of limits: how many threads read
   std::vector<std::string> paths, exclude, tables, run;
   std::vector<std::string> hooks_before, hooks_after;
 };

@@ -201,15 +201,11 @@ std::optional<int> MapReader::count(std::string_view key, int least, int most) {
 }
 
 std::optional<uint64_t> MapReader::rate(std::string_view key) {
-  const YamlNode* node = find(key);
-  if (!node) return std::nullopt;
-  std::string value = scalar(*node, key);
-  if (state_->error) return std::nullopt;
-  auto read = parse_rate(value);
-  if (read) return *read;
-  state_->fail_at(node->line, fmt::format("{} of {}: {}", key, where_, read.error().what), read.error().why,
-                  read.error().next);
-  return std::nullopt;
+  return read_as(key, parse_rate);
+}
+
+void MapReader::refuse(const YamlNode& node, std::string_view key, const Error& error) {
+  state_->fail_at(node.line, fmt::format("{} of {}: {}", key, where_, error.what), error.why, error.next);
 }
 
 std::optional<MapReader> MapReader::map(std::string_view key) {

@@ -46,6 +46,18 @@ class MapReader {
   std::optional<Period> period(std::string_view key);
   std::optional<int> count(std::string_view key, int least, int most);
   std::optional<uint64_t> rate(std::string_view key);
+  // A value of its own kind, by what reads such a text: `parse(std::string_view) -> Result<T>`.
+  template <class T>
+  std::optional<T> read_as(std::string_view key, Result<T> (*parse)(std::string_view)) {
+    const YamlNode* node = find(key);
+    if (!node) return std::nullopt;
+    const std::string value = scalar(*node, key);
+    if (state_->error) return std::nullopt;
+    auto read = parse(value);
+    if (read) return *read;
+    refuse(*node, key, read.error());
+    return std::nullopt;
+  }
   std::optional<MapReader> map(std::string_view key);
   // Every key must have been asked for by now.
   void done();
@@ -55,6 +67,8 @@ class MapReader {
   ReadState& state() { return *state_; }
 
  private:
+  void refuse(const YamlNode& node, std::string_view key, const Error& error);
+
   ReadState* state_;
   const YamlNode* node_;
   std::string where_;

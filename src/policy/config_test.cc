@@ -63,7 +63,11 @@ TEST(Config, ReadsTheWholeSample) {
   EXPECT_EQ(config->vaults[1].lock, *parse_period("14d"));
   EXPECT_EQ(config->vaults[1].credentials_profile, "kuramori");
   ASSERT_EQ(config->resources.size(), 6u);
-  EXPECT_EQ(config->resources[0].read_bytes_per_second, 200u << 20);
+  EXPECT_EQ(config->resources[0].limits.read, 200u << 20);
+  EXPECT_EQ(config->resources[0].limits.network, 50u << 20);
+  EXPECT_EQ(config->resources[0].limits.cpu, 0.5);
+  EXPECT_EQ(config->resources[0].limits.nice, 10);
+  EXPECT_EQ(config->resources[0].limits.io, IoPriority{.idle = true});
   EXPECT_EQ(config->resources[0].processes, 2);
   EXPECT_EQ(config->resources[4].run, (std::vector<std::string>{"terraform", "show", "-json"}));
   ASSERT_EQ(config->plans.size(), 1u);
@@ -125,6 +129,25 @@ TEST(Config, WrongValuesSayWhatWouldBeRight) {
             std::string::npos);
   EXPECT_NE(refusal("vaults:\n  a: { at: ftp://x }\n").find("no place for a vault"), std::string::npos);
   EXPECT_NE(refusal("- a\n- b\n").find("must be a map"), std::string::npos);
+}
+
+TEST(Config, LimitsSayWhatTheyCanBe) {
+  const auto with = [](const std::string& limits) {
+    return refusal("resources:\n  a: { kind: postgres, limits: { " + limits + " } }\n");
+  };
+  EXPECT_NE(with("netwrok: 1MiB/s").find("did you mean \"network\"?"), std::string::npos);
+  EXPECT_NE(with("network: 1KiB/s").find("too slow for the network | write a rate as 20MiB/s"),
+            std::string::npos);
+  for (const char* share : {"50", "0%", "30000%", "%", "half", "nan%", "5 0%"})
+    EXPECT_NE(with(fmt::format("cpu: \"{}\"", share)).find("write 50%, or 250%"), std::string::npos) << share;
+  for (const char* nice : {"-1", "20", "1.5", "low"})
+    EXPECT_NE(with(fmt::format("nice: {}", nice)).find("nice cannot be"), std::string::npos) << nice;
+  for (const char* io : {"realtime", "best-effort:8", "best-effort:", "idle:1"})
+    EXPECT_NE(with(fmt::format("io: \"{}\"", io)).find("write idle, or best-effort:7"), std::string::npos)
+        << io;
+  EXPECT_EQ(*parse_cpu_share("250%"), 2.5);
+  EXPECT_EQ(format_cpu_share(2.5), "250%");
+  EXPECT_EQ(format_io_priority(*parse_io_priority("best-effort")), "best-effort:4");
 }
 
 TEST(Config, NamesThatReferToNothingAreRefused) {

@@ -11,6 +11,7 @@
 #include <stop_token>
 
 #include "base/check.h"
+#include "base/cpu_limit.h"
 #include "conc/task_group.h"
 #include "os/file.h"
 #include "source/postgres/capture_start.h"
@@ -407,6 +408,7 @@ Result<void> RunningCapture::copy_bytes(const Work& work, CaptureLane& lane, Mut
   while (done < wanted) {
     const size_t want = std::min<uint64_t>(buffer.size(), wanted - done);
     throttle_->take(want);
+    pause_for_cpu();
     TRY_ASSIGN(const size_t got, pread_some(*opened, done, buffer.first(want), source));
     if (got == 0) break;
     TRY(lane.add_bytes(work.file, buffer.first(got)));
@@ -449,6 +451,7 @@ Result<CaptureEnd> RunningCapture::finish(CaptureLane& lane) {
   if (!end_.tablespace_map.empty()) TRY(add_file(lane, "tablespace_map", as_bytes(end_.tablespace_map)));
   TRY(add_file(lane, "global/pg_control", control.bytes));
   end_.finished_ns = to_unix_ns(clock_.now());
+  end_.read_waited = throttle_->waited();
   return end_;
 }
 

@@ -70,6 +70,7 @@ struct CaptureEnd {
   int64_t finished_ns = 0;
   uint64_t bytes_read = 0;
   uint64_t relation_bytes_read = 0;  // of them: of relation files
+  Duration read_waited{};            // for the limit on reading
   uint64_t pages_given = 0;          // of relation files, to the lanes
   uint64_t pages_skipped = 0;        // unchanged since the base
   std::vector<BrokenPage> broken_pages;

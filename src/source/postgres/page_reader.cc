@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/cpu_limit.h"
+
 namespace kuramori::postgres {
 namespace {
 
@@ -96,6 +98,7 @@ Result<void> PageReader::read_run(const Fd& file, const std::string& path, uint3
                                   const PageRules& rules, const PageRun& run) {
   const MutableByteView bytes = buffer_.view().first(size_t{count} * kPageBytes);
   throttle_.take(bytes.size());
+  pause_for_cpu();
   size_t got = 0;
   while (got < bytes.size()) {
     TRY_ASSIGN(const size_t more,

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "base/check.h"
+#include "base/cpu_limit.h"
 
 namespace kuramori::postgres {
 namespace {
@@ -132,6 +133,7 @@ void ReadAhead::read_blocks() {
 
 Result<size_t> ReadAhead::read_block(uint64_t offset, MutableByteView out) {
   throttle_.take(out.size());
+  pause_for_cpu();
   const bool direct = direct_ && !is_cached(*file_, offset, out.size());
   size_t got = 0;
   // A short read is not yet the end.

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "base/throttle.h"
 #include "base/time_text.h"
 #include "crypto/digest.h"
 
@@ -130,12 +131,22 @@ Result<HttpAnswer> S3Client::send_once(const S3Request& request, std::string_vie
                    .timeouts = limits_.timeouts};
   if (!request.query.empty()) http.url += "?" + canonical_query(request.query);
   size_t bytes = std::max(request.body.size(), request.into.size());
+  // Under a limit a request is no faster than it, so that what the account allows at once does not leave at
+  // once.
+  http.bytes_per_second_max = network_throttle().rate();
+  const double slowest =
+      http.bytes_per_second_max == 0
+          ? limits_.bytes_per_second_min
+          : std::min(limits_.bytes_per_second_min, static_cast<double>(http.bytes_per_second_max) / 2);
   auto for_body = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(static_cast<double>(bytes) / limits_.bytes_per_second_min));
+      std::chrono::duration<double>(static_cast<double>(bytes) / slowest));
   http.timeouts.total = std::max(http.timeouts.total, http.timeouts.first_byte + for_body);
-  if (request.hedge) http.hedge_after = latency_.hedge_after();
+  // A second request for the same bytes is nothing to spend a limited line on.
+  if (request.hedge && http.bytes_per_second_max == 0) http.hedge_after = latency_.hedge_after();
   ++requests_;
   Result<HttpAnswer> answer = http_->send(http);
+  // What comes back without a known size is paid for by the next request.
+  if (answer) network_throttle().spend(answer->body.size());
   if (answer && request.hedge) {
     if (answer->hedged) {
       latency_.hedged();
@@ -187,6 +198,10 @@ Result<S3Answer> S3Client::send(const S3Request& request) {
 
   for (int attempt = 1;; ++attempt) {
     TRY_ASSIGN(std::shared_ptr<const S3Credentials> credentials, credentials_->get());
+    // Before the date is signed and a place in the window taken; and no part of the patience with the store.
+    const Duration asked = clock_.steady();
+    network_throttle().take(request.body.size() + request.into.size());
+    begun += clock_.steady() - asked;
     window_.enter();
     Result<HttpAnswer> sent = send_once(request, body_sha256, *credentials);
     S3Answer answer{.repeated = may_have_happened};
