@@ -15,6 +15,7 @@
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "engine/snapshots.h"
+#include "engine/untouched_maps.h"
 #include "engine/wal.h"
 #include "os/file.h"
 #include "source/postgres/backup_label.h"
@@ -340,6 +341,8 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
   // Maps and init forks are read whole and mostly are as they were: those are not stored again.
   const std::span<const CaptureFile> listed = capture->files();
   std::vector<std::optional<WholeFile>> whole(listed.size());  // by file; each is one worker's
+  std::optional<UntouchedMaps> untouched;
+  if (base && changes.blocks) untouched.emplace(*changes.blocks, listed, base_file, base->commit.started_ns);
   auto skip = [&](const CaptureFile& file) -> postgres::Skip {
     if (file.always_whole) {
       std::optional<WholeFile>& kept = whole[static_cast<size_t>(&file - listed.data())];
@@ -347,6 +350,12 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
       if (base) {
         auto it = base->pages.files.find(file_key(names_key.view(), file.entry.path));
         if (it != base->pages.files.end()) before = &it->second;
+      }
+      if (before != nullptr && untouched && untouched->has(file) &&
+          uint64_t{before->pages} * kPageBytes == file.entry.size) {
+        kept = WholeFile{.digest = {before->inode, static_cast<uint64_t>(before->birth_ns)},
+                         .is_as_before = true};
+        return {.base_pages = before->pages, .changed = {{}}};
       }
       return {.is_as_before = [&kept, &names_key, before](ByteView pages) {
         kept = whole_file(names_key.view(), pages);

@@ -199,6 +199,58 @@ class Changes(Snapshots):
                                        "where c.relkind in ('r', 't', 'm') and c.relpersistence = 'p'"), "", about)
 
 
+class Maps(Snapshots):
+    MAPS = 60
+
+    def maps(self, data):
+        return {path: content for path, content in relation_pages(data).items() if path.endswith(("_vm", "_fsm"))}
+
+    def await_later_than(self, *files):
+        """Until a second has passed since the last write to any of them, by their own times."""
+        newest = max(path.stat().st_mtime for path in files)
+        while time.time() < newest + 1:
+            time.sleep(0.05)
+
+    def test_P26_maps_are_read_of_relations_that_a_record_mentions_and_of_no_other(self):
+        server = self.server(harness.MAJORS[-1], settings=["autovacuum = off", "wal_keep_size = '1GB'"])
+        server.sql(*[query for number in range(self.MAPS) for query in (f"create table m{number} (id int primary key, text text)",
+                                                                        f"insert into m{number} select i, md5(i::text) from generate_series(1, 700) i")],
+                   "vacuum", "checkpoint")
+        size = sum(map(len, self.maps(server.data).values()))
+        self.assertGreater(size, 2 << 20)
+        self.await_later_than(*(server.data / path for path in self.maps(server.data)))
+        self.backup()
+        server.sql("delete from m7 where id > 300", "vacuum m7", "update m8 set text = 'other' where id = 5")
+        snapshot, outcome = self.backup()
+        self.assertEqual(snapshot["changes"], "wal", str(outcome))
+        self.assertLess(snapshot["relation_bytes_read"], 512 * snapshot["pages_sampled"] + size // 4, str(outcome))
+        full, _ = self.backup("--full")
+        one, other = self.restored(snapshot), self.restored(full)
+        self.assertEqual(self.maps(one).keys(), self.maps(other).keys())
+        self.assert_same_pages(one, other, self.start_of(snapshot), "maps")
+        # Of what was left to the base, a base that was left to its own base gives the same.
+        server.sql("delete from m9 where id % 2 = 0", "vacuum m9")
+        third, outcome = self.backup()
+        self.assertLess(third["relation_bytes_read"], 512 * third["pages_sampled"] + size // 4, str(outcome))
+        again = self.adopt(self.restored(third), harness.MAJORS[-1])
+        again.sql("create extension pg_visibility")
+        self.assertEqual(again.sql("select count(*) from pg_class c, lateral pg_check_visible(c.oid) where c.relname like 'm%' and c.relkind = 'r'"), "0")
+        self.assertEqual(again.sql("set enable_seqscan = off; set enable_bitmapscan = off; "
+                                   "select (select count(id) from m7) || ' ' || (select count(id) from m8) || ' ' || (select count(id) from m9)"), "300 700 350")
+
+    def test_P26_a_map_that_was_cut_by_hand_is_read_though_its_table_was_not_touched(self):
+        server = self.server(harness.MAJORS[-1], settings=["autovacuum = off", "wal_keep_size = '1GB'"])
+        server.sql("create extension pg_visibility", "create table cut (id int)", "insert into cut select generate_series(1, 5000)", "vacuum cut", "checkpoint")
+        path = server.data / (server.sql("select pg_relation_filepath('cut')") + "_vm")
+        self.await_later_than(path)
+        self.backup()
+        server.sql("select pg_truncate_visibility_map('cut')")
+        snapshot, outcome = self.backup()
+        self.assertEqual(snapshot["changes"], "wal", str(outcome))
+        again = self.adopt(self.restored(snapshot), harness.MAJORS[-1])
+        self.assertEqual(again.sql("select count(*) from pg_visibility_map('cut') where all_visible"), "0")
+
+
 def logged(server, history):
     names = ",".join(f"'{name}'" for name in history.tables) or "''"
     found = server.sql(f"select relname from pg_class where relname in ({names}) and relpersistence = 'p' order by 1")

@@ -147,7 +147,7 @@ void RunningCapture::plan_work(const SkipRule& skip) {
       continue;
     }
     const uint32_t pages = static_cast<uint32_t>(entry.size / kPageBytes);
-    const Skip rule = !file.always_whole && skip ? skip(file) : Skip{};
+    const Skip rule = skip ? skip(file) : Skip{};
     if (rule.changed) {
       plan_listed(index, pages, rule);
       continue;

@@ -118,7 +118,11 @@ Result<void> ChangedBlocksCollector::see(const WalRecord& record) {
   if (const auto* created = std::get_if<FileCreated>(&*fact)) {
     if (is_collected(created->fork)) limit({created->file, created->fork}, 0);
   } else if (const auto* truncated = std::get_if<FileTruncated>(&*fact)) {
-    if (truncated->main) limit({truncated->file, Fork::kMain}, truncated->blocks);
+    // Of its maps alone (pg_truncate_visibility_map): no block, but the relation is mentioned.
+    if (truncated->main)
+      limit({truncated->file, Fork::kMain}, truncated->blocks);
+    else
+      number_of({truncated->file, Fork::kMain});
   } else if (const auto* ended = std::get_if<TransactionEnd>(&*fact)) {
     // An init fork needs none: wherever its number is used again, a record says that it was made.
     for (const RelationFile& file : ended->dropped_files) limit({file, Fork::kMain}, 0);
