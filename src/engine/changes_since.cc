@@ -41,8 +41,12 @@ class Gathering {
 
   Result<ChangedBlocks> gather() {
     TRY(read_records());
-    TRY(check_history());
-    TRY(join());
+    // Each reads a segment of the server's; neither needs the other.
+    TaskGroup both(stop_);
+    both.start([this](std::stop_token) { return check_history(); });
+    auto joined = join();
+    TRY(both.wait());
+    TRY(std::move(joined));
     TRY_ASSIGN(ChangedBlocks all, merged());
     if (all.was_minimal)
       return unknown(fmt::format("wal_level was minimal between {} and {}", format_lsn(base_start_),

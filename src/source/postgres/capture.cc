@@ -24,6 +24,7 @@ namespace {
 constexpr uint32_t kSlicePages = (64u << 20) / kPageBytes;  // of a file that one worker takes at a time
 constexpr std::chrono::seconds kAliveInterval(10);          // between looks at the backup's connection
 constexpr unsigned kWorkersMax = 64;
+constexpr size_t kFilesAhead = 16;  // that are open while single pages of them are on their way
 
 // Without these no server starts; everything else may be dropped while we look.
 bool is_required(std::string_view path) {
@@ -342,32 +343,46 @@ void RunningCapture::warn_of_broken(const PageReader& reader, size_t from) {
   }
 }
 
-// One after the other, the disk being told of all of a file's beforehand.
+// One after the other, the disk being told beforehand of all of a file's and of those of the next files.
 Result<std::vector<PageLook>> RunningCapture::look_at(std::span<const PagePlace> places) {
+  struct Stretch {  // of one file
+    size_t begin = 0, end = 0;
+    std::optional<Fd> file;  // none: it is gone
+  };
+  std::vector<Stretch> stretches;
+  for (size_t at = 0; at < places.size(); at = stretches.back().end) {
+    size_t end = at;
+    while (end < places.size() && places[end].file == places[at].file) ++end;
+    stretches.push_back({at, end, {}});
+  }
+  const auto announce = [&](Stretch& stretch) -> Result<void> {
+    const uint32_t file = places[stretch.begin].file;
+    auto opened = open_file(list_.sources[file], O_RDONLY);
+    if (!opened && opened.error().kind == ErrorKind::kNotFound) return {};
+    if (!opened) return std::move(opened).error();
+    // Another file may have the name by now.
+    TRY_ASSIGN(const FileStatus status, status_of(*opened, list_.sources[file]));
+    if (status.inode != list_.files[file].inode) return {};
+    ::posix_fadvise(opened->get(), 0, 0, POSIX_FADV_RANDOM);
+    for (size_t i = stretch.begin; i < stretch.end; ++i) {
+      ::posix_fadvise(opened->get(), static_cast<off_t>(places[i].page) * static_cast<off_t>(kPageBytes), 512,
+                      POSIX_FADV_WILLNEED);
+    }
+    stretch.file = std::move(*opened);
+    return {};
+  };
   PageReader reader(clock_, *throttle_);
   std::vector<PageLook> looks(places.size());
-  for (size_t at = 0; at < places.size();) {
-    const uint32_t file = places[at].file;
-    size_t end = at;
-    while (end < places.size() && places[end].file == file) ++end;
-    auto opened = open_file(list_.sources[file], O_RDONLY);
-    if (!opened && opened.error().kind != ErrorKind::kNotFound) return std::move(opened).error();
-    if (opened) {
-      // Another file may have the name by now.
-      TRY_ASSIGN(const FileStatus status, status_of(*opened, list_.sources[file]));
-      if (status.inode != list_.files[file].inode) opened = fail(ErrorKind::kNotFound, "");
+  size_t announced = 0;
+  for (size_t at = 0; at < stretches.size(); ++at) {
+    for (; announced < std::min(stretches.size(), at + kFilesAhead); ++announced)
+      TRY(announce(stretches[announced]));
+    Stretch& stretch = stretches[at];
+    if (!stretch.file) continue;
+    for (size_t i = stretch.begin; i < stretch.end; ++i) {
+      TRY_ASSIGN(looks[i], reader.look(*stretch.file, list_.sources[places[i].file], places[i].page));
     }
-    if (opened) {
-      ::posix_fadvise(opened->get(), 0, 0, POSIX_FADV_RANDOM);
-      for (size_t i = at; i < end; ++i) {
-        ::posix_fadvise(opened->get(), static_cast<off_t>(places[i].page) * static_cast<off_t>(kPageBytes),
-                        512, POSIX_FADV_WILLNEED);
-      }
-      for (size_t i = at; i < end; ++i) {
-        TRY_ASSIGN(looks[i], reader.look(*opened, list_.sources[file], places[i].page));
-      }
-    }
-    at = end;
+    stretch.file.reset();
   }
   const std::lock_guard lock(mutex_);
   end_.bytes_read += reader.counts().bytes_read;
