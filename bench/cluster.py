@@ -39,10 +39,14 @@ def give_to_server(path):
 
 
 class Cluster:
-    def __init__(self, folder, scale):
+    kind = "cluster"
+    settings = ""  # more of them
+
+    def __init__(self, folder, scale, server=BIN):
         self.folder = pathlib.Path(folder)
         self.scale = scale
-        self.data = self.folder / f"cluster-{scale:g}"
+        self.bin = pathlib.Path(server)  # of the server; its clients here are BIN's
+        self.data = self.folder / f"{self.kind}-{scale:g}"
         self.socket = self.folder / "socket"
         self.wal_kept = self.folder / f"wal-{scale:g}"
         # Which archiver the server's archive_command runs; the bench writes a new one before each run.
@@ -86,11 +90,11 @@ class Cluster:
             self.server.wait(120)
         self.server = None
 
-    def _run(self):
+    def _run(self, *options):
         if (self.data / "postmaster.pid").exists():
-            subprocess.run(as_server([BIN / "pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"]), capture_output=True)
+            subprocess.run(as_server([self.bin / "pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"]), capture_output=True)
         log = open(self.folder / "server.log", "ab")
-        self.server = subprocess.Popen(as_server([BIN / "postgres", "-D", self.data, "-c", f"archive_command={self.archiver} %p"]), stdout=log, stderr=log)
+        self.server = subprocess.Popen(as_server([self.bin / "postgres", "-D", self.data, "-c", f"archive_command={self.archiver} %p", *options]), stdout=log, stderr=log)
         deadline = time.monotonic() + 120
         while True:
             ready = subprocess.run(as_server([BIN / "pg_isready", "-q", "-h", self.socket, "-p", str(PORT)]))
@@ -103,7 +107,7 @@ class Cluster:
     def _make(self):
         print(f"making a cluster of about {4 * self.scale:.1f} GB in {self.data} (once)", flush=True)
         shutil.rmtree(self.data, ignore_errors=True)
-        subprocess.run(as_server([BIN / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-k", "-E", "UTF8",
+        subprocess.run(as_server([self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-k", "-E", "UTF8",
                                   "--locale=C.UTF-8"]), check=True, stdout=subprocess.DEVNULL)
         with open(self.data / "postgresql.conf", "a") as settings:
             settings.write(f"""
@@ -119,6 +123,7 @@ max_wal_size = 4GB
 checkpoint_timeout = 1h
 autovacuum = off
 log_min_messages = warning
+{self.settings}
 """)
         self._run()
         self.sql("create database bench", database="postgres")

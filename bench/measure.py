@@ -19,7 +19,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Cost:
     def __init__(self, wall, cpu, memory, output=""):
         self.wall, self.cpu, self.memory, self.output = wall, cpu, memory, output
-        self.bytes = None
+        self.bytes = self.read = None
 
     def __repr__(self):
         return f"{self.wall:.2f} s wall, {self.cpu:.2f} s CPU, {self.memory / 2**20:.0f} MiB"
@@ -76,7 +76,16 @@ def tree_cpu(root):
     return sum(processes[pid][1] for pid in _tree(root, processes)) / TICK
 
 
-def run(command, check=True, **options):
+def _bytes_read(pid):
+    """What a process read so far by any call, its threads included: of one that has ended, too, until it is waited for."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/io").read_text()
+    except OSError:
+        return None
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("rchar:")))
+
+
+def run(command, check=True, sample_seconds=SAMPLE_SECONDS, **options):
     """Runs `command` to its end. A failure shows its output and raises."""
     peak = 0
     begin = time.monotonic()
@@ -85,7 +94,7 @@ def run(command, check=True, **options):
 
     def watch():
         nonlocal peak
-        while not ended.wait(SAMPLE_SECONDS):
+        while not ended.wait(sample_seconds):
             processes = _processes()
             tree = _tree(process.pid, processes)
             peak = max(peak, sum(processes[pid][2] for pid in tree), *map(_high_water, tree), 0)
@@ -93,6 +102,8 @@ def run(command, check=True, **options):
     watcher = threading.Thread(target=watch)
     watcher.start()
     output = process.stdout.read()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    read = _bytes_read(process.pid)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -101,7 +112,9 @@ def run(command, check=True, **options):
     if check and process.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{output}")
     # ru_maxrss counts what this very process held when it started the other: only for one shorter than a sample.
-    return Cost(wall, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss * 1024, output)
+    cost = Cost(wall, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss * 1024, output)
+    cost.read = read
+    return cost
 
 
 def folder_bytes(folder, but=()):
@@ -113,14 +126,15 @@ def folder_bytes(folder, but=()):
     return total
 
 
-def settle(folder, seconds=2.0):
+def settle(folder, seconds=2.0, trim=True):
     """Everything on disk, freed blocks given back, caches empty: every run begins alike."""
     os.sync()
     if os.geteuid() == 0:
-        subprocess.run(["fstrim", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        mount = subprocess.run(["findmnt", "-no", "TARGET", "-T", str(folder)], capture_output=True, text=True).stdout.strip()
-        if mount:
-            subprocess.run(["fstrim", mount], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if trim:
+            subprocess.run(["fstrim", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            mount = subprocess.run(["findmnt", "-no", "TARGET", "-T", str(folder)], capture_output=True, text=True).stdout.strip()
+            if mount:
+                subprocess.run(["fstrim", mount], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
         except OSError:

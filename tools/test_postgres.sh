@@ -14,6 +14,8 @@
 
 TEST_POSTGRES_MAJORS="13 14 15 16 17 18"
 TEST_POSTGRES_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=tools/newer_suite.sh
+source "$TEST_POSTGRES_ROOT/tools/newer_suite.sh"
 
 test_postgres_cache() {
   local cache=${KURAMORI_TEST_CACHE:-$TEST_POSTGRES_ROOT/.cache}
@@ -35,12 +37,6 @@ test_postgres_suite() {
     17) echo trixie ;;
     18) echo forky ;;
   esac
-}
-
-# The mirror this host already uses for its own suite.
-test_postgres_mirror() {
-  apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-    awk '$2 == "bookworm" { print $1; exit }'
 }
 
 # from_npm MAJOR FOLDER: FOLDER/{bin,lib,share}
@@ -69,33 +65,12 @@ PYTHON
 test_postgres_from_debian() (
   set -e
   major=$1 folder=$2
-  suite=$(test_postgres_suite "$major")
-  mirror=$(test_postgres_mirror)
-  state=$folder/.apt
-  mkdir -p "$state"/{lists/partial,cache/archives/partial}
-  : >"$state/status"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$state/sources.list"
-  apt() {
-    apt-get -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-      -o Dir::Etc::preferencesparts=/dev/null -o Dir::State::lists="$state/lists" \
-      -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
-      -o APT::Sandbox::User=root -o Debug::NoLocking=1 "$@"
-  }
-  apt -qq update >&2
-  apt -qq -y --no-install-recommends --download-only install "postgresql-$major" libc6 >/dev/null
-  for package in "$state"/cache/archives/*.deb; do dpkg-deb -x "$package" "$folder"; done
-  rm -rf "$state" "${folder:?}"/usr/share/{doc,man,locale} "${folder:?}"/var
+  newer_suite_unpack "$(test_postgres_suite "$major")" "$folder" "postgresql-$major"
   # Compiled queries are not what these servers are for, and LLVM is most of the size.
   find "$folder" \( -name 'libLLVM*' -o -name 'llvmjit*' -o -name bitcode \) -prune -exec rm -rf {} +
-  loader=$(find "$folder"/usr/lib64 "$folder"/lib64 -name ld-linux-x86-64.so.2 2>/dev/null | head -1)
   home=$folder/usr/lib/postgresql/$major
   # The final place, not the scratch folder this runs in, is what the programs must remember.
-  final=$3
-  find "$home/bin" "$home/lib" -type f | while read -r file; do
-    [ "$(head -c4 "$file" | tail -c3)" = ELF ] || continue
-    patchelf --set-interpreter "$final${loader#"$folder"}" "$file" 2>/dev/null || true  # libraries have none
-    patchelf --force-rpath --set-rpath "$final/usr/lib/x86_64-linux-gnu:$final/lib/x86_64-linux-gnu" "$file"
-  done
+  newer_suite_relink "$folder" "$3" "$home/bin" "$home/lib"
   for part in bin lib; do ln -s "usr/lib/postgresql/$major/$part" "$folder/$part.link"; done
   # A merged-/usr suite may own the names bin and lib at the top; ours are the server's.
   for part in bin lib; do rm -rf "${folder:?}/$part" && mv -T "$folder/$part.link" "$folder/$part"; done
