@@ -88,7 +88,10 @@ std::optional<Told> read_line(std::string_view line) {
       EXPECT_TRUE(skip(what, " to "));
       const uint32_t limit = take_number(what);
       EXPECT_TRUE(skip(what, " blocks flags "));
-      if (take_number(what) & 1) cut(file, limit);
+      if (take_number(what) & 1)
+        cut(file, limit);
+      else
+        told.forks[file];  // its maps alone: mentioned
     }
   } else if (rmgr == "Transaction" && !what.starts_with("PREPARE ")) {
     // "; rels: base/5/1 base/5/2; …", and of a prepared one "; rels(commit): …"

@@ -96,6 +96,7 @@ TEST(ChangedBlocks, TellWhatARecordDoesToARelation) {
   expected[{kTable}].blocks = {3, 7};
   expected[{{1663, 5, 20000}, Fork::kInit}].blocks = {1};
   expected[{{1663, 5, 30000}}].limit = 5;
+  expected[{{1663, 5, 30001}}] = {};  // mentioned
   for (const uint32_t dropped : {40000u, 50000u, 50001u, 50002u, 50003u})
     expected[{{1663, 5, dropped}}].limit = 0;
   expected[{{1663, 5, 40000}, Fork::kInit}].limit = 0;
