@@ -215,7 +215,7 @@ def versions(server, programs):
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench incremental")
-    parser.add_argument("--quick", action="store_true", help="200 MB, 2 repetitions, 10 incrementals; writes no document")
+    parser.add_argument("--quick", action="store_true", help="300 MB, 2 repetitions, 10 incrementals; writes no document")
     parser.add_argument("--repetitions", type=int)
     parser.add_argument("--cost-repetitions", type=int, default=3, help="of the part cost")
     parser.add_argument("--scale", type=float, help="1 is about 4 GB")
