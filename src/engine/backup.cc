@@ -415,14 +415,13 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
     append(answers, as_bytes(fmt::format("{} {}\n", to_hex(as_bytes(query)), to_hex(as_bytes(*answer)))));
   }
 
-  std::vector<CapturedFile> files;
-  uint32_t index = 0;
   // What lies in a tablespace is below its folder; where that was is in tablespace_map. A tree in which
   // anything lies below a link is not one (V27). A tablespace made after backup mode began is not in the map:
   // redo makes it and all that is in it, and would stumble over what were there already (P16).
   TRY_ASSIGN(auto mapped, postgres::parse_tablespace_map(end.tablespace_map));
   std::set<std::string> unmapped;
-  for (const CaptureFile& file : capture->files()) {
+  std::vector<CaptureFile> captured_files = capture->take_files();
+  for (const CaptureFile& file : captured_files) {
     const bool is_tablespace =
         file.entry.type == EntryType::kSymlink && file.entry.path.starts_with(kTablespaceFolder);
     if (is_tablespace && std::ranges::none_of(mapped, [&](const auto& link) {
@@ -430,12 +429,16 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
         }))
       unmapped.insert(file.entry.path);
   }
-  for (const CaptureFile& file : capture->files()) {
-    uint32_t number = index++;
-    if (file.vanished) continue;
-    TreeEntry entry = file.entry;
+  // As the vault keeps it; nothing for what vanished and what redo makes anew. A path is handed on, not
+  // copied: of a million files each is held once.
+  const auto kept_as = [&](uint32_t number) -> std::optional<CapturedFile> {
+    CaptureFile& file = captured_files[number];
+    if (file.vanished) return std::nullopt;
+    const bool on_base = base_file(file) != nullptr;
+    TreeEntry entry = std::move(file.entry);
     if (entry.path.starts_with(kTablespaceFolder)) {
-      if (unmapped.contains(entry.path.substr(0, entry.path.find('/', kTablespaceFolder.size())))) continue;
+      if (unmapped.contains(entry.path.substr(0, entry.path.find('/', kTablespaceFolder.size()))))
+        return std::nullopt;
       if (entry.type == EntryType::kSymlink) {
         entry.type = EntryType::kDirectory;
         entry.mode = 0700;
@@ -446,20 +449,21 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
                           .index = number,
                           .inode = file.inode,
                           .birth_ns = file.birth_ns,
-                          .on_base = base_file(file) != nullptr};
+                          .on_base = on_base};
     if (number < whole.size() && whole[number]) {
       captured.inode = whole[number]->digest[0];
       captured.birth_ns = static_cast<int64_t>(whole[number]->digest[1]);
       captured.on_base = whole[number]->is_as_before;
     }
-    files.push_back(std::move(captured));
-  }
+    return captured;
+  };
+  std::vector<CapturedFile> own_files;  // behind those of the cluster
   int64_t now_ns = to_unix_ns(vault.clock().now());
-  files.push_back({.entry = {.path = std::string(kOwnFolder),
-                             .type = EntryType::kDirectory,
-                             .mode = 0700,
-                             .mtime_ns = now_ns},
-                   .index = kOwnFilesFrom});
+  own_files.push_back({.entry = {.path = std::string(kOwnFolder),
+                                 .type = EntryType::kDirectory,
+                                 .mode = 0700,
+                                 .mtime_ns = now_ns},
+                       .index = kOwnFilesFrom});
   // Content and names are the reader's: what the server is called by lies in the tree, not in the commit.
   // The role that initdb made always has this number; a sandbox logs in as it.
   TRY_ASSIGN(std::string superuser,
@@ -472,14 +476,14 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
     if (value.find('\n') == std::string::npos) origin += fmt::format("fact {}={}\n", name, value);
   }
   TRY(last_lane->add_bytes(kOwnFilesFrom + 1, as_bytes(origin)));
-  files.push_back(own_file("origin", kOwnFilesFrom + 1, origin.size(), now_ns));
+  own_files.push_back(own_file("origin", kOwnFilesFrom + 1, origin.size(), now_ns));
   if (!counts.empty()) {
     TRY(last_lane->add_bytes(kOwnFilesFrom + 2, counts));
-    files.push_back(own_file("counts.json", kOwnFilesFrom + 2, counts.size(), now_ns));
+    own_files.push_back(own_file("counts.json", kOwnFilesFrom + 2, counts.size(), now_ns));
   }
   if (!answers.empty()) {
     TRY(last_lane->add_bytes(kOwnFilesFrom + 3, answers));
-    files.push_back(own_file("answers", kOwnFilesFrom + 3, answers.size(), now_ns));
+    own_files.push_back(own_file("answers", kOwnFilesFrom + 3, answers.size(), now_ns));
   }
   TRY(lanes.finish());
 
@@ -494,7 +498,16 @@ Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request
                       .plan = request.plan,
                       .label = request.label,
                       .tags = request.tags};
-  TRY_ASSIGN(LiveRecord live, writer.finish(std::move(files), base ? &*base : nullptr, commit));
+  uint32_t next_file = 0;
+  size_t next_own = 0;
+  const auto next = [&]() -> std::optional<CapturedFile> {
+    while (next_file < captured_files.size()) {
+      if (auto file = kept_as(next_file++)) return file;
+    }
+    if (next_own == own_files.size()) return std::nullopt;
+    return std::move(own_files[next_own++]);
+  };
+  TRY_ASSIGN(LiveRecord live, writer.finish(next, base ? &*base : nullptr, commit));
   commit.wal = WalSpan{start.timeline, start.start_lsn, wal_needed};
   for (const char* name : kTellableFacts) {
     if (auto it = end.facts.find(name); it != end.facts.end()) commit.facts[name] = it->second;

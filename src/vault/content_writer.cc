@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <span>
 #include <thread>
 
 #include "base/check.h"
@@ -19,10 +21,17 @@ bool is_zero(ByteView page) {
   return page[0] == 0 && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
 }
 
-struct FileOutcome {
-  std::vector<PageRun> runs;    // pack: number within the session
-  std::vector<Extent> extents;  // likewise
-};
+// What lanes stored of files, each with the file's number; pack: number within the session. One list instead
+// of one a file: a million of those weigh five times as much.
+template <class Part>
+using FileParts = std::vector<std::pair<uint32_t, Part>>;
+
+// Those of one file, of a list that is sorted by file.
+template <class Part>
+std::span<const std::pair<uint32_t, Part>> parts_of(const FileParts<Part>& all, uint32_t file) {
+  const auto found = std::ranges::equal_range(all, file, {}, &std::pair<uint32_t, Part>::first);
+  return {found.begin(), found.end()};
+}
 
 }  // namespace
 
@@ -37,8 +46,9 @@ struct ContentWriter::Shared {
   std::atomic<uint64_t> stored{0};
   PipelineFaults* faults = nullptr;
   std::mutex mutex;
-  std::map<uint32_t, LivePack> packs;               // finished ones, by number; guarded by mutex
-  std::unordered_map<uint32_t, FileOutcome> files;  // guarded by mutex
+  std::map<uint32_t, LivePack> packs;  // finished ones, by number; guarded by mutex
+  FileParts<PageRun> runs;             // guarded by mutex
+  FileParts<Extent> extents;           // guarded by mutex
 };
 
 // A full pack whose last bytes are still on their way: a store at a distance takes several round trips to
@@ -200,8 +210,10 @@ Result<void> ContentWriter::Lane::finish() {
   TRY(s.end_pack());
   s.finished = true;
   std::lock_guard lock(s.shared.mutex);
-  for (auto& [file, run] : s.runs) s.shared.files[file].runs.push_back(run);
-  for (auto& [file, extent] : s.extents) s.shared.files[file].extents.push_back(extent);
+  s.shared.runs.insert(s.shared.runs.end(), s.runs.begin(), s.runs.end());
+  s.shared.extents.insert(s.shared.extents.end(), s.extents.begin(), s.extents.end());
+  s.runs = {};
+  s.extents = {};
   return {};
 }
 
@@ -229,33 +241,50 @@ uint64_t ContentWriter::bytes_stored() const {
   return shared_->stored;
 }
 
-Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, const BaseSnapshot* base,
+Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, BaseSnapshot* base,
                                          CommitRecord& commit) {
+  size_t at = 0;
+  return finish(
+      [&]() -> std::optional<CapturedFile> {
+        if (at == files.size()) return std::nullopt;
+        return std::move(files[at++]);
+      },
+      base, commit);
+}
+
+Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* base, CommitRecord& commit) {
   Shared& s = *shared_;
   uint64_t size_bytes = 0;
+  // Pages of one file come from several lanes; bytes of one from one lane, in order.
+  std::ranges::sort(s.runs, {}, [](const auto& part) { return std::pair(part.first, part.second.page); });
+  std::ranges::stable_sort(s.extents, {}, [](const auto& part) { return part.first; });
 
-  // 1. The page map: what this snapshot's own packs hold, over the base's.
+  // 1. File by file: its entry of the page map, which says what this snapshot's own packs hold over the
+  // base's, and its node of the tree, into packs of the same session.
   Secret names_key = path_key(s.keys, s.resource);
-  PageMap map;
-  std::unordered_map<FileKey, bool> present;
-  for (const CapturedFile& file : files) {
-    size_bytes += file.entry.content == ContentKind::kNone ? 0 : file.entry.size;
-    if (file.entry.content != ContentKind::kPages) continue;
+  PageMap map;  // runs and extents use the session's own numbers
+  for (auto& [number, pack] : s.packs) {
+    while (map.packs.size() < number)
+      map.packs.push_back(names::pack(s.session, static_cast<uint32_t>(map.packs.size())));
+    map.packs.push_back(pack.name);
+  }
+  std::vector<FileKey> present;  // only where there is a base
+  const auto map_file = [&](const CapturedFile& file) -> Result<void> {
     FilePages entry{.key = file_key(names_key.view(), file.entry.path),
                     .state = file.on_base ? FileState::kDelta : FileState::kFull,
                     .pages = static_cast<uint32_t>(file.entry.size / kPageBytes),
                     .inode = file.inode,
                     .birth_ns = file.birth_ns};
-    present[entry.key] = true;
-    if (auto outcome = s.files.find(file.index); outcome != s.files.end()) {
-      entry.runs = outcome->second.runs;
-      std::sort(entry.runs.begin(), entry.runs.end(), [](auto& a, auto& b) { return a.page < b.page; });
-      // A file that shrank while it was read: pages past its captured end are not part of it.
-      while (!entry.runs.empty() && entry.runs.back().page >= entry.pages) entry.runs.pop_back();
-      if (!entry.runs.empty()) {
-        PageRun& last = entry.runs.back();
-        last.count = std::min(last.count, entry.pages - last.page);
-      }
+    if (base != nullptr) present.push_back(entry.key);
+    const auto own = parts_of(s.runs, file.index);
+    entry.runs.reserve(own.size());
+    // A file that shrank while it was read: pages past its captured end are not part of it.
+    for (const auto& [number, run] : own) {
+      if (run.page < entry.pages) entry.runs.push_back(run);
+    }
+    if (!entry.runs.empty()) {
+      PageRun& last = entry.runs.back();
+      last.count = std::min(last.count, entry.pages - last.page);
     }
     const std::vector<PageRun> nothing;
     const std::vector<PageRun>* under = &nothing;
@@ -269,69 +298,90 @@ Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, const 
       under = &older->second.runs;
       bool same = entry.runs.empty() && older->second.pages == entry.pages &&
                   older->second.inode == entry.inode && older->second.birth_ns == entry.birth_ns;
-      if (same) continue;
+      if (same) return {};
     }
     // Proves that every page is somewhere before anything says so.
     if (auto whole = overlay(*under, entry.runs, entry.pages); !whole) {
       return std::move(whole.error()).within(file.entry.path);
     }
     map.files.push_back(std::move(entry));
-  }
-  if (base != nullptr) {
-    for (const auto& [key, file] : base->pages.files) {
-      if (!present.contains(key)) map.files.push_back({.key = key, .state = FileState::kRemoved});
-    }
-  }
-  std::sort(map.files.begin(), map.files.end(), [](auto& a, auto& b) { return a.key < b.key; });
+    return {};
+  };
 
-  // 2. The tree, into packs of its own session.
-  Tree tree;
-  for (auto& [number, pack] : s.packs) {
-    while (tree.packs.size() < number)
-      tree.packs.push_back(names::pack(s.session, static_cast<uint32_t>(tree.packs.size())));
-    tree.packs.push_back(pack.name);
-  }
-  map.packs = tree.packs;  // runs and extents use the session's own numbers
-  for (CapturedFile& file : files) {
-    TreeNode node{.entry = std::move(file.entry)};
-    if (node.entry.content == ContentKind::kBytes) {
-      if (auto outcome = s.files.find(file.index); outcome != s.files.end())
-        node.extents = std::move(outcome->second.extents);
-      uint64_t have = 0;
-      for (const Extent& extent : node.extents) have += extent.bytes;
-      if (have != node.entry.size) {
-        return fail(ErrorKind::kFailed,
-                    fmt::format("{} has {} bytes, {} were captured", node.entry.path, node.entry.size, have));
-      }
-    }
-    tree.nodes.push_back(std::move(node));
-  }
-  {
-    Bytes encoded = encode_tree(tree);
-    auto writer = lane();
-    Lane::State& l = *writer->state_;
-    for (size_t at = 0; at < encoded.size(); at += kTreeFrameBytes) {
-      TRY_ASSIGN(uint32_t frame,
-                 l.write_frame(FrameType::kTree, ByteView(encoded).subspan(
-                                                     at, std::min(kTreeFrameBytes, encoded.size() - at))));
+  auto writer = lane();
+  Lane::State& l = *writer->state_;
+  std::string encoded;  // of the tree, what is not yet in a frame
+  const auto write_tree = [&](size_t at_least) -> Result<void> {
+    size_t at = 0;
+    for (; encoded.size() - at >= std::max<size_t>(at_least, 1);) {
+      const std::string_view plain = std::string_view(encoded).substr(at, kTreeFrameBytes);
+      TRY_ASSIGN(uint32_t frame, l.write_frame(FrameType::kTree, as_bytes(plain)));
       std::string pack = names::pack(s.session, l.pack_number);
       if (!commit.tree.empty() && commit.tree.back().pack == pack) {
         ++commit.tree.back().count;
       } else {
         commit.tree.push_back({pack, frame, 1});
       }
+      at += plain.size();
       TRY(l.close_pack_if(kPackBytesTarget));
     }
-    TRY(writer->finish());
+    encoded.erase(0, at);
+    return {};
+  };
+  put_tree_packs(encoded, map.packs);
+  while (std::optional<CapturedFile> file = next()) {
+    size_bytes += file->entry.content == ContentKind::kNone ? 0 : file->entry.size;
+    if (file->entry.content == ContentKind::kPages) TRY(map_file(*file));
+    TreeNode node{.entry = std::move(file->entry)};
+    if (node.entry.content == ContentKind::kBytes) {
+      uint64_t have = 0;
+      for (const auto& [number, extent] : parts_of(s.extents, file->index)) {
+        node.extents.push_back(extent);
+        have += extent.bytes;
+      }
+      if (have != node.entry.size) {
+        return fail(ErrorKind::kFailed,
+                    fmt::format("{} has {} bytes, {} were captured", node.entry.path, node.entry.size, have));
+      }
+    }
+    put_tree_node(encoded, node);
+    TRY(write_tree(kTreeFrameBytes));
   }
+  TRY(write_tree(0));
+  TRY(writer->finish());
+  s.runs = {};
+  s.extents = {};
+
+  // 2. What the base has and this snapshot does not.
+  if (base != nullptr) {
+    std::ranges::sort(present);
+    for (const auto& [key, file] : base->pages.files) {
+      if (!std::ranges::binary_search(present, key))
+        map.files.push_back({.key = key, .state = FileState::kRemoved});
+    }
+    present = {};
+  }
+  std::ranges::sort(map.files, {}, &FilePages::key);
 
   // 3. The maps, at most kMapsMax of them: when they would be more, this snapshot gets one that says it all.
   auto put_map = [&](const PageMap& content) -> Result<ObjectRef> {
     std::string name = names::map(s.session, 0);
     Bytes object = encode_map(content, s.keys, s.random, name, s.resource);
     // Opened again and compared, like a frame.
-    TRY_ASSIGN(PageMap again, decode_map(object, s.keys, name));
-    if (again.packs != content.packs || again.files != content.files) {
+    bool same = true;
+    size_t at = 0;
+    MapVisitor compare;
+    compare.packs = [&](std::vector<std::string> packs) -> Result<void> {
+      same = same && packs == content.packs;
+      return {};
+    };
+    compare.file = [&](FilePages file) -> Result<void> {
+      same = same && at < content.files.size() && file == content.files[at];
+      ++at;
+      return {};
+    };
+    TRY(visit_map(object, s.keys, name, compare));
+    if (!same || at != content.files.size()) {
       return fail(ErrorKind::kDamaged, fmt::format("{} did not come back when opened again", name),
                   "a bit flipped in memory or the processor erred; nothing was committed",
                   "run the backup again");
@@ -341,22 +391,19 @@ Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, const 
     s.stored += object.size();
     return ref;
   };
-  std::vector<PageMap> all{map};
-  if (base != nullptr) all.insert(all.end(), base->maps.begin(), base->maps.end());
-  bool merge = all.size() > kMapsMax;
   ResolvedPages resolved;
-  if (merge) {
-    // The new map over what the base already resolved to: the same result as over all its maps.
-    PageMap under{.packs = base->pages.packs};
-    for (const auto& [key, file] : base->pages.files) under.files.push_back(file);
-    TRY_ASSIGN(resolved, resolve({map, under}));
+  if (base != nullptr) resolved = std::move(base->pages);
+  if (base != nullptr && base->commit.maps.size() >= kMapsMax) {
+    TRY(lay_over(resolved, std::move(map)));
     PageMap whole{.packs = resolved.packs};
-    for (const auto& [key, file] : resolved.files) whole.files.push_back(file);
-    std::sort(whole.files.begin(), whole.files.end(), [](auto& a, auto& b) { return a.key < b.key; });
+    whole.files.reserve(resolved.files.size());
+    // Lent, not copied.
+    for (auto& [key, file] : resolved.files) whole.files.push_back(std::move(file));
+    std::ranges::sort(whole.files, {}, &FilePages::key);
     TRY_ASSIGN(ObjectRef ref, put_map(whole));
     commit.maps = {ref};
+    for (FilePages& file : whole.files) resolved.files.at(file.key) = std::move(file);
   } else {
-    TRY_ASSIGN(resolved, resolve(all));
     if (map.files.empty() && base != nullptr) {
       commit.maps = base->commit.maps;
     } else {
@@ -365,6 +412,7 @@ Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, const 
       if (base != nullptr)
         commit.maps.insert(commit.maps.end(), base->commit.maps.begin(), base->commit.maps.end());
     }
+    TRY(lay_over(resolved, std::move(map)));
   }
 
   // 4. What keeps it alive: every pack and frame, own and foreign, that this snapshot needs.

@@ -19,7 +19,6 @@ struct BaseSnapshot {
   std::string commit_name;
   CommitRecord commit;
   LiveRecord live;
-  std::vector<PageMap> maps;  // newest first
   ResolvedPages pages;
 };
 
@@ -61,8 +60,12 @@ class ContentWriter {
   void provoke(PipelineFaults* faults);  // tests only
 
   // After every lane is finished: writes tree and page map, fills the commit's content fields (tree, maps,
-  // sizes) and returns what the commit must keep alive. `base` may be null.
-  Result<LiveRecord> finish(std::vector<CapturedFile> files, const BaseSnapshot* base, CommitRecord& commit);
+  // sizes) and returns what the commit must keep alive. `base` may be null; its pages are used up. `next`
+  // gives the files one after the other, a folder before what it holds: a million of them are never held at
+  // once.
+  using NextFile = std::function<std::optional<CapturedFile>()>;
+  Result<LiveRecord> finish(const NextFile& next, BaseSnapshot* base, CommitRecord& commit);
+  Result<LiveRecord> finish(std::vector<CapturedFile> files, BaseSnapshot* base, CommitRecord& commit);
 
   uint64_t bytes_stored() const;
 

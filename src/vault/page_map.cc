@@ -158,7 +158,8 @@ Bytes encode_map(const PageMap& map, const KeyBundle& keys, Random& random, cons
   return object;
 }
 
-Result<PageMap> decode_map(ByteView object, const KeyBundle& keys, const std::string& name) {
+Result<void> visit_map(ByteView object, const KeyBundle& keys, const std::string& name,
+                       const MapVisitor& visitor) {
   auto damaged = [&](std::string_view why) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {}", name, why));
   };
@@ -191,7 +192,8 @@ Result<PageMap> decode_map(ByteView object, const KeyBundle& keys, const std::st
   uint64_t index_offset = load_le<uint64_t>(checked.last(sizeof(uint64_t)).data());
   size_t at = object.size() - head.left();
   if (head.left() < kTailBytes) return damaged("truncated");
-  PageMap map;
+  size_t pack_count = 0;
+  std::optional<FileKey> before;
   uint32_t block = 0;
   while (at < index_offset) {
     ByteReader reader(checked.first(checked.size() - sizeof(uint64_t)).subspan(at));
@@ -206,25 +208,44 @@ Result<PageMap> decode_map(ByteView object, const KeyBundle& keys, const std::st
     if (block == 0) {
       TRY_ASSIGN(uint64_t packs, take_varint(fields));
       if (packs > kMapPacksMax) return damaged("it names too many packs");
+      std::vector<std::string> names;
       for (uint64_t i = 0; i < packs; ++i) {
         TRY_ASSIGN(uint64_t length, take_varint(fields));
         TRY_ASSIGN(ByteView pack, fields.take(length));
-        map.packs.emplace_back(as_text(pack));
+        names.emplace_back(as_text(pack));
       }
       if (fields.left() != 0) return damaged("its list of packs has bytes too many");
+      pack_count = names.size();
+      TRY(visitor.packs(std::move(names)));
     } else {
       while (fields.left() != 0) {
-        auto file = take_file(fields, map.packs.size());
+        auto file = take_file(fields, pack_count);
         if (!file) return damaged(file.error().what);
-        if (!map.files.empty() && !(map.files.back().key < file->key))
-          return damaged("its files are not in order");
-        map.files.push_back(std::move(*file));
+        if (before && !(*before < file->key)) return damaged("its files are not in order");
+        before = file->key;
+        TRY(visitor.file(std::move(*file)));
       }
     }
     at += sizeof(uint32_t) + *size;
     ++block;
   }
   if (block == 0 || at != index_offset) return damaged("its blocks do not end where its index begins");
+  return {};
+}
+
+Result<PageMap> decode_map(ByteView object, const KeyBundle& keys, const std::string& name) {
+  PageMap map;
+  MapVisitor keep;
+  keep.packs = [&](std::vector<std::string> packs) -> Result<void> {
+    map.packs = std::move(packs);
+    return {};
+  };
+  keep.file = [&](FilePages file) -> Result<void> {
+    file.runs.shrink_to_fit();  // most files are one run
+    map.files.push_back(std::move(file));
+    return {};
+  };
+  TRY(visit_map(object, keys, name, keep));
   return map;
 }
 
@@ -269,44 +290,59 @@ Result<std::vector<PageRun>> overlay(const std::vector<PageRun>& base, const std
   return out;
 }
 
-Result<ResolvedPages> resolve(const std::vector<PageMap>& maps) {
+Result<void> lay_over(ResolvedPages& resolved, PageMap map) {
+  // Names are looked up where they stand, so they must stay there.
+  resolved.packs.reserve(resolved.packs.size() + map.packs.size());
+  std::unordered_map<std::string_view, uint32_t> pack_index;
+  pack_index.reserve(resolved.packs.capacity());
+  const auto add_name = [&](uint32_t index) { pack_index.emplace(resolved.packs[index], index); };
+  for (uint32_t index = 0; index < resolved.packs.size(); ++index) add_name(index);
+  std::vector<uint32_t> renumber;
+  renumber.reserve(map.packs.size());
+  for (std::string& pack : map.packs) {
+    const auto known = pack_index.find(pack);
+    renumber.push_back(known != pack_index.end() ? known->second
+                                                 : static_cast<uint32_t>(resolved.packs.size()));
+    if (known != pack_index.end()) continue;
+    resolved.packs.push_back(std::move(pack));
+    add_name(renumber.back());
+  }
+  map.packs = {};
+  resolved.files.reserve(std::max(resolved.files.size(), map.files.size()));
+  for (FilePages& file : map.files) {
+    if (file.state == FileState::kRemoved) {
+      resolved.files.erase(file.key);
+      continue;
+    }
+    FilePages entry = std::move(file);
+    for (PageRun& run : entry.runs) {
+      if (run.pack != kZeroPack) run.pack = renumber[run.pack];
+    }
+    std::vector<PageRun> base;
+    if (entry.state == FileState::kDelta) {
+      auto older = resolved.files.find(entry.key);
+      if (older == resolved.files.end()) {
+        return fail(ErrorKind::kDamaged,
+                    fmt::format("a page map changes file {} that no older one has", entry.key.hex()));
+      }
+      base = std::move(older->second.runs);
+    }
+    TRY_ASSIGN(entry.runs, overlay(base, entry.runs, entry.pages));
+    entry.runs.shrink_to_fit();
+    entry.state = FileState::kFull;
+    resolved.files[entry.key] = std::move(entry);
+  }
+  return {};
+}
+
+Result<ResolvedPages> resolve(std::vector<PageMap> maps) {
   if (maps.size() > kMapsMax) {
     return fail(ErrorKind::kDamaged,
                 fmt::format("a snapshot names {} page maps, {} are allowed", maps.size(), kMapsMax));
   }
   ResolvedPages resolved;
-  std::unordered_map<std::string, uint32_t> pack_index;
   // Oldest first: each newer map replaces, overlays or removes.
-  for (auto map = maps.rbegin(); map != maps.rend(); ++map) {
-    std::vector<uint32_t> renumber;
-    for (const std::string& pack : map->packs) {
-      auto [it, fresh] = pack_index.try_emplace(pack, static_cast<uint32_t>(resolved.packs.size()));
-      if (fresh) resolved.packs.push_back(pack);
-      renumber.push_back(it->second);
-    }
-    for (const FilePages& file : map->files) {
-      if (file.state == FileState::kRemoved) {
-        resolved.files.erase(file.key);
-        continue;
-      }
-      FilePages entry = file;
-      for (PageRun& run : entry.runs) {
-        if (run.pack != kZeroPack) run.pack = renumber[run.pack];
-      }
-      std::vector<PageRun> base;
-      if (file.state == FileState::kDelta) {
-        auto older = resolved.files.find(file.key);
-        if (older == resolved.files.end()) {
-          return fail(ErrorKind::kDamaged,
-                      fmt::format("a page map changes file {} that no older one has", file.key.hex()));
-        }
-        base = std::move(older->second.runs);
-      }
-      TRY_ASSIGN(entry.runs, overlay(base, entry.runs, entry.pages));
-      entry.state = FileState::kFull;
-      resolved.files[file.key] = std::move(entry);
-    }
-  }
+  for (; !maps.empty(); maps.pop_back()) TRY(lay_over(resolved, std::move(maps.back())));
   return resolved;
 }
 

@@ -8,6 +8,7 @@
 // Files are named by a keyed digest of their path (file_key()), sorted by it: a map tells structure, not
 // names.
 #pragma once
+#include <functional>
 #include <map>
 #include <unordered_map>
 #include <vector>
@@ -57,14 +58,24 @@ struct PageMap {
 Bytes encode_map(const PageMap& map, const KeyBundle& keys, Random& random, const std::string& name,
                  const ResourceId& scope);
 Result<PageMap> decode_map(ByteView object, const KeyBundle& keys, const std::string& name);
+// The same without holding it: first the packs, then file by file, ascending. What was visited before an
+// error is nothing to believe.
+struct MapVisitor {
+  std::function<Result<void>(std::vector<std::string> packs)> packs;
+  std::function<Result<void>(FilePages file)> file;
+};
+Result<void> visit_map(ByteView object, const KeyBundle& keys, const std::string& name,
+                       const MapVisitor& visitor);
 
 // All maps of a snapshot laid over each other.
 struct ResolvedPages {
   std::vector<std::string> packs;
   std::unordered_map<FileKey, FilePages> files;  // all kFull; removed ones are not there
 };
-// `maps` newest first.
-Result<ResolvedPages> resolve(const std::vector<PageMap>& maps);
+// `maps` newest first. They are used up: a million files are held once.
+Result<ResolvedPages> resolve(std::vector<PageMap> maps);
+// Lays one that is newer over what older ones resolved to; after an error `resolved` is of no use.
+Result<void> lay_over(ResolvedPages& resolved, PageMap map);
 
 // Lays `delta`'s runs over `base`'s and cuts or leaves the result at `pages`; the gap where neither speaks is
 // an error.

@@ -202,7 +202,7 @@ struct MadeSnapshot {
 // Makes the content of a snapshot: whole, or what differs from `before`. Its commit is not put.
 inline Result<CommitRecord> write_content(Store& store, const KeyBundle& keys, SeededRandom& random,
                                           Clock& clock, const SessionId& session, const ResourceId& resource,
-                                          const Model& model, const Model* before, const BaseSnapshot* base,
+                                          const Model& model, const Model* before, BaseSnapshot* base,
                                           int lanes_count = 2, PipelineFaults* faults = nullptr) {
   ContentWriter writer(store, keys, random, clock, session, resource);
   writer.provoke(faults);

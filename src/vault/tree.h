@@ -27,6 +27,9 @@ struct Tree {
 };
 
 Bytes encode_tree(const Tree& tree);
+// The same piece by piece, appended to `to`: the packs, then each node.
+void put_tree_packs(std::string& to, const std::vector<std::string>& packs);
+void put_tree_node(std::string& to, const TreeNode& node);
 // Refuses paths that could lead out of a target (V27) and entries that contradict themselves.
 Result<Tree> decode_tree(ByteView bytes);
 

@@ -40,6 +40,10 @@ class RunningCapture final : public Capture {
 
   const CaptureStart& start() const override { return start_; }
   const std::vector<CaptureFile>& files() const override { return list_.files; }
+  std::vector<CaptureFile> take_files() override {
+    list_.sources = {};
+    return std::move(list_.files);
+  }
   Result<void> copy(const SkipRule& skip, const LaneFactory& lanes) override;
   Result<CaptureEnd> finish(CaptureLane& lane) override;
   Result<std::vector<PageLook>> look_at(std::span<const PagePlace> places) override;
@@ -216,6 +220,7 @@ Result<void> RunningCapture::copy(const SkipRule& skip, const LaneFactory& lanes
   }
   group.start([this](std::stop_token stop) { return keep_alive(stop); });
   TRY(group.wait());
+  works_ = {};
 
   for (size_t index = 0; index < shapes_.size(); ++index) {
     CaptureFile& file = list_.files[index];

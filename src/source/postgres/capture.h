@@ -121,6 +121,8 @@ class Capture {
   // pg_backup_stop (`stop_early` for tests), then backup_label, tablespace_map and pg_control as kBytes files
   // of the last lane; returns what the commit must say. files() is then complete.
   virtual Result<CaptureEnd> finish(CaptureLane& lane) = 0;
+  // After finish(): files(), which are nobody else's any more.
+  virtual std::vector<CaptureFile> take_files() { return files(); }
   // The bytes of a WAL segment of the server's pg_wal ("000000010000000000000003"), for what the archive
   // still lacks. kPartial: a standby that has not received all of it yet.
   virtual Result<Bytes> wal_segment(std::string_view name) = 0;
