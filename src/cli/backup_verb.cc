@@ -125,6 +125,7 @@ void print_document(Context& context, const BackupRequest& request, const std::s
   json.field("keep_reason", outcome.keep_reason)
       .field("base", outcome.base)
       .field("why_full", outcome.why_full);
+  json.field("over_replication", outcome.over_replication);
   json.field("changes", outcome.changes).field("changes_contradicted", outcome.changes_contradicted);
   json.field("pages_sampled", outcome.pages_sampled).field("bytes_read", outcome.bytes_read);
   json.field("relation_bytes_read", outcome.relation_bytes_read).field("pages_stored", outcome.pages_stored);
@@ -204,6 +205,9 @@ Result<int> run_backup(Context& context) {
   if (copies_wanted && (!plan || plan->copies.empty()))
     return fail(ErrorKind::kUsage, fmt::format("no plan says where copies of \"{}\" go", request.resource),
                 "", "add copies: [ { to: VAULT } ] to its plan, or copy later: kuramori copy --to VAULT");
+  if (resource->capture == ResourceConfig::Capture::kHost) request.way = postgres::CaptureWay::kHost;
+  if (resource->capture == ResourceConfig::Capture::kReplication)
+    request.way = postgres::CaptureWay::kReplication;
   if (resource->processes) request.workers = static_cast<unsigned>(*resource->processes);
   TRY_ASSIGN(const Limits limits, limits_given(context, resource->limits));
   TRY(keep_to(limits, Reads::kSource));

@@ -25,6 +25,7 @@ struct BackupRequest {
   std::optional<Period> lock;  // of the vault: what is built on must be locked long enough
   unsigned workers = 2;
   uint64_t read_bytes_per_second = 0;
+  postgres::CaptureWay way = postgres::CaptureWay::kAuto;
   postgres::CountsOptions counts;
   std::vector<std::string> unchanged_queries;  // of the plan's drill: their answers now are kept for it
 };
@@ -35,6 +36,7 @@ struct BackupOutcome {
   std::string base;      // snapshot id built on, "" for a full one
   std::string why_full;  // when a base could not be used, in words
   std::string keep_reason;
+  bool over_replication = false;      // and not on the server's host
   std::string changes;                // what told which pages changed: "wal", "page LSNs: why", "whole: why"
   bool changes_contradicted = false;  // a page had changed of which the WAL's records did not tell
   uint64_t pages_sampled = 0;         // looked at for that

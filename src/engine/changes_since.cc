@@ -352,8 +352,13 @@ Result<ChangesKnown> find_changes(Vault& vault, const ResourceId& resource, Capt
     return known;
   };
   TRY_ASSIGN(ChangesSince since, changes_since(vault, resource, capture, base_start, stop));
-  if (!since.blocks) return fall_back(since.why_not, since.histories_differ);
+  // Without inodes, nothing else than the WAL tells that a file is still the same one.
+  if (!since.blocks) return fall_back(since.why_not, since.histories_differ || !start.on_host);
   known.blocks = std::move(since.blocks);
+  if (!start.on_host) {  // every page's LSN is looked at when it comes by
+    known.by = ChangesBy::kWal;
+    return known;
+  }
 
   std::vector<UnchangedPages> unchanged;
   uint64_t changed = 0;

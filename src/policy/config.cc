@@ -134,6 +134,14 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
   resource.line = node.line;
   resource.kind = read_kind(map);
   resource.connect = map.setting("connect");
+  if (map.has("capture")) {
+    const std::string word = map.choice("capture", {"auto", "host", "replication"});
+    if (word == "host") resource.capture = ResourceConfig::Capture::kHost;
+    if (word == "replication") resource.capture = ResourceConfig::Capture::kReplication;
+    if (resource.kind != ResourceKind::kPostgres)
+      state.fail_at(map.line(), fmt::format("{} is not of kind postgres and has capture", map.where()), {},
+                    "remove capture");
+  }
   resource.site = map.text("site");
   resource.owner = map.text("owner");
   resource.criticality = map.text("criticality");

@@ -58,6 +58,9 @@ struct ResourceConfig {
   std::optional<Period> rpo, rto;  // objectives
   Limits limits;
   std::optional<int> processes;  // of limits: how many threads read
+  // How a postgres resource is captured: from its host's files, over the replication protocol, or whichever
+  // goes.
+  enum class Capture : uint8_t { kAuto, kHost, kReplication } capture = Capture::kAuto;
   std::vector<std::string> paths, exclude, tables, run;
   std::vector<std::string> hooks_before, hooks_after;
 };

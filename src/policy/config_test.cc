@@ -230,5 +230,20 @@ TEST(Schedule, FiveFieldsOrAws) {
     EXPECT_FALSE(parse_schedule(bad)) << bad;
 }
 
+TEST(Config, ReadsHowAServerIsCaptured) {
+  auto config = read(
+      "resources:\n  a: { kind: postgres, connect: x }\n  b: { kind: postgres, connect: x, capture: "
+      "replication }\n  c: { kind: postgres, connect: x, capture: host }\n");
+  ASSERT_TRUE(config) << config.error().why;
+  EXPECT_EQ(config->resources[0].capture, ResourceConfig::Capture::kAuto);
+  EXPECT_EQ(config->resources[1].capture, ResourceConfig::Capture::kReplication);
+  EXPECT_EQ(config->resources[2].capture, ResourceConfig::Capture::kHost);
+  EXPECT_NE(refusal("resources:\n  a: { kind: postgres, connect: x, capture: remote }\n").find("capture"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal("resources:\n  a: { kind: files, paths: [/x], capture: host }\n").find("not of kind postgres"),
+      std::string::npos);
+}
+
 }  // namespace
 }  // namespace kuramori

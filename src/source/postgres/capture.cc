@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include <filesystem>
 #include <numeric>
 #include <stop_token>
 
@@ -15,6 +16,7 @@
 #include "conc/task_group.h"
 #include "os/file.h"
 #include "source/postgres/capture_start.h"
+#include "source/postgres/earlier_wal.h"
 #include "source/postgres/file_list.h"
 #include "source/postgres/page_reader.h"
 
@@ -49,6 +51,10 @@ class RunningCapture final : public Capture {
   Result<std::vector<PageLook>> look_at(std::span<const PagePlace> places) override;
   Result<Bytes> wal_segment(std::string_view name) override;
   Result<Bytes> wal_segment_so_far(std::string_view name) override;
+  ReadEarlierWal earlier_wal() override {
+    return earlier_in_folder(join_path(start_.data_directory, "pg_wal"), start_.timeline,
+                             start_.segment_bytes);
+  }
 
  private:
   struct Work {
@@ -152,7 +158,7 @@ void RunningCapture::plan_work(const SkipRule& skip) {
       continue;
     }
     const uint32_t pages = static_cast<uint32_t>(entry.size / kPageBytes);
-    const Skip rule = skip ? skip(file) : Skip{};
+    const Skip rule = skip ? skip(index, file) : Skip{};
     if (rule.changed) {
       plan_listed(index, pages, rule);
       continue;
@@ -304,7 +310,7 @@ Result<void> RunningCapture::copy_pages(const Work& work, const SkipRule& skip, 
     warn_of_broken(reader, broken_before);
     return {};
   }
-  const Skip rule = skip ? skip(file) : Skip{};
+  const Skip rule = skip ? skip(work.file, file) : Skip{};
   if (!file.always_whole) rules.skip = rule;
   const bool compared = file.always_whole && rule.is_as_before && work.slice == 0 &&
                         file.entry.size <= uint64_t{kComparedPagesMax} * kPageBytes;
@@ -551,11 +557,31 @@ Result<Bytes> RunningCapture::wal_segment_so_far(std::string_view name) {
   return bytes;
 }
 
+// Are the files that the server names another machine's? One that answers over TCP may have a namesake of its
+// directory here; through a socket, another directory than the server's is a mistake to be told.
+Result<bool> lies_elsewhere(const CaptureOptions& options, Connection& connection, Clock& clock) {
+  TRY_ASSIGN(const ServerFacts facts, read_server_facts(connection));
+  if (find_data_directory(options.data_directory, facts, clock)) return false;
+  const std::string& named = options.data_directory.empty() ? facts.data_directory : options.data_directory;
+  std::error_code failed;
+  if (std::filesystem::status(named, failed).type() == std::filesystem::file_type::not_found) return true;
+  TRY_ASSIGN(const std::string tcp, connection.value("SELECT inet_server_addr() IS NOT NULL"));
+  return tcp == "t";
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Capture>> Capture::begin(const CaptureOptions& options, Clock& clock,
                                                 Reporter& reporter) {
+  if (options.way == CaptureWay::kReplication) return begin_remote_capture(options, clock, reporter);
   TRY_ASSIGN(Connection connection, Connection::open(options.connect));
+  if (options.way == CaptureWay::kAuto) {
+    TRY_ASSIGN(const bool elsewhere, lies_elsewhere(options, connection, clock));
+    if (elsewhere) {
+      reporter.note("the server's files are not on this machine: they come over the replication protocol");
+      return begin_remote_capture(options, clock, reporter);
+    }
+  }
   auto capture = std::make_unique<RunningCapture>(options, std::move(connection), clock, reporter);
   TRY(capture->prepare());
   return std::unique_ptr<Capture>(std::move(capture));

@@ -1,21 +1,29 @@
-// A physical capture of a running PostgreSQL cluster on its own host: pg_backup_start, parallel reads of the
-// data directory with page checksums verified in passing, pg_backup_stop, pg_control last (docs/postgres.md).
+// A physical capture of a running PostgreSQL cluster (docs/postgres.md): on its own host by pg_backup_start,
+// parallel reads of the data directory and pg_backup_stop (capture.cc), from elsewhere by BASE_BACKUP over
+// the replication protocol (remote_capture.cc). Page checksums are verified in passing, pg_control comes
+// last.
 #pragma once
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
 #include "base/reporter.h"
 #include "base/world.h"
 #include "source/postgres/lsn.h"
+#include "source/postgres/segment_changes.h"
 #include "source/postgres/wal_reader.h"
 #include "source/source.h"
 
 namespace kuramori::postgres {
+
+// From where: kAuto takes the host's files if they are this machine's, and the replication protocol
+// otherwise.
+enum class CaptureWay : uint8_t { kAuto, kHost, kReplication };
 
 struct CaptureOptions {
   std::string connect;         // libpq connection string
@@ -24,6 +32,8 @@ struct CaptureOptions {
   unsigned workers = 2;
   uint64_t read_bytes_per_second = 0;  // 0: no limit
   bool fast_checkpoint = true;
+  CaptureWay way = CaptureWay::kAuto;
+  std::stop_token stop;
 };
 
 // One file of the cluster, with what tells whether it is still the same file at the next snapshot (P6, P14).
@@ -54,6 +64,9 @@ struct CaptureStart {
   bool every_change_moves_lsn = true;
   std::string data_directory;
   int64_t started_ns = 0;
+  // Over the replication protocol files come as the server sends them: files() grows while copy() runs, has
+  // no inodes, and no page can be looked at before.
+  bool on_host = true;
 };
 
 struct BrokenPage {
@@ -89,8 +102,9 @@ struct Skip {
   // as the base has it, and none is.
   std::function<bool(ByteView pages)> is_as_before;
 };
-constexpr uint32_t kComparedPagesMax = 1024;               // of a file that is held in memory for that
-using SkipRule = std::function<Skip(const CaptureFile&)>;  // the same answer whenever it is asked
+constexpr uint32_t kComparedPagesMax = 1024;  // of a file that is held in memory for that
+// The same answer whenever it is asked; `index` of the file among files().
+using SkipRule = std::function<Skip(uint32_t index, const CaptureFile&)>;
 
 // A page that is held to be unchanged, and what a look at it tells.
 struct PagePlace {
@@ -114,7 +128,7 @@ class Capture {
 
   virtual const CaptureStart& start() const = 0;
   virtual const std::vector<CaptureFile>& files() const = 0;
-  // Looks at single pages, before the copy. `places` by file, then page.
+  // Looks at single pages, before the copy. `places` by file, then page. Only on the host.
   virtual Result<std::vector<PageLook>> look_at(std::span<const PagePlace> places) = 0;
   // Reads everything but pg_control in parallel, each worker with a lane of its own. May be called once.
   virtual Result<void> copy(const SkipRule& skip, const LaneFactory& lanes) = 0;
@@ -128,6 +142,15 @@ class Capture {
   virtual Result<Bytes> wal_segment(std::string_view name) = 0;
   // The same as it stands: only what lies before start().start_lsn is promised to be the server's history.
   virtual Result<Bytes> wal_segment_so_far(std::string_view name) = 0;
+  // What lies before a segment, for the record of what it changes.
+  virtual ReadEarlierWal earlier_wal() = 0;
+  // After copy() failed: a page had changed although the WAL, by which it was not expected to, says nothing
+  // of it. (On the host that is found out beforehand, on a sample.)
+  virtual bool was_contradicted() const { return false; }
 };
+
+// By BASE_BACKUP, wherever the files are.
+Result<std::unique_ptr<Capture>> begin_remote_capture(const CaptureOptions& options, Clock& clock,
+                                                      Reporter& reporter);
 
 }  // namespace kuramori::postgres

@@ -36,7 +36,7 @@ Error cannot_read(Error error, const std::string& path) {
     return fail(
         ErrorKind::kRefused, fmt::format("the server's data directory {} is not on this machine", path),
         "a capture reads the files beside the server (or the server runs in a container with other paths)",
-        "run this on the server's own host, or give data_directory as it is seen from here");
+        "run this on the server's own host, or let the server send its files: capture: replication");
   }
   if (error.kind == ErrorKind::kDenied) {
     return fail(
@@ -62,7 +62,8 @@ std::string grant_for(const ServerFacts& facts, const Connection& connection) {
       role);
 }
 
-// The label stands on a line of its own in backup_label.
+}  // namespace
+
 std::string safe_label(std::string_view wanted) {
   std::string label(wanted.empty() ? "kuramori" : wanted.substr(0, kLabelCharsMax));
   for (char& c : label) {
@@ -70,8 +71,6 @@ std::string safe_label(std::string_view wanted) {
   }
   return label;
 }
-
-}  // namespace
 
 Result<ControlBytes> read_control_file(const std::string& data_directory, Clock& clock) {
   const std::string path = join_path(data_directory, "global/pg_control");

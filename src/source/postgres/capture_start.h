@@ -30,6 +30,8 @@ Result<void> check_can_be_captured(const ServerFacts& facts, const ControlFile& 
 // that may not make one, or a server without a free one, gets a warning and no slot.
 Result<bool> reserve_wal(Connection& connection, const ServerFacts& facts, Reporter& reporter);
 
+// As it may stand on its line of backup_label.
+std::string safe_label(std::string_view wanted);
 Result<Lsn> start_backup(Connection& connection, const ServerFacts& facts, const CaptureOptions& options);
 
 struct StoppedBackup {

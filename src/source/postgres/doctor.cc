@@ -3,8 +3,11 @@
 
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "os/file.h"
 #include "source/postgres/binaries.h"
+#include "source/postgres/replication.h"
 
 namespace kuramori::postgres {
 namespace {
@@ -47,7 +50,9 @@ Result<void> look_at_statistics(Connection& connection, const ServerFacts& facts
 
 Result<void> look_at_rights(Connection& connection, const ServerFacts& facts, ServerActivity& activity) {
   std::vector<std::string> functions = {"pg_create_restore_point(text)", "pg_switch_wal()"};
-  if (facts.major() >= 15) {
+  if (activity.is_elsewhere) {
+    // BASE_BACKUP asks for REPLICATION alone.
+  } else if (facts.major() >= 15) {
     functions.emplace_back("pg_backup_start(text, boolean)");
     functions.emplace_back("pg_backup_stop(boolean)");
   } else {
@@ -70,7 +75,14 @@ Result<std::vector<Finding>> examine_server(const std::string& connect) {
   TRY_ASSIGN(const ServerFacts facts, read_server_facts(connection));
   ServerActivity activity;
   TRY(look_at_statistics(connection, facts, activity));
+  std::error_code failed;
+  activity.is_elsewhere =
+      std::filesystem::status(facts.data_directory, failed).type() == std::filesystem::file_type::not_found;
   TRY(look_at_rights(connection, facts, activity));
+  if (activity.is_elsewhere && facts.may_replicate) {
+    auto opened = Replication::open(connect, "kuramori");
+    if (!opened) activity.replication_refused = opened.error().why;
+  }
   activity.directory_readable = list_folder(facts.data_directory + "/global").has_value();
   activity.has_relics = access((facts.data_directory + "/recovery.conf").c_str(), F_OK) == 0;
   std::vector<Finding> findings = judge(facts, activity);

@@ -35,6 +35,8 @@ struct ServerActivity {
   bool is_streamed = false;             // a `kuramori wal stream` reads its slot now
   bool has_relics = false;              // recovery.conf in the data directory
   bool directory_readable = true;
+  bool is_elsewhere = false;                // its files are not on this machine: snapshots come over the wire
+  std::string replication_refused;          // then: why no replication connection can be opened
   std::vector<std::string> missing_rights;  // "EXECUTE ON FUNCTION pg_backup_start(text, boolean)"
   int64_t now = 0;                          // seconds since 1970
 };

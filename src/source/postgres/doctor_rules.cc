@@ -186,7 +186,15 @@ class Judge {
            "recovery.signal",
            fmt::format("mv {0}/recovery.conf {0}/recovery.conf.old", facts_.data_directory));
     }
-    if (!activity_.directory_readable) {
+    if (!activity_.replication_refused.empty()) {
+      tell(Severity::kProblem, "replication",
+           fmt::format("no replication connection: {}", activity_.replication_refused),
+           "the server's files are not on this machine, and over such a connection it sends them",
+           fmt::format("a line in pg_hba.conf, then SELECT pg_reload_conf();: host replication {} samenet "
+                       "scram-sha-256",
+                       facts_.role));
+    }
+    if (!activity_.directory_readable && !activity_.is_elsewhere) {
       tell(Severity::kProblem, "data_directory",
            fmt::format("{} cannot be read by this user", facts_.data_directory),
            "a capture reads the files themselves",
@@ -194,9 +202,10 @@ class Judge {
     }
     for (const std::string& right : activity_.missing_rights) {
       const bool replication = right == "REPLICATION";
-      tell(replication ? Severity::kRisk : Severity::kProblem, "role",
+      const bool slot_alone = replication && !activity_.is_elsewhere;
+      tell(slot_alone ? Severity::kRisk : Severity::kProblem, "role",
            fmt::format("role {} lacks {}", facts_.role, right),
-           replication ? "it cannot make the slot that holds a snapshot's WAL" : "a backup needs it",
+           slot_alone ? "it cannot make the slot that holds a snapshot's WAL" : "a backup needs it",
            replication ? fmt::format("ALTER ROLE \"{}\" REPLICATION;", facts_.role)
                        : fmt::format("GRANT {} TO \"{}\";", right, facts_.role));
     }

@@ -150,5 +150,25 @@ TEST(Doctor, S2_settings_of_old_versions_are_found_by_line) {
   EXPECT_EQ(findings[0].fix, "sed -i '3s/^/#/' /etc/postgresql.conf");
 }
 
+// Of a server on another machine the files are not asked for, and what sends them is.
+TEST(Doctor, a_server_elsewhere_needs_a_replication_connection_and_no_files) {
+  ServerFacts facts = good_facts();
+  ServerActivity activity;
+  activity.is_elsewhere = true;
+  activity.directory_readable = false;
+  EXPECT_TRUE(judge(facts, activity).empty());
+  activity.replication_refused = "no pg_hba.conf entry for replication connection";
+  auto findings = judge(facts, activity);
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].severity, Severity::kProblem);
+  EXPECT_NE(findings[0].fix.find("host replication kuramori"), std::string::npos);
+  activity.replication_refused.clear();
+  activity.missing_rights = {"REPLICATION"};
+  findings = judge(facts, activity);
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].severity, Severity::kProblem);
+  EXPECT_EQ(findings[0].fix, "ALTER ROLE \"kuramori\" REPLICATION;");
+}
+
 }  // namespace
 }  // namespace kuramori::postgres

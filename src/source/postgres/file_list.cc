@@ -72,6 +72,32 @@ RelationFile relation_in(std::string_view path, std::string_view number) {
   return file;
 }
 
+// How the files right inside a folder are kept.
+enum class Place { kOther, kRelations };
+
+Place place_of(std::string_view path) {
+  if (path == "global") return Place::kRelations;
+  if (path.starts_with("base/")) return is_number(path.substr(5)) ? Place::kRelations : Place::kOther;
+  if (!path.starts_with("pg_tblspc/")) return Place::kOther;
+  // pg_tblspc/<oid>/PG_…/<database>
+  size_t slashes = 0;
+  for (const char c : path) slashes += c == '/';
+  const bool database = slashes == 3 && is_number(path.substr(path.rfind('/') + 1));
+  return database ? Place::kRelations : Place::kOther;
+}
+
+bool is_left_out(std::string_view folder, std::string_view name, Place place,
+                 const std::set<std::string, std::less<>>& unlogged) {
+  if (name.starts_with("pgsql_tmp") || name.starts_with("pg_internal.init")) return true;
+  if (folder.empty() && (contains(kLeftOutTopFiles, name) || name == "lost+found")) return true;
+  if (folder == "global" && (name == "pg_control" || name.starts_with("pg_control."))) return true;  // last
+  if (place != Place::kRelations) return false;
+  const auto relation = parse_relation_name(name);
+  if (!relation) return false;
+  if (relation->temporary) return true;
+  return relation->fork != RelationFork::kInit && unlogged.contains(relation->number);
+}
+
 // A file by what cannot be renamed.
 using Identity = std::pair<uint64_t, uint64_t>;  // device, inode
 Identity identity_of(const FileStatus& status) {
@@ -97,9 +123,6 @@ class Walk {
   }
 
  private:
-  // How the files right inside a folder are kept.
-  enum class Place { kOther, kRelations };
-
   Result<void> find_left_out() {
     for (const std::string& name : options_.left_out_folders) {
       if (name.empty()) continue;
@@ -144,36 +167,12 @@ class Walk {
     for (const FolderEntry& entry : *listed) {
       const std::string child = path.empty() ? entry.name : path + "/" + entry.name;
       if (is_left_out(path, entry.name, place, unlogged)) continue;
-      TRY(thing(child, join_path(source, entry.name), entry.name, place, links));
+      TRY(thing(child, join_path(source, entry.name), place, links));
     }
     return {};
   }
 
-  static Place place_of(std::string_view path) {
-    if (path == "global") return Place::kRelations;
-    if (path.starts_with("base/")) return is_number(path.substr(5)) ? Place::kRelations : Place::kOther;
-    if (!path.starts_with("pg_tblspc/")) return Place::kOther;
-    // pg_tblspc/<oid>/PG_…/<database>
-    size_t slashes = 0;
-    for (const char c : path) slashes += c == '/';
-    const bool database = slashes == 3 && is_number(path.substr(path.rfind('/') + 1));
-    return database ? Place::kRelations : Place::kOther;
-  }
-
-  static bool is_left_out(std::string_view folder, std::string_view name, Place place,
-                          const std::set<std::string, std::less<>>& unlogged) {
-    if (name.starts_with("pgsql_tmp") || name.starts_with("pg_internal.init")) return true;
-    if (folder.empty() && (contains(kLeftOutTopFiles, name) || name == "lost+found")) return true;
-    if (folder == "global" && (name == "pg_control" || name.starts_with("pg_control."))) return true;  // last
-    if (place != Place::kRelations) return false;
-    const auto relation = parse_relation_name(name);
-    if (!relation) return false;
-    if (relation->temporary) return true;
-    return relation->fork != RelationFork::kInit && unlogged.contains(relation->number);
-  }
-
-  Result<void> thing(const std::string& path, const std::string& source, const std::string& name, Place place,
-                     size_t links) {
+  Result<void> thing(const std::string& path, const std::string& source, Place place, size_t links) {
     auto status = status_of(source);
     if (!status) return absent_is_fine(std::move(status).error(), source);
     if (status->type == FileType::kSymlink) {
@@ -196,7 +195,7 @@ class Walk {
       status = std::move(target);
     }
     if (status->type == FileType::kFolder) return enter(path, source, *status, links);
-    if (status->type == FileType::kFile) return file(path, source, name, place, *status);
+    if (status->type == FileType::kFile) return file(path, source, place, *status);
     return {};  // sockets and the like belong to a running process
   }
 
@@ -251,22 +250,13 @@ class Walk {
     return enter(path + "/" + options_.tablespace_folder, own, *inside, links);
   }
 
-  Result<void> file(const std::string& path, const std::string& source, const std::string& name, Place place,
+  Result<void> file(const std::string& path, const std::string& source, Place place,
                     const FileStatus& status) {
     add(path, source, status, EntryType::kFile);
     CaptureFile& added = list_.files.back();
     added.entry.content = ContentKind::kBytes;
     added.entry.size = status.size;
-    const auto relation = place == Place::kRelations ? parse_relation_name(name) : std::nullopt;
-    if (relation) {
-      added.entry.content = ContentKind::kPages;
-      // A page that is only half there is being made right now: the server itself does not count it (P5).
-      added.entry.size = status.size - status.size % options_.page_bytes;
-      added.segment = relation->segment;
-      added.first_block = block_in_relation(relation->segment, 0);
-      added.relation = relation_in(path, relation->number);
-      added.always_whole = relation->fork != RelationFork::kMain;
-    }
+    if (place == Place::kRelations) describe_relation_file(added, options_.page_bytes);
     list_.bytes += added.entry.size;
     return {};
   }
@@ -301,7 +291,7 @@ class Walk {
         add(above, source, plain, EntryType::kDirectory);
         list_.files.back().inode = 0;
       }
-      TRY(file(path, source, path, Place::kOther, *status));
+      TRY(file(path, source, Place::kOther, *status));
     }
     return {};
   }
@@ -362,6 +352,36 @@ std::optional<RelationName> parse_relation_name(std::string_view name) {
   if (!is_number(name)) return std::nullopt;
   relation.number = name;
   return relation;
+}
+
+void describe_relation_file(CaptureFile& file, uint32_t page_bytes) {
+  const std::string_view path = file.entry.path;
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos || place_of(path.substr(0, slash)) != Place::kRelations) return;
+  const auto relation = parse_relation_name(path.substr(slash + 1));
+  if (!relation) return;
+  file.entry.content = ContentKind::kPages;
+  // A page that is only half there is being made right now: the server itself does not count it (P5).
+  file.entry.size -= file.entry.size % page_bytes;
+  file.segment = relation->segment;
+  file.first_block = block_in_relation(relation->segment, 0);
+  file.relation = relation_in(path, relation->number);
+  file.always_whole = relation->fork != RelationFork::kMain;
+}
+
+bool is_left_out(std::string_view path) {
+  for (size_t slash = 0;; ++slash) {
+    slash = std::min(path.find('/', slash), path.size());
+    const std::string_view whole = path.substr(0, slash);
+    const size_t before = whole.rfind('/');
+    const std::string_view folder = before == std::string_view::npos ? "" : whole.substr(0, before);
+    const std::string_view name = before == std::string_view::npos ? whole : whole.substr(before + 1);
+    if (is_left_out(folder, name, place_of(folder), {})) return true;
+    const bool emptied = folder == "pg_wal" ? name != "archive_status" && name != "summaries"
+                                            : contains(kEmptiedFolders, folder);
+    if (emptied) return true;
+    if (slash == path.size()) return false;
+  }
 }
 
 Result<FileList> list_files(const FileListOptions& options) {

@@ -49,6 +49,12 @@ struct FileList {
 // kDenied when something that must be read cannot be; nothing is left out because it could not be read (V13).
 Result<FileList> list_files(const FileListOptions& options);
 
+// The two judgements that need no walk, for a listing that somebody else made: the server's own base backup.
+// Is `path` left out by its name or by those above it? (Which relations are unlogged, names do not tell.)
+bool is_left_out(std::string_view path);
+// If the path is a relation file's: what that says, and its size cut to whole pages.
+void describe_relation_file(CaptureFile& file, uint32_t page_bytes);
+
 // The files of `config_files` and all they include that lie outside `data_directory`. Unreadable ones go to
 // `notes`.
 std::vector<std::string> outside_config_files(const std::vector<std::string>& config_files,

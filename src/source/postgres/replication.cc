@@ -7,7 +7,7 @@
 #include <charconv>
 #include <vector>
 
-#include "source/postgres/connection.h"
+#include "source/postgres/replication_connection.h"
 
 namespace kuramori::postgres {
 namespace {
@@ -39,28 +39,6 @@ std::string trimmed(const char* text) {
   return message;
 }
 
-Error cannot_open(const std::string& why) {
-  auto says = [&](std::string_view part) { return why.find(part) != std::string::npos; };
-  constexpr const char* kWhat = "cannot open a replication connection";
-  if (says("superuser or replication role") || says("permission denied to start WAL sender")) {
-    return fail(ErrorKind::kDenied, kWhat, why,
-                "give the role the right, as a superuser: ALTER ROLE name REPLICATION;");
-  }
-  if (says("no pg_hba.conf entry")) {
-    return fail(ErrorKind::kDenied, kWhat, why,
-                "allow it in pg_hba.conf (the database is called `replication` there), then: SELECT "
-                "pg_reload_conf();");
-  }
-  if (says("max_wal_senders")) {
-    return fail(ErrorKind::kUnknown, kWhat, why,
-                "raise it and restart the server: ALTER SYSTEM SET max_wal_senders = 10;");
-  }
-  if (says("authentication failed") || says("does not exist"))
-    return fail(ErrorKind::kDenied, kWhat, why, "check the resource's connect: string");
-  return fail(ErrorKind::kUnknown, kWhat, why,
-              "check that the server runs and that `psql` connects with the same connection string");
-}
-
 struct FreeResult {
   void operator()(PGresult* raw) const { PQclear(raw); }
 };
@@ -69,37 +47,6 @@ using AnyResult = std::unique_ptr<PGresult, FreeResult>;
 struct FreeMemory {
   void operator()(char* raw) const { PQfreemem(raw); }
 };
-
-// By SQLSTATE: the words come in the server's language.
-Error refused(PGconn* connection, const PGresult* result, std::string what) {
-  const char* field = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : nullptr;
-  const std::string sqlstate = field ? field : "";
-  const char* primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : nullptr;
-  std::string why = trimmed(primary ? primary : PQerrorMessage(connection));
-  if (sqlstate == "58P01")  // undefined_file
-    return fail(ErrorKind::kNotFound, std::move(what), std::move(why));
-  if (sqlstate == "42710") return fail(ErrorKind::kExists, std::move(what), std::move(why));
-  if (sqlstate == "42501") {
-    return fail(ErrorKind::kDenied, std::move(what), std::move(why),
-                "give the role the right, as a superuser: ALTER ROLE name REPLICATION;");
-  }
-  if (sqlstate == "55006") {  // object_in_use
-    return fail(
-        ErrorKind::kUnknown, std::move(what), std::move(why),
-        "another `kuramori wal stream` reads this slot; stop it, or use a slot of its own: --slot NAME");
-  }
-  if (sqlstate == "53400") {  // configuration_limit_exceeded
-    return fail(ErrorKind::kFailed, std::move(what), std::move(why),
-                "raise it and restart the server: ALTER SYSTEM SET max_replication_slots = 10;");
-  }
-  if (sqlstate == "55000") {  // object_not_in_prerequisite_state
-    return fail(
-        ErrorKind::kFailed, std::move(what), std::move(why),
-        "wal_level must be replica or logical, and the slot must not be invalidated: kuramori doctor");
-  }
-  const bool lost = PQstatus(connection) != CONNECTION_OK || sqlstate.starts_with("57");
-  return fail(lost ? ErrorKind::kUnknown : ErrorKind::kFailed, std::move(what), std::move(why));
-}
 
 }  // namespace
 
@@ -112,7 +59,7 @@ struct Replication::State {
   }
   Result<AnyResult> ask(const std::string& command, ExecStatusType wanted, std::string what) {
     AnyResult result(PQexec(raw, command.c_str()));
-    if (PQresultStatus(result.get()) != wanted) return refused(raw, result.get(), std::move(what));
+    if (PQresultStatus(result.get()) != wanted) return replication_error(raw, result.get(), std::move(what));
     return result;
   }
   Result<Arrival> ended();
@@ -124,18 +71,8 @@ Replication& Replication::operator=(Replication&&) noexcept = default;
 Replication::~Replication() = default;
 
 Result<Replication> Replication::open(const std::string& connect, const std::string& application_name) {
-  const std::string seconds =
-      std::to_string(std::chrono::duration_cast<std::chrono::seconds>(kConnectTimeout).count());
-  // Later entries win: limits may be overridden by the connection string, the rest may not.
-  const std::vector<const char*> keys = {"connect_timeout", "tcp_user_timeout", "keepalives_idle", "dbname",
-                                         "replication",     "application_name", "client_encoding", nullptr};
-  const std::vector<const char*> values = {seconds.c_str(),          "60000", "30",   connect.c_str(), "true",
-                                           application_name.c_str(), "UTF8",  nullptr};
   auto state = std::make_unique<State>();
-  state->raw = PQconnectdbParams(keys.data(), values.data(), 1);
-  if (!state->raw) return fail(ErrorKind::kFailed, "cannot connect to PostgreSQL", "out of memory");
-  if (PQstatus(state->raw) != CONNECTION_OK) return cannot_open(trimmed(PQerrorMessage(state->raw)));
-  PQsetNoticeProcessor(state->raw, [](void*, const char*) {}, nullptr);
+  TRY_ASSIGN(state->raw, open_replication(connect, application_name));
   return Replication(std::move(state));
 }
 
@@ -192,14 +129,16 @@ Result<void> Replication::make_slot(const std::string& name) {
 }
 
 Result<bool> Replication::start(const std::string& slot, Lsn from, Timeline timeline) {
+  const std::string through = slot.empty() ? "" : fmt::format("SLOT \"{}\" ", slot);
   const std::string command =
-      fmt::format("START_REPLICATION SLOT \"{}\" PHYSICAL {} TIMELINE {}", slot, format_lsn(from), timeline);
+      fmt::format("START_REPLICATION {}PHYSICAL {} TIMELINE {}", through, format_lsn(from), timeline);
   AnyResult result(PQexec(state_->raw, command.c_str()));
   const ExecStatusType status = PQresultStatus(result.get());
   if (status == PGRES_COPY_BOTH) return true;
   if (status != PGRES_TUPLES_OK) {
-    return refused(state_->raw, result.get(),
-                   fmt::format("the server does not send timeline {} from {}", timeline, format_lsn(from)));
+    return replication_error(
+        state_->raw, result.get(),
+        fmt::format("the server does not send timeline {} from {}", timeline, format_lsn(from)));
   }
   while (AnyResult more{PQgetResult(state_->raw)}) {
   }
@@ -213,7 +152,7 @@ Result<Arrival> Replication::State::ended() {
   if (status == PGRES_COPY_IN) return Arrival{.kind = Arrival::Kind::kEndOfTimeline};
   if (status == PGRES_COMMAND_OK)
     return fail(ErrorKind::kUnknown, "the server ended the WAL stream", "it shuts down");
-  return refused(raw, result.get(), "the server ended the WAL stream");
+  return replication_error(raw, result.get(), "the server ended the WAL stream");
 }
 
 Result<Arrival> Replication::receive() {
@@ -284,7 +223,7 @@ Result<void> Replication::finish_timeline() {
   while (AnyResult result{PQgetResult(state_->raw)}) {
     const ExecStatusType status = PQresultStatus(result.get());
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-      return refused(state_->raw, result.get(), "the server ended the WAL stream");
+      return replication_error(state_->raw, result.get(), "the server ended the WAL stream");
   }
   return {};
 }

@@ -53,8 +53,8 @@ class Replication {
   // Makes a physical slot that holds WAL from now on. kExists.
   Result<void> make_slot(const std::string& name);
 
-  // From `from` on, of `timeline`. true: WAL follows; false: the timeline ended before, there is none.
-  // kUnknown when somebody else reads the slot.
+  // From `from` on, of `timeline`, through `slot` ("": none). true: WAL follows; false: the timeline ended
+  // before, there is none. kUnknown when somebody else reads the slot.
   Result<bool> start(const std::string& slot, Lsn from, Timeline timeline);
   // The next message, or kNothing. kNotFound: the server has removed this WAL. kUnknown: the connection is
   // lost or the server shuts down.

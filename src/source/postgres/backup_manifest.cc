@@ -1,0 +1,128 @@
+#include "source/postgres/backup_manifest.h"
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+namespace kuramori::postgres {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kVersionMin = 1, kVersionMax = 2;  // 2, with the system identifier, from 17 on
+constexpr std::string_view kVersionKey = "\"PostgreSQL-Backup-Manifest-Version\": ";
+constexpr std::string_view kChecksumKey = "\"Manifest-Checksum\": \"";
+
+Error damaged(std::string why) {
+  return fail(ErrorKind::kDamaged, "the server's backup manifest cannot be read", std::move(why),
+              "run the backup again");
+}
+
+std::string_view without_comma(std::string_view line) {
+  while (!line.empty() && (line.back() == ',' || line.back() == ' ')) line.remove_suffix(1);
+  return line;
+}
+
+std::string decoded_path(const Json& file) {
+  if (file.contains("Path")) return file.at("Path").get<std::string>();
+  const std::string hex = file.at("Encoded-Path").get<std::string>();
+  auto bytes = from_hex(hex);
+  return bytes ? std::string(as_text(*bytes)) : std::string();
+}
+
+}  // namespace
+
+Result<void> BackupManifest::feed(ByteView bytes) {
+  std::string_view rest = as_text(bytes);
+  while (!rest.empty()) {
+    const size_t end = rest.find('\n');
+    const size_t part = end == std::string_view::npos ? rest.size() : end + 1;
+    if (pending_.size() + part > kManifestLineBytesMax) return damaged("a line is too long");
+    pending_.append(rest.substr(0, part));
+    rest.remove_prefix(part);
+    if (end == std::string_view::npos) break;
+    // The checksum is over everything but its own, last line.
+    if (!pending_.starts_with(kChecksumKey)) sum_.add(as_bytes(pending_));
+    pending_.pop_back();
+    TRY(line(pending_));
+    pending_.clear();
+  }
+  return {};
+}
+
+Result<void> BackupManifest::line(std::string_view line) {
+  try {
+    switch (part_) {
+      case Part::kHead: {
+        std::string_view head = line;
+        if (head.starts_with("{ ")) head.remove_prefix(2);
+        if (head.starts_with(kVersionKey)) {
+          head = without_comma(head.substr(kVersionKey.size()));
+          int version = 0;
+          std::from_chars(head.data(), head.data() + head.size(), version);
+          if (version < kVersionMin || version > kVersionMax)
+            return damaged(fmt::format("it is of the unknown version {}", head));
+        } else if (head.starts_with("\"Files\": [")) {
+          part_ = Part::kFiles;
+        } else if (!head.starts_with("\"System-Identifier\": ")) {
+          return damaged(fmt::format("nobody understands the line {}", line));
+        }
+        return {};
+      }
+      case Part::kFiles: {
+        if (without_comma(line) == "]") {
+          part_ = Part::kWal;
+          return {};
+        }
+        const Json json = Json::parse(without_comma(line));
+        ManifestFile file;
+        file.path = decoded_path(json);
+        file.size = json.at("Size").get<uint64_t>();
+        file.algorithm = json.value("Checksum-Algorithm", "");
+        file.checksum = json.value("Checksum", "");
+        if (file.path.empty()) return damaged("a file has no name");
+        return take_(file);
+      }
+      case Part::kWal: {
+        if (line.starts_with("\"WAL-Ranges\": [")) return {};
+        if (without_comma(line) == "]") {
+          part_ = Part::kTail;
+          return {};
+        }
+        const Json json = Json::parse(without_comma(line));
+        ManifestWal range;
+        range.timeline = json.at("Timeline").get<Timeline>();
+        TRY_ASSIGN(range.start, parse_lsn(json.at("Start-LSN").get<std::string>()));
+        TRY_ASSIGN(range.end, parse_lsn(json.at("End-LSN").get<std::string>()));
+        wal_.push_back(range);
+        return {};
+      }
+      case Part::kTail: {
+        if (!line.starts_with(kChecksumKey))
+          return damaged(fmt::format("nobody understands the line {}", line));
+        std::string_view digest = line.substr(kChecksumKey.size());
+        digest = digest.substr(0, digest.find('"'));
+        if (sum_.finish().hex() != digest) return damaged("its checksum is wrong");
+        part_ = Part::kDone;
+        return {};
+      }
+      case Part::kDone:
+        break;
+    }
+  } catch (const std::exception& error) {
+    return damaged(error.what());
+  }
+  return damaged("something stands behind its end");
+}
+
+Result<void> BackupManifest::finish() {
+  if (part_ != Part::kDone || !pending_.empty()) return damaged("it has no end");
+  return {};
+}
+
+std::string manifest_crc32c(uint32_t crc) {
+  uint8_t raw[4];
+  store_le(raw, crc);
+  return to_hex(raw);
+}
+
+}  // namespace kuramori::postgres
