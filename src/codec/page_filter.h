@@ -1,4 +1,4 @@
-// Page filter 1: a reversible rewriting of PostgreSQL pages that makes them compress better.
+// Page filters 1 and 2: a reversible rewriting of PostgreSQL pages that makes them compress better.
 //
 // What repeats on a page differs a little from tuple to tuple: line pointers walk down the page, a heap tuple
 // points to itself, neighbours in an index point to neighbours in the table. Written as differences to what
@@ -31,6 +31,11 @@
 // the first usable pointer to the last, adding where filtering subtracted, the steps of one pointer in
 // reverse order.
 //
+// Filter 2 is filter 1 and, besides, the first 32 bytes of the tuples turned into columns
+// (codec/page_columns.h), between the two steps; the lowest byte of a heap tuple's values less that of the
+// tuple before; and the rows of a B-tree tuple that leads to many as differences (docs/vault-format.md, "Page
+// filter 2"). It is what frames are written with; filter 1 is read.
+//
 // Why it is exact for any bytes whatever, overlapping and wild pointers too: which steps are taken follows
 // from the header, which stays, and from the line pointers, which are restored first and lie below every byte
 // that step 1 writes; each step changes one place by a value read from another, disjoint one, and is undone
@@ -42,8 +47,11 @@ namespace kuramori {
 
 constexpr size_t kFilteredPageBytes = 8192;
 
-// In place, over any number of whole 8 KiB pages; any bytes whatever come back exactly from unfilter_pages().
-void filter_pages(MutableByteView pages);
-void unfilter_pages(MutableByteView pages);
+enum class PageFilter : uint8_t { kNone = 0, kTuples = 1, kColumns = 2 };  // as in a frame's codec
+
+// In place, over any number of whole 8 KiB pages; any bytes whatever come back exactly from unfilter_pages()
+// with the same filter.
+void filter_pages(MutableByteView pages, PageFilter filter);
+void unfilter_pages(MutableByteView pages, PageFilter filter);
 
 }  // namespace kuramori

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
-#include "codec/page_filter.h"
 #include "crypto/digest.h"
 #include "os/file.h"
 #include "vault/older_versions.h"
@@ -39,6 +38,15 @@ std::array<uint8_t, 42> frame_binding(const FamilyId& family, const std::array<u
   ad[37] = static_cast<uint8_t>(codec);
   store_le(ad.data() + 38, plain_bytes);
   return ad;
+}
+
+PageFilter filter_of(FrameCodec codec) {
+  return static_cast<PageFilter>(static_cast<uint8_t>(codec) >> 4);
+}
+
+bool is_known(FrameCodec codec) {
+  return codec == FrameCodec::kStored || codec == FrameCodec::kZstd || codec == FrameCodec::kTuplesZstd ||
+         codec == FrameCodec::kColumnsZstd;
 }
 
 Digest commitment_of(const Secret& key) {
@@ -199,12 +207,11 @@ Result<Directory> decode_directory(ByteView body, uint64_t frames_begin, uint64_
     if (stored[i] < kGcmTagBytes || plain[i] > kFramePlainBytesMax || stored[i] > frames_end - offset) {
       return fail(ErrorKind::kDamaged, fmt::format("its directory has an impossible frame {}", i));
     }
-    if ((kinds[i] & 0xff) == static_cast<uint32_t>(FrameCodec::kPagesZstd) &&
-        plain[i] % kFilteredPageBytes != 0) {
+    const auto codec = static_cast<FrameCodec>(kinds[i] & 0xff);
+    if (is_known(codec) && filter_of(codec) != PageFilter::kNone && plain[i] % kFilteredPageBytes != 0) {
       return fail(ErrorKind::kDamaged, fmt::format("its directory has a page frame {} of no whole pages", i));
     }
-    directory.frames.push_back({offset, stored[i], plain[i], static_cast<FrameType>(kinds[i] >> 8),
-                                static_cast<FrameCodec>(kinds[i] & 0xff)});
+    directory.frames.push_back({offset, stored[i], plain[i], static_cast<FrameType>(kinds[i] >> 8), codec});
     offset += stored[i];
   }
   if (offset != frames_end) return fail(ErrorKind::kDamaged, "its directory does not cover its frames");
@@ -427,9 +434,9 @@ Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop&
   FrameCodec codec = FrameCodec::kZstd;
   ByteView to_compress = plain;
   if (type == FrameType::kPages) {
-    codec = FrameCodec::kPagesZstd;
+    codec = FrameCodec::kColumnsZstd;
     w.filtered.assign(plain.begin(), plain.end());
-    filter_pages(w.filtered);
+    filter_pages(w.filtered, filter_of(codec));
     if (w.faults && w.faults->after_filter) w.faults->after_filter(w.filtered);
     to_compress = w.filtered;
   }
@@ -439,7 +446,7 @@ Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop&
   if (w.compressed.size() >= plain.size()) return Compressed{FrameCodec::kStored, plain};
   w.opened.resize(plain.size());
   if (!w.decompressor.decompress(w.compressed, w.opened)) return did_not_come_back("decompressed again");
-  if (codec == FrameCodec::kPagesZstd) unfilter_pages(w.opened);
+  unfilter_pages(w.opened, filter_of(codec));
   if (!equal(w.opened, plain)) return did_not_come_back("compared");
   return Compressed{codec, w.compressed};
 }
@@ -653,9 +660,9 @@ Result<std::shared_ptr<PackReader>> PackReader::open_object(Store& store,
   return std::shared_ptr<PackReader>(new PackReader(std::move(state)));
 }
 
-bool PackReader::is_filtered(uint32_t frame) const {
+PageFilter PackReader::filter_of(uint32_t frame) const {
   const auto& frames = state_->directory.frames;
-  return frame < frames.size() && frames[frame].codec == FrameCodec::kPagesZstd;
+  return frame < frames.size() ? kuramori::filter_of(frames[frame].codec) : PageFilter::kNone;
 }
 
 Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, Bytes& out, Pages pages) {
@@ -667,6 +674,8 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
   }
   // A cipher belongs to one thread at a time; keying one costs half a microsecond.
   FrameCipher cipher(s.key);
+  // A buffer that is used again is as long already: filling it with zeros first costs as much as its AES.
+  size_t out_end = pages == Pages::kFiltered ? 0 : out.size();
   uint32_t ordinal = first;
   while (ordinal < first + count) {
     // Fetch a stretch of consecutive frames at once.
@@ -688,15 +697,15 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
         return fail(ErrorKind::kDamaged, fmt::format("frame {} of {} {}", ordinal, s.name, why));
       };
       auto ad = frame_binding(s.family, s.origin, ordinal, frame.type, frame.codec, frame.plain_bytes);
-      size_t out_at = out.size();
-      out.resize(out_at + frame.plain_bytes);
-      MutableByteView target = MutableByteView(out).subspan(out_at);
+      if (out.size() < out_end + frame.plain_bytes) out.resize(out_end + frame.plain_bytes);
+      MutableByteView target = MutableByteView(out).subspan(out_end, frame.plain_bytes);
+      out_end += frame.plain_bytes;
       if (frame.codec == FrameCodec::kStored) {
         if (!cipher.open(ordinal, ad, sealed, target) && !open_older(cipher, ordinal, ad, target))
           return damaged("is not authentic");
         continue;
       }
-      if (frame.codec != FrameCodec::kZstd && frame.codec != FrameCodec::kPagesZstd) {
+      if (!is_known(frame.codec)) {
         return fail(ErrorKind::kRefused,
                     fmt::format("frame {} of {} has the unknown codec {}", ordinal, s.name,
                                 static_cast<int>(frame.codec)),
@@ -706,9 +715,10 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
       if (!cipher.open(ordinal, ad, sealed, w.opened) && !open_older(cipher, ordinal, ad, w.opened))
         return damaged("is not authentic");
       if (auto done = w.decompressor.decompress(w.opened, target); !done) return damaged(done.error().what);
-      if (frame.codec == FrameCodec::kPagesZstd && pages == Pages::kPlain) unfilter_pages(target);
+      if (pages == Pages::kPlain) unfilter_pages(target, kuramori::filter_of(frame.codec));
     }
   }
+  out.resize(out_end);
   return {};
 }
 

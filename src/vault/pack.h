@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "codec/page_filter.h"
 #include "codec/zstd.h"
 #include "crypto/aead.h"
 #include "store/store.h"
@@ -21,8 +22,8 @@
 namespace kuramori {
 
 enum class FrameType : uint8_t { kPages = 1, kBytes = 2, kTree = 3, kWal = 4 };
-// Low half: compression; high half: what was done to the plain bytes before it.
-enum class FrameCodec : uint8_t { kStored = 0x00, kZstd = 0x01, kPagesZstd = 0x11 };
+// Low half: compression; high half: what was done to the plain bytes before it (a PageFilter).
+enum class FrameCodec : uint8_t { kStored = 0x00, kZstd = 0x01, kTuplesZstd = 0x11, kColumnsZstd = 0x21 };
 
 constexpr uint64_t kPackBytesTarget = 64ull << 20;  // a pack is closed when it has grown past this
 constexpr uint32_t kPackFramesMax = 1u << 20;
@@ -119,14 +120,14 @@ class PackReader {
   const std::vector<FrameEntry>& frames() const;
   const std::optional<WalHeader>& wal() const;
 
-  // Whether pages come as they were captured, or still filtered (page filter 1): who wants one page of
-  // a frame undoes the filter for that one alone.
+  // Whether pages come as they were captured, or still filtered: who wants one page of a frame undoes the
+  // filter for that one alone.
   enum class Pages { kPlain, kFiltered };
-  // Appends the plain bytes of frames first … first+count-1 to `out`.
+  // Appends the plain bytes of frames first … first+count-1 to `out`; with kFiltered they take its place.
   Result<void> read(uint32_t first, uint32_t count, FrameWorkshop& workshop, Bytes& out,
                     Pages pages = Pages::kPlain);
-  // Whether read() with kFiltered gives filtered pages for this frame.
-  bool is_filtered(uint32_t frame) const;
+  // What read() with kFiltered leaves to be undone for this frame.
+  PageFilter filter_of(uint32_t frame) const;
 
  private:
   struct State;

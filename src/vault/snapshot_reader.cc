@@ -237,7 +237,7 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
       uint64_t last_frame = (position + (until - page) - 1) / kPagesPerFrame;
       uint32_t frames = static_cast<uint32_t>(std::min<uint64_t>(last_frame - frame + 1, kBatchFrames));
       const Bytes* plain = nullptr;
-      bool filtered = false;
+      PageFilter filter = PageFilter::kNone;
       if (frames > 1) {
         context.batch.clear();
         TRY(pack->read(frame, frames, context.workshop, context.batch));
@@ -253,9 +253,8 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
             context.frames.pop_back();
           }
           fresh.pack = kZeroPack;
-          fresh.plain.clear();
           TRY(pack->read(frame, 1, context.workshop, fresh.plain, PackReader::Pages::kFiltered));
-          fresh.filtered = pack->is_filtered(frame);
+          fresh.filter = pack->filter_of(frame);
           fresh.pack = run->pack;
           fresh.frame = frame;
           context.frames.push_front(std::move(fresh));
@@ -263,7 +262,7 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
           context.frames.splice(context.frames.begin(), context.frames, cached);
         }
         plain = &context.frames.front().plain;
-        filtered = context.frames.front().filtered;
+        filter = context.frames.front().filter;
       }
       size_t at = size_t{slot} * kPageBytes;
       size_t bytes = std::min<size_t>(size_t{until - page} * kPageBytes,
@@ -271,7 +270,7 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
       if (plain->size() < at + bytes)
         return fail(ErrorKind::kDamaged, "a frame holds fewer pages than its map says");
       std::memcpy(out.data(), plain->data() + at, bytes);
-      if (filtered) unfilter_pages(out.first(bytes));
+      unfilter_pages(out.first(bytes), filter);
       out = out.subspan(bytes);
       page += static_cast<uint32_t>(bytes / kPageBytes);
     }

@@ -36,7 +36,7 @@ class SnapshotReader {
     struct CachedFrame {
       uint32_t pack = kZeroPack, frame = 0;
       Bytes plain;
-      bool filtered = false;  // pages are unfiltered as they are taken out
+      PageFilter filter = PageFilter::kNone;  // undone as pages are taken out
     };
     FrameWorkshop workshop;
     std::list<CachedFrame> frames;  // most recently used first

@@ -184,46 +184,55 @@ class Envelope:
         self.size = reader.at
 
 
-def unfilter_page(page):
-    """Page filter 1, as the document gives it."""
-    def add(at, size, by):
-        value = int.from_bytes(page[at:at + size], "little") + by
+def unfilter_page(page, number):
+    """Page filters 1 and 2, as the document gives them."""
+    def add(at, other, size):
+        value = int.from_bytes(page[at:at + size], "little") + int.from_bytes(page[other:other + size], "little")
         page[at:at + size] = (value % (1 << 8 * size)).to_bytes(size, "little")
 
     lower, upper, special, version = struct.unpack_from("<4H", page, 12)
-    if version != 0x2004 or not 24 < lower <= upper <= special or lower % 4:
-        return
-    if special == 8192:
-        layout, reach = "heap", 18
-    elif special == 8176 and u16(page, 8190) <= 0xFF7F:
-        layout, reach = "btree", 8
-    elif special in (8176, 8184):
-        layout, reach = "other", 1 << 16
-    else:
-        return
-    usable, offset, length = [], special, 0
+    layout = {8192: "heap", 8176: "btree" if u16(page, 8190) <= 0xFF7F else "other", 8184: "other"}.get(special)
+    if version != 0x2004 or not 24 < lower <= upper <= special or lower % 4 or layout is None: return
+    normal, offset, length, p, p_length = [], special, 0, None, 0
     for i in range((lower - 24) // 4):
         pointer = u32(page, 24 + 4 * i)
-        if pointer >> 15 & 3 != 1:
-            continue
-        length = (pointer >> 17) + length & 0x7FFF
-        offset = offset - (length + 7 & ~7) - (pointer & 0x7FFF) & 0x7FFF
-        struct.pack_into("<I", page, 24 + 4 * i, offset | 1 << 15 | length << 17)
-        if offset >= lower and offset + reach <= special:
-            usable.append((offset, length, i))
-    p = p_length = None
-    for t, t_length, i in usable:
+        if pointer >> 15 & 3 == 1:
+            length = (pointer >> 17) + length & 0x7FFF
+            offset = offset - (length + 7 & ~7) - (pointer & 0x7FFF) & 0x7FFF
+            struct.pack_into("<I", page, 24 + 4 * i, offset | 1 << 15 | length << 17)
+            normal.append((offset, length, i))
+    if number == 2 and layout != "other":
+        unturn_columns(page, normal, 24 if layout == "heap" else 17, upper, special)
+    reach, near, tid = {"heap": (18, 6, (12, 14)), "btree": (8, 16, (0, 2, 4)), "other": (1 << 16, 0, ())}[layout]
+    for t, t_length, i in [usable for usable in normal if lower <= usable[0] <= special - reach]:
+        apart = -1 if p is None else abs(t - p)
+        for at in tid if apart >= near else ():
+            add(t + at, p + at, 2)
         if layout == "heap":
-            if p is not None and abs(t - p) >= 6:
-                add(t + 12, 2, u16(page, p + 12))
-                add(t + 14, 2, u16(page, p + 14))
-            add(t + 16, 2, i + 1)
-        elif p is not None and abs(t - p) >= 16:
-            if t_length == p_length == 16 and max(t, p) + 16 <= special:
-                add(t + 8, 8, u64(page, p + 8))
-            for k in (0, 2, 4):
-                add(t + k, 2, u16(page, p + k))
+            struct.pack_into("<H", page, t + 16, u16(page, t + 16) + i + 1 & 0xFFFF)
+            if number == 2 and apart >= 16 and min(t_length, p_length) > 24 and max(t, p) + 24 < 8192:
+                add(t + 24, p + 24, 1)
+        else:
+            if apart >= 16 and t_length == p_length == 16 and max(t, p) + 16 <= special:
+                add(t + 8, p + 8, 8)
+            begin, end = t + u16(page, t + 2), t + u16(page, t + 2) + 6 * (u16(page, t + 4) & 0xFFF)
+            if number == 2 and u16(page, t + 6) & u16(page, t + 4) & 0x2000 and t + 8 <= begin and end <= special:
+                for at in range(begin + 6, end, 2):
+                    add(at, at - 6, 2)
         p, p_length = t, t_length
+
+
+def unturn_columns(page, normal, shortest, upper, special):
+    tuples, taken = [], set()
+    for t, length, _ in normal:
+        places = range(t, t + (length + 7 & ~7))
+        if length >= shortest and t >= upper and t % 8 == 0 and places.stop <= special and taken.isdisjoint(places):
+            taken.update(places)
+            tuples.append(places)
+    order = [t[8 * word + column] for word in range(4) for column in range(8) for t in tuples if len(t) > 8 * word]
+    order += [at for t in tuples for at in t[32:]] + [at for at in range(upper, special) if at not in taken]
+    for at, byte in zip(order if len(tuples) >= 16 else (), bytes(page[upper:special])):
+        page[at] = byte
 
 
 class Pack:
@@ -254,8 +263,7 @@ class Pack:
         self.binding = self.keys.family + origin
         box = nacl.bindings.crypto_box_seal_open(head.body[32:], self.keys.reader_public, self.keys.reader_secret)
         require(len(box) == 64 and box[32:] == self.binding, f"{name}: its key belongs to another pack")
-        require(keyed(box[:32], b"kuramori pack key commitment 1") == head.body[:32],
-                f"{name}: its key is not the one it commits to")
+        require(keyed(box[:32], b"kuramori pack key commitment 1") == head.body[:32], f"{name}: its key is not the one it commits to")
         self.cipher = AESGCM(box[:32])
 
     def trailer_of(self, bound):
@@ -295,18 +303,14 @@ class Pack:
         at, stored, plain_size, kind, codec = self.frames[ordinal]
         binding = self.binding + struct.pack("<IBBI", ordinal, kind, codec, plain_size)
         plain = self.cipher.decrypt(bytes(8) + struct.pack(">I", ordinal), bytes(self.data[at:at + stored]), binding)
-        require(codec in (0x00, 0x01, 0x11), f"{self.name}: unknown codec {codec}")
+        require(codec in (0x00, 0x01, 0x11, 0x21), f"{self.name}: unknown codec {codec}")
         if codec & 15:
             plain = zstandard.ZstdDecompressor().decompress(plain, max_output_size=max(plain_size, 1))
         require(len(plain) == plain_size, f"{self.name}: frame {ordinal} has another size than promised")
-        if codec >> 4:
-            pages = bytearray(plain)
-            for begin in range(0, len(pages), PAGE):
-                page = pages[begin:begin + PAGE]
-                unfilter_page(page)
-                pages[begin:begin + PAGE] = page
-            plain = bytes(pages)
-        return plain
+        pages = memoryview(bytearray(plain))
+        for begin in range(0, len(pages) if codec >> 4 else 0, PAGE):
+            unfilter_page(pages[begin:begin + PAGE], codec >> 4)
+        return bytes(pages)
 
 
 def read_map(vault, name, data):
@@ -423,16 +427,14 @@ class Vault:
             key, revoked = self.signer(envelope.signer, envelope.type, name)
             require(not revoked or sha256(data) in revoked.all(4), f"{name} was made by a key that was revoked")
             verify(key, b"kuramori signature 1" + self.keys.family + envelope.signed_part, envelope.signature)
-        plain = unseal(self.keys.structure_key(envelope.scope), b"kuramori record 1" + self.keys.family + envelope.head,
-                       envelope.body)
+        plain = unseal(self.keys.structure_key(envelope.scope), b"kuramori record 1" + self.keys.family + envelope.head, envelope.body)
         return envelope.type, Message(unzstd(plain, RECORD_MAX) if envelope.flags & COMPRESSED else plain)
 
     def bound(self, reference):
         """The object that a reference names, if its bytes are the ones bound."""
         name = reference.text(1)
         data = self.get(name)
-        require(len(data) == reference.u(2) and sha256(data) == reference.b(3),
-                f"{name} is not what its snapshot binds")
+        require(len(data) == reference.u(2) and sha256(data) == reference.b(3), f"{name} is not what its snapshot binds")
         return name, data
 
     def snapshots(self):
@@ -567,12 +569,10 @@ def fetch_wal(vault, resource, timeline, file, out):
     require(len(ids) == 1, f"the vault has no resource {resource}")
     for name in vault.names(f"wal/{ids[0].hex()}/{int(timeline):08x}"):
         found = re.fullmatch(r"wal/[0-9a-f]{16}/([0-9a-f]{8})/([0-9a-f]{16})-([0-9a-f]{16})\.\w+\.([0-9a-f]{16})", name)
-        if not found:
-            continue
+        if not found: continue
         pack = Pack(vault, name, None)
         require([pack.wal.u(i) for i in (2, 3, 4)] == [int(text, 16) for text in found.group(1, 2, 3)], f"{name} is not what its name says")
-        if pack.wal.text(6) != file:
-            continue
+        if pack.wal.text(6) != file: continue
         content = b"".join(pack.frame(i) for i in range(len(pack.frames)))
         digest = keyed(vault.keys.derive(b"kuramori wal digest 1", ids[0]), content)
         require(digest == pack.wal.b(8) and digest.hex()[:16] == found.group(4) and len(content) == pack.wal.u(7),

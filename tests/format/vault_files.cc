@@ -40,18 +40,42 @@ void live_on(Model& model, SeededRandom& random, uint32_t scale) {
 
 }  // namespace
 
+// Freshly loaded or worn: rows out of order, gaps where others were, index entries that lead to many rows,
+// and now and then two pointers to one place.
 Bytes postgres_page(SeededRandom& random) {
   Bytes page(kPageBytes, 0);
-  bool heap = random.below(3) != 0;
-  uint16_t special = heap ? 8192 : 8176;
-  uint32_t count = static_cast<uint32_t>(random.below(60)) + 1, size = heap ? 48 : 16, at = special;
+  const bool heap = random.below(3) != 0, worn = random.below(2) == 0;
+  const uint16_t special = heap ? 8192 : 8176;
+  const uint32_t count = static_cast<uint32_t>(random.below(60)) + 1;
+  const uint32_t shortest = heap ? 25 : random.below(2) == 0 ? 16 : 18;
+  uint32_t at = special;
+  auto put = [&](uint32_t i, uint32_t pointer) { store_le<uint32_t>(page.data() + 24 + 4 * i, pointer); };
   for (uint32_t i = 0; i < count; ++i) {
-    at -= size;
-    store_le<uint32_t>(page.data() + 24 + 4 * i, at | 1u << 15 | size << 17);
-    store_le<uint16_t>(page.data() + at + 2, 7);
-    store_le<uint16_t>(page.data() + at + (heap ? 16 : 4), static_cast<uint16_t>(i + 1));
-    store_le<uint64_t>(page.data() + at + 8, i * 3 + random.below(2));
-    if (heap) random.fill(MutableByteView(page).subspan(at + 40, 4));
+    const uint32_t rows =
+        !heap && shortest > 16 && random.below(4) == 0 ? static_cast<uint32_t>(random.below(12)) : 0;
+    const uint32_t length =
+        (shortest == 16 ? 16 : shortest + static_cast<uint32_t>(random.below(24))) + 6 * rows;
+    at -= (length + 7) / 8 * 8;
+    uint8_t* tuple = page.data() + at;
+    store_le<uint64_t>(tuple + 8, i * 3 + random.below(2));
+    store_le<uint16_t>(tuple + 2, 7);
+    store_le<uint16_t>(tuple + (heap ? 16 : 4), static_cast<uint16_t>(i + 1));
+    if (heap) random.fill(MutableByteView(tuple + 24, length - 24));
+    if (rows > 0) {
+      store_le<uint16_t>(tuple + 2, static_cast<uint16_t>(length - 6 * rows));
+      store_le<uint16_t>(tuple + 4, static_cast<uint16_t>(0x2000 | rows));
+      store_le<uint16_t>(tuple + 6, 0x2000);
+      for (uint32_t row = 0; row < rows; ++row)
+        store_le<uint16_t>(tuple + length - 6 * (rows - row) + 4, static_cast<uint16_t>(i + row * 5));
+    }
+    put(i, at | 1u << 15 | length << 17);
+    if (worn && random.below(8) == 0) at -= 8 * static_cast<uint32_t>(random.below(4));
+    if (worn && i > 0) {
+      const uint32_t other = static_cast<uint32_t>(random.below(i)),
+                     pointer = load_le<uint32_t>(page.data() + 24 + 4 * other);
+      if (random.below(16) != 0) put(other, load_le<uint32_t>(page.data() + 24 + 4 * i));
+      put(i, pointer);
+    }
   }
   store_le<uint64_t>(page.data(), random.below(1u << 30));  // LSN
   store_le<uint16_t>(page.data() + 12, static_cast<uint16_t>(24 + 4 * count));
