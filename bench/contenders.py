@@ -18,6 +18,19 @@ def fresh_folder(path):
     return path
 
 
+def pgbackrest_options(place, repository, data, socket, port, more=()):
+    """The configuration file of one server's stanza, "bench", with folders for what pgBackRest keeps beside it: the same for every measure."""
+    for folder in ("log", "lock", "spool"):
+        fresh_folder(place / folder)
+    options = place / "pgbackrest.conf"
+    options.write_text("\n".join([
+        "[global]", f"repo1-path={repository}", "repo1-cipher-type=aes-256-cbc", f"repo1-cipher-pass={PASSPHRASE}", "compress-type=zst",
+        "compress-level=3", f"process-max={WORKERS}", *more, "log-level-console=warn", "log-level-file=off", f"log-path={place}/log",
+        f"lock-path={place}/lock", f"spool-path={place}/spool", "",
+        "[bench]", f"pg1-path={data}", f"pg1-socket-path={socket}", f"pg1-port={port}", "pg1-user=postgres", "pg1-database=postgres", ""]))
+    return options
+
+
 class Contender:
     name = ""
     encrypts = False
@@ -103,36 +116,9 @@ class PgBackRest(Contender):
 
     def prepare(self):
         super().prepare()
-        for folder in ("log", "lock", "spool"):
-            fresh_folder(self.place / folder)
-        self.options = self.place / "pgbackrest.conf"
-        self.options.write_text(self.configuration())
+        self.options = pgbackrest_options(self.place, self.repository, self.cluster.data, self.cluster.socket, PORT,
+                                          ["repo1-bundle=y", "repo1-retention-full=9", "start-fast=y"])
         run(self.command("pgbackrest", f"--config={self.options}", "--stanza=bench", "--no-online", "stanza-create"))
-
-    def configuration(self):
-        return f"""[global]
-repo1-path={self.repository}
-repo1-cipher-type=aes-256-cbc
-repo1-cipher-pass={PASSPHRASE}
-repo1-bundle=y
-compress-type=zst
-compress-level=3
-process-max={WORKERS}
-repo1-retention-full=9
-start-fast=y
-log-level-console=warn
-log-level-file=off
-log-path={self.place}/log
-lock-path={self.place}/lock
-spool-path={self.place}/spool
-
-[bench]
-pg1-path={self.cluster.data}
-pg1-socket-path={self.cluster.socket}
-pg1-port={PORT}
-pg1-user=postgres
-pg1-database=postgres
-"""
 
     def words(self, *words):
         return ["pgbackrest", f"--config={self.options}", "--stanza=bench", *words]

@@ -10,6 +10,9 @@ namespace kuramori {
 
 struct Compressor::State {
   ZSTD_CCtx* context = ZSTD_createCCtx();
+  // Room for the worst case: not the caller's, which would be filled with zeros first.
+  std::unique_ptr<uint8_t[]> room;
+  size_t room_bytes = 0;
   ~State() { ZSTD_freeCCtx(context); }
 };
 
@@ -22,12 +25,25 @@ Compressor::Compressor(Compressor&&) noexcept = default;
 
 size_t Compressor::compress(ByteView plain, Bytes& out) {
   pause_for_cpu();
-  size_t at = out.size();
-  out.resize(at + ZSTD_compressBound(plain.size()));
-  size_t size = ZSTD_compress2(state_->context, out.data() + at, out.size() - at, plain.data(), plain.size());
+  State& s = *state_;
+  if (const size_t bound = ZSTD_compressBound(plain.size()); s.room_bytes < bound) {
+    s.room = std::make_unique_for_overwrite<uint8_t[]>(bound);
+    s.room_bytes = bound;
+  }
+  size_t size = ZSTD_compress2(s.context, s.room.get(), s.room_bytes, plain.data(), plain.size());
   CHECK(!ZSTD_isError(size));  // cannot fail: the room is the bound, the memory was taken at the start
-  out.resize(at + size);
+  out.insert(out.end(), s.room.get(), s.room.get() + size);
   return size;
+}
+
+void Compressor::tune(const ZstdTuning& tuning) {
+  auto set = [&](ZSTD_cParameter parameter, int value) {
+    CHECK(!ZSTD_isError(ZSTD_CCtx_setParameter(state_->context, parameter, value)));
+  };
+  set(ZSTD_c_minMatch, tuning.match_bytes_min);
+  set(ZSTD_c_hashLog, tuning.hash_bits);
+  // With strategy "fast" zstd leaves literals alone as soon as it may skip; 1 skips no more than 0 does.
+  set(ZSTD_c_targetLength, tuning.plain_literals ? 1 : 0);
 }
 
 struct Decompressor::State {

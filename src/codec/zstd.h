@@ -6,6 +6,13 @@
 
 namespace kuramori {
 
+// For bytes of a kind that is known; 0: as the level has it.
+struct ZstdTuning {
+  int match_bytes_min = 0;
+  int hash_bits = 0;
+  bool plain_literals = false;  // bytes that match nothing are stored as they are, not Huffman coded
+};
+
 class Compressor {
  public:
   explicit Compressor(int level);
@@ -13,6 +20,8 @@ class Compressor {
   Compressor(Compressor&&) noexcept;
   // Appends one zstd frame to `out` and returns its size.
   size_t compress(ByteView plain, Bytes& out);
+  // From the next frame on. Only for levels of strategy "fast": 1.
+  void tune(const ZstdTuning& tuning);
 
  private:
   struct State;

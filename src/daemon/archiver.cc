@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/roles.h"
+#include "os/heap.h"
 
 namespace kuramori {
 namespace {
@@ -39,7 +40,7 @@ postgres::ReadEarlierWal earlier_in_files(const std::vector<PushFile>& files, ui
 }  // namespace
 
 Archiver::Archiver(ServedVaults& vaults, Reporter& reporter, size_t workers)
-    : vaults_(vaults), reporter_(reporter) {
+    : vaults_(vaults), reporter_(reporter), workers_(workers) {
   for (size_t i = 0; i < workers; ++i)
     threads_.emplace_back([this](std::stop_token stop) { work(std::move(stop)); });
 }
@@ -140,30 +141,41 @@ bool Archiver::may_run(const Job& job) const {
 }
 
 void Archiver::work(std::stop_token stop) {
+  std::optional<WalPushTools> tools;
   for (;;) {
     JobRef job;
     {
       std::unique_lock hold(mutex_);
-      changed_.wait(hold, stop, [&] { return !queue_.empty() && may_run(*queue_.front()); });
-      if (queue_.empty() || !may_run(*queue_.front()))
-        return;  // asked to stop; whoever waits is served first
+      auto has_work = [&] { return !queue_.empty() && may_run(*queue_.front()); };
+      while (!changed_.wait_for(hold, stop, kArchiverIdleMax, has_work)) {
+        if (stop.stop_requested()) return;  // whoever waits is served first
+        if (!tools) continue;
+        hold.unlock();
+        tools.reset();
+        give_back_freed_memory();
+        hold.lock();
+      }
+      if (!tools) tools.emplace();
+      // Where every processor has a file of its own (there is one worker more), helpers would only be in the
+      // way.
+      tools->helpers_max = running_ + queue_.size() + 1 < workers_ ? kWalHelpersMax : 0;
       job = queue_.front();
       queue_.pop_front();
       job->running = true;
       ++running_;
       bytes_ += job->key.identity.size;
     }
-    run(job);
+    run(job, *tools);
     changed_.notify_all();
   }
 }
 
-void Archiver::run(const JobRef& job) {
+void Archiver::run(const JobRef& job, WalPushTools& tools) {
   const Key& key = job->key;
   auto store = [&]() -> Result<WalPut> {
     TRY_ASSIGN(std::shared_ptr<Vault> vault, vaults_.open(key.vault));
     auto put = push_wal_file(*vault, job->resource, job->segment_bytes, *job->file.file, key.name,
-                             earlier_in_files(job->earlier, job->segment_bytes));
+                             earlier_in_files(job->earlier, job->segment_bytes), tools);
     if (!put && may_be_mended(put.error())) vaults_.let_go(key.vault, vault);
     return put;
   };

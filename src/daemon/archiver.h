@@ -21,9 +21,10 @@
 
 namespace kuramori {
 
-constexpr uint64_t kArchiverBytesMax = uint64_t{512} << 20;  // of files held in memory; one always fits
-constexpr size_t kArchiverQueueMax = 256;                    // files; what is ahead of more is not begun
-constexpr size_t kRememberedMax = 256;                       // files stored and not yet asked for
+constexpr uint64_t kArchiverBytesMax = uint64_t{512} << 20;      // of files held in memory; one always fits
+constexpr size_t kArchiverQueueMax = 256;                        // files; what is ahead of more is not begun
+constexpr Duration kArchiverIdleMax = std::chrono::seconds(10);  // then its memory is given back
+constexpr size_t kRememberedMax = 256;                           // files stored and not yet asked for
 
 // What a request hands over: shared, since records of one file may have begun in another.
 struct PushFile {
@@ -77,11 +78,12 @@ class Archiver {
   static Result<Identity> identity_of(const Fd& file, const std::string& name);
   Result<ResourceRecord> resource_of(size_t vault, uint64_t system_id, const WalPushRequest& request);
   void work(std::stop_token stop);
-  void run(const JobRef& job);
+  void run(const JobRef& job, WalPushTools& tools);
   bool may_run(const Job& job) const;
 
   ServedVaults& vaults_;
   Reporter& reporter_;
+  const size_t workers_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
   // Guarded by mutex_.

@@ -38,8 +38,44 @@ void Fetcher::drop(const EntryRef& entry) {
   std::erase(queue_, entry);
 }
 
-postgres::GetDecision Fetcher::get(size_t vault, const WalGetRequest& request, Bytes& content,
-                                   const std::function<void()>& still_working) {
+void Fetcher::take_spare(const Place& place, Fd file) {
+  const auto status = status_of(file, "a spare file");
+  const bool is_one = status && status->type == FileType::kFile && status->links == 0 && status->size == 0 &&
+                      status->device == place.device && status->uid == place.uid;
+  std::unique_lock hold(mutex_);
+  if (!is_one) return;
+  std::optional<Fd> oldest;  // closed without the lock: that removes a file
+  if (spares_.size() >= kSparesMax) {
+    oldest = std::move(spares_.front().second);
+    spares_.pop_front();
+  }
+  spares_.emplace_back(place, std::move(file));
+  hold.unlock();
+}
+
+std::optional<Fd> Fetcher::spare_of(const Place& place) {
+  auto found = std::ranges::find(spares_, place, [](const auto& spare) { return spare.first; });
+  if (found == spares_.end()) return std::nullopt;
+  Fd file = std::move(found->second);
+  spares_.erase(found);
+  return file;
+}
+
+std::optional<Fetched> Fetcher::fetch(const Entry& entry, std::optional<Fd> spare) {
+  // What goes wrong is found out again, and told, by the one who asks for it.
+  auto vault = vaults_.open(entry.key.vault);
+  if (!vault) return std::nullopt;
+  auto content = fetch_segment(**vault, *entry.archive, entry.source);
+  if (!content) return std::nullopt;
+  Fetched fetched{.bytes = content->size(), .file = std::move(spare), .content = {}};
+  // A disk without room: from memory into the room that is there when it is asked for.
+  if (fetched.file && !pwrite_full(*fetched.file, 0, *content, entry.key.name)) fetched.file.reset();
+  if (!fetched.file) fetched.content = std::move(*content);
+  return fetched;
+}
+
+postgres::GetDecision Fetcher::get(size_t vault, const WalGetRequest& request, const Place& place,
+                                   Fetched& fetched, const std::function<void()>& still_working) {
   const Key key{vault, request.resource,
                 request.promise ? postgres::format_promise(*request.promise) : std::string(), request.name};
   {
@@ -58,11 +94,11 @@ postgres::GetDecision Fetcher::get(size_t vault, const WalGetRequest& request, B
         hold.lock();
       }
       drop(entry);
-      if (entry->content) {
-        content = std::move(*entry->content);
-        entry->content.reset();  // a second one who waited looks for himself
+      if (entry->fetched && (!entry->fetched->file || entry->place == place)) {
+        fetched = std::move(*entry->fetched);
+        entry->fetched.reset();  // a second one who waited looks for himself
         hold.unlock();
-        fetch_ahead(vault, request, key);
+        fetch_ahead(vault, request, place, key);
         return {.answer = postgres::Get::kFound, .why = request.name + " found"};
       }
     }
@@ -70,18 +106,19 @@ postgres::GetDecision Fetcher::get(size_t vault, const WalGetRequest& request, B
   auto opened = vaults_.open(vault);
   if (!opened) return postgres::stop_server(opened.error());
   std::optional<LoadedArchive> archive;
-  postgres::GetDecision decision = look_up_wal_file(**opened, request, content, &archive);
+  postgres::GetDecision decision = look_up_wal_file(**opened, request, fetched.content, &archive);
+  fetched.bytes = fetched.content.size();
   // A vault that was open for long may have been carried away: look once more before the server is stopped.
   if (decision.answer == postgres::Get::kStopServer) vaults_.let_go(vault, *opened);
   if (archive) {
     std::lock_guard hold(mutex_);
     archives_[{vault, request.resource}] = std::make_shared<const LoadedArchive>(std::move(*archive));
   }
-  if (decision.answer == postgres::Get::kFound) fetch_ahead(vault, request, key);
+  if (decision.answer == postgres::Get::kFound) fetch_ahead(vault, request, place, key);
   return decision;
 }
 
-void Fetcher::fetch_ahead(size_t vault, const WalGetRequest& request, const Key& key) {
+void Fetcher::fetch_ahead(size_t vault, const WalGetRequest& request, const Place& place, const Key& key) {
   std::lock_guard hold(mutex_);
   auto known = archives_.find({vault, request.resource});
   if (known == archives_.end()) return;
@@ -108,8 +145,11 @@ void Fetcher::fetch_ahead(size_t vault, const WalGetRequest& request, const Key&
       if (idle == order_.end()) return;
       drop(EntryRef(*idle));
     }
-    auto entry = std::make_shared<Entry>(
-        Entry{.key = next, .archive = archive, .source = std::move(*source), .bytes = segment_bytes});
+    auto entry = std::make_shared<Entry>(Entry{.key = next,
+                                               .archive = archive,
+                                               .source = std::move(*source),
+                                               .bytes = segment_bytes,
+                                               .place = place});
     entries_[next] = entry;
     order_.push_back(entry);
     queue_.push_back(entry);
@@ -121,6 +161,7 @@ void Fetcher::fetch_ahead(size_t vault, const WalGetRequest& request, const Key&
 void Fetcher::work(std::stop_token stop) {
   while (!stop.stop_requested()) {
     EntryRef entry;
+    std::optional<Fd> spare;
     {
       std::unique_lock hold(mutex_);
       if (!changed_.wait_for(hold, stop, kFetchedIdleMax, [&] { return !queue_.empty(); })) {
@@ -128,21 +169,18 @@ void Fetcher::work(std::stop_token stop) {
         if (!stop.stop_requested() && system_clock().steady() - last_asked_ >= kFetchedIdleMax) {
           while (!order_.empty() && order_.front()->done) drop(EntryRef(order_.front()));
           archives_.clear();
+          spares_.clear();
         }
         continue;
       }
       entry = queue_.front();
       queue_.pop_front();
       entry->running = true;
+      spare = spare_of(entry->place);
     }
-    std::optional<Bytes> content;
-    if (auto vault = vaults_.open(entry->key.vault)) {
-      // What went wrong is found out again, and told, by the one who asks for it.
-      if (auto fetched = fetch_segment(**vault, *entry->archive, entry->source))
-        content = std::move(*fetched);
-    }
+    std::optional<Fetched> fetched = fetch(*entry, std::move(spare));
     std::lock_guard hold(mutex_);
-    entry->content = std::move(content);
+    entry->fetched = std::move(fetched);
     entry->done = true;
     changed_.notify_all();
   }

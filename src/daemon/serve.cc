@@ -11,6 +11,7 @@
 
 #include "daemon/archiver.h"
 #include "daemon/fetcher.h"
+#include "os/heap.h"
 #include "os/local_socket.h"
 
 namespace kuramori {
@@ -37,7 +38,8 @@ class Daemon {
       : vaults_(vaults),
         group_(group),
         reporter_(reporter),
-        archiver_(vaults, reporter, workers()),
+        // One more than compress: where one waits for the disk, another has work for its processor.
+        archiver_(vaults, reporter, workers() + 1),
         fetcher_(vaults, workers()) {}
 
   // One connection, from its first message to its end.
@@ -46,9 +48,10 @@ class Daemon {
 
  private:
   bool may_connect(const Peer& peer) const;
-  WalAnswer answer(const Fd& socket);
+  WalAnswer answer(const Fd& socket, std::optional<Fd>& file);
   WalAnswer push(const WalRequest& request, std::vector<Fd> fds, const std::function<void()>& working);
-  WalAnswer get(const WalRequest& request, std::vector<Fd> fds, const std::function<void()>& working);
+  WalAnswer get(const WalRequest& request, std::vector<Fd> fds, uid_t asker,
+                const std::function<void()>& working, std::optional<Fd>& file);
 
   ServedVaults& vaults_;
   const gid_t group_;
@@ -64,12 +67,15 @@ bool Daemon::may_connect(const Peer& peer) const {
 }
 
 void Daemon::attend(Fd socket) {
-  WalAnswer said = answer(socket);
+  std::optional<Fd> file;  // that goes with the answer
+  WalAnswer said = answer(socket, file);
+  const int raw = file ? file->get() : -1;
   // Whoever has gone meanwhile, or does not listen, asks again; what was stored for it is stored.
-  (void)send_message(socket, encode(said), {}, kAnswerTimeMax);
+  (void)send_message(socket, encode(said), file ? std::span(&raw, 1) : std::span<const int>(),
+                     kAnswerTimeMax);
 }
 
-WalAnswer Daemon::answer(const Fd& socket) {
+WalAnswer Daemon::answer(const Fd& socket, std::optional<Fd>& file) {
   auto peer = peer_of(socket);
   if (!peer) return not_mine(peer.error());
   if (!may_connect(*peer)) {
@@ -88,8 +94,9 @@ WalAnswer Daemon::answer(const Fd& socket) {
   auto working = [&] {
     (void)send_message(socket, encode(WalAnswer{.kind = WalAnswer::Kind::kWorking}), {}, Duration(0));
   };
-  return request->verb == WalVerb::kPush ? push(*request, std::move((*message)->fds), working)
-                                         : get(*request, std::move((*message)->fds), working);
+  return request->verb == WalVerb::kPush
+             ? push(*request, std::move((*message)->fds), working)
+             : get(*request, std::move((*message)->fds), peer->uid, working, file);
 }
 
 WalAnswer Daemon::push(const WalRequest& request, std::vector<Fd> fds, const std::function<void()>& working) {
@@ -151,8 +158,13 @@ WalAnswer Daemon::push(const WalRequest& request, std::vector<Fd> fds, const std
           .put = pushed->put};
 }
 
-WalAnswer Daemon::get(const WalRequest& request, std::vector<Fd> fds, const std::function<void()>& working) {
-  if (fds.size() != 1) return not_mine(fail(ErrorKind::kUsage, "the request's file is not there"));
+WalAnswer Daemon::get(const WalRequest& request, std::vector<Fd> fds, uid_t asker,
+                      const std::function<void()>& working, std::optional<Fd>& file) {
+  if (fds.empty()) return not_mine(fail(ErrorKind::kUsage, "the request's file is not there"));
+  auto status = status_of(fds.front(), request.name);
+  if (!status || status->type != FileType::kFile)
+    return failed(fail(ErrorKind::kUsage, fmt::format("{} cannot be put there", request.name),
+                       "what was handed over is no file"));
   std::vector<size_t> candidates = vaults_.candidates(request);
   if (candidates.size() != 1 || request.resource.empty())
     return not_mine(fail(ErrorKind::kNotFound, "this daemon does not serve that vault"));
@@ -163,18 +175,19 @@ WalAnswer Daemon::get(const WalRequest& request, std::vector<Fd> fds, const std:
     get.promise = *promise;
   }
   WalAnswer said{.kind = WalAnswer::Kind::kGot};
-  Bytes content;
-  said.decision = fetcher_.get(candidates.front(), get, content, working);
+  const Place place{.device = status->device, .uid = asker};
+  for (size_t i = 1; i < fds.size(); ++i) fetcher_.take_spare(place, std::move(fds[i]));
+  Fetched fetched;
+  said.decision = fetcher_.get(candidates.front(), get, place, fetched, working);
   if (said.decision.answer == postgres::Get::kStopServer)
     reporter_.warning(fmt::format("{}: {}", request.name, said.decision.why));
   if (said.decision.answer != postgres::Get::kFound) return said;
-  auto status = status_of(fds.front(), request.name);
-  if (!status || status->type != FileType::kFile)
-    return failed(fail(ErrorKind::kUsage, fmt::format("{} cannot be put there", request.name),
-                       "what was handed over is no file"));
-  if (auto written = pwrite_full(fds.front(), 0, content, request.name); !written)
+  said.bytes = fetched.bytes;
+  if (fetched.file) {
+    file = std::move(fetched.file);
+  } else if (auto written = pwrite_full(fds.front(), 0, fetched.content, request.name); !written) {
     return failed(written.error());
-  said.bytes = content.size();
+  }
   return said;
 }
 
@@ -214,6 +227,7 @@ class Attendants {
 
 Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& reporter,
                    std::stop_token stop) {
+  keep_freed_memory();
   TRY_ASSIGN(LocalListener opened, LocalListener::open(request.socket, request.group));
   std::optional<LocalListener> listener(std::move(opened));
   for (size_t i = 0; i < vaults.count(); ++i) {

@@ -60,7 +60,11 @@ Result<void> must_be_trusted(const Fd& socket, const std::string& path) {
               "that is neither root, nor this user, nor the owner of the folder it stands in");
 }
 
-Result<WalAnswer> ask(const std::string& path, const WalRequest& request, std::span<const int> fds) {
+struct Said {
+  WalAnswer answer;
+  std::vector<Fd> fds;
+};
+Result<Said> ask(const std::string& path, const WalRequest& request, std::span<const int> fds) {
   TRY_ASSIGN(Fd socket, connect_local(path));
   TRY(must_be_trusted(socket, path));
   TRY(send_message(socket, encode(request), fds, kSendTimeMax));
@@ -69,7 +73,7 @@ Result<WalAnswer> ask(const std::string& path, const WalRequest& request, std::s
     if (!message) return fail(ErrorKind::kUnknown, "the daemon ended before it was done");
     TRY_ASSIGN(WalAnswer answer, decode_wal_answer(message->bytes));
     if (answer.kind == WalAnswer::Kind::kNotMine) return std::move(answer.error);
-    if (answer.kind != WalAnswer::Kind::kWorking) return answer;
+    if (answer.kind != WalAnswer::Kind::kWorking) return Said{std::move(answer), std::move(message->fds)};
   }
 }
 
@@ -138,6 +142,13 @@ void open_earlier(const std::string& folder, const std::string& name, uint32_t s
   }
 }
 
+// Gives a file without a name this one, in place of the file that has it.
+bool name_file(const Fd& file, const std::string& path) {
+  const std::string open_one = fmt::format("/proc/self/fd/{}", file.get());
+  ::unlink(path.c_str());
+  return ::linkat(AT_FDCWD, open_one.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0;
+}
+
 }  // namespace
 
 std::string real_path(const std::string& path) {
@@ -175,8 +186,9 @@ DaemonSaid<Result<WalPushOutcome>> push_through_daemon(const DaemonWords& words,
   std::vector<int> raw;
   for (const Fd& one : files) raw.push_back(one.get());
 
-  auto answer = ask(socket, request, raw);
-  if (!answer) return {{}, trouble_of(words, answer.error())};
+  auto said = ask(socket, request, raw);
+  if (!said) return {{}, trouble_of(words, said.error())};
+  WalAnswer* answer = &said->answer;
   if (answer->kind == WalAnswer::Kind::kFailed) return {Result<WalPushOutcome>(std::move(answer->error)), {}};
   if (answer->kind != WalAnswer::Kind::kPushed) return {{}, "the daemon answered something else"};
   keep_tail_of(path, *parsed);
@@ -195,20 +207,33 @@ DaemonSaid<postgres::GetDecision> get_through_daemon(const DaemonWords& words, c
   const std::string temporary = path + ".kuramori";
   auto file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
   if (!file) return {};  // told by the get that follows
-  const int raw[] = {file->get()};
-  auto answer = ask(socket, request, raw);
-  auto without = [&](DaemonSaid<postgres::GetDecision> said) {
+  std::vector<int> raw{file->get()};
+  // Files without a name, beside it: the daemon writes the segments that come next into them.
+  std::vector<Fd> spares;
+  for (size_t i = 0; i < kSpareFilesMax; ++i) {
+    auto spare = open_file(folder_of(path), O_WRONLY | O_TMPFILE, 0600);
+    if (!spare) break;  // a filesystem that has none: then the daemon copies
+    raw.push_back(spare->get());
+    spares.push_back(std::move(*spare));
+  }
+  auto said = ask(socket, request, raw);
+  auto without = [&](DaemonSaid<postgres::GetDecision> result) {
     ::unlink(temporary.c_str());
-    return said;
+    return result;
   };
-  if (!answer) return without({{}, trouble_of(words, answer.error())});
+  if (!said) return without({{}, trouble_of(words, said.error())});
+  WalAnswer* answer = &said->answer;
   if (answer->kind == WalAnswer::Kind::kFailed) return without({postgres::stop_server(answer->error), {}});
   if (answer->kind != WalAnswer::Kind::kGot) return without({{}, "the daemon answered something else"});
   if (answer->decision.answer != postgres::Get::kFound) return without({std::move(answer->decision), {}});
   // A file that is not as long as was said is none; a daemon that still writes to it, after we gave up on it,
   // writes to a file without a name.
+  const bool is_elsewhere = !said->fds.empty();
+  if (is_elsewhere) *file = std::move(said->fds.front());
   auto status = status_of(*file, temporary);
   if (!status || status->size != answer->bytes) return without({{}, "the daemon's file is not whole"});
+  if (is_elsewhere && !name_file(*file, temporary))
+    return without({{}, "the daemon's file could not be given a name"});
   if (::rename(temporary.c_str(), path.c_str()) != 0)
     return without(
         {postgres::stop_server(system_error(fmt::format("{} cannot be put in place", path), errno)), {}});

@@ -14,13 +14,15 @@ namespace kuramori {
 constexpr uint16_t kWalProtocolVersion = 1;
 constexpr size_t kAheadFilesMax = 8;           // segments besides the one that is pushed
 constexpr size_t kEarlierFilesMax = 8;         // segments before it, for records that began there
+constexpr size_t kSpareFilesMax = 4;           // files for segments to come, with a get
 constexpr size_t kControlBytesMax = 8192;      // pg_control
 constexpr size_t kRequestTextBytesMax = 8192;  // a path, a promise
 
 enum class WalVerb : uint8_t { kPush = 1, kGet = 2 };
 
 // Descriptors. Push: the file, then those of `ahead`, then those of `earlier`, to be read. Get: the file to
-// be written.
+// be written, then spare ones without a name for the segments that come next; an answer may bring one of them
+// back, written.
 struct WalRequest {
   WalVerb verb = WalVerb::kPush;
   std::string name;      // "00000001000000000000002A"

@@ -71,7 +71,7 @@ postgres::PieceKind piece_kind(names::WalKind kind) {
 
 Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::string_view file,
                            ByteView content, uint32_t segment_bytes, const postgres::ReadEarlierWal& earlier,
-                           const WalArrival& arrive = {}) {
+                           const WalArrival& arrive = {}, WalPushTools* tools = nullptr) {
   if (arrive) TRY(arrive(std::min<size_t>(content.size(), kWalFrameBytes)));
   TRY_ASSIGN(auto name, postgres::parse_wal_file_name(file, segment_bytes));
   WalHeader header{
@@ -104,9 +104,13 @@ Result<WalPut> put_checked(Vault& vault, const ResourceRecord& resource, std::st
   }
   header.system_id = std::strtoull(resource.system.c_str(), nullptr, 10);
   const bool is_whole = name.kind == WalFileKind::kSegment;
-  return put_wal(
-      vault, resource.id, kind_of(name.kind), header, content,
-      {.changes = is_whole ? changes_of_segment(header, content, earlier) : WalChanges(), .arrive = arrive});
+  WalPutOptions options{.changes = is_whole ? changes_of_segment(header, content, earlier) : WalChanges(),
+                        .arrive = arrive};
+  if (tools != nullptr) {
+    options.helpers_max = tools->helpers_max;
+    options.workshop = &tools->frames;
+  }
+  return put_wal(vault, resource.id, kind_of(name.kind), header, content, options);
 }
 
 // Whose WAL lies in a data directory.
@@ -210,8 +214,8 @@ Result<ResourceRecord> resource_to_push_to(Vault& vault, uint64_t system_id, con
 }
 
 Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint32_t segment_bytes,
-                             const Fd& file, const std::string& name,
-                             const postgres::ReadEarlierWal& earlier) {
+                             const Fd& file, const std::string& name, const postgres::ReadEarlierWal& earlier,
+                             WalPushTools& tools) {
   // Every byte is read once, before anything is done with it: what is digested, compressed and stored is the
   // same, whatever happens to the file meanwhile.
   TRY_ASSIGN(FileStatus status, status_of(file, name));
@@ -220,15 +224,16 @@ Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint3
     return fail(ErrorKind::kUsage,
                 fmt::format("{} has {} bytes: no WAL file is that large", name, status.size));
   }
-  AlignedBuffer memory(status.size);
+  if (tools.file.size() < status.size) tools.file = AlignedBuffer(status.size);
+  const MutableByteView memory = tools.file.view().first(status.size);
   size_t read = 0;
   auto arrive = [&](size_t bytes) -> Result<void> {
     if (bytes <= read) return {};
-    TRY(pread_full(file, read, memory.view().subspan(read, bytes - read), name));
+    TRY(pread_full(file, read, memory.subspan(read, bytes - read), name));
     read = bytes;
     return {};
   };
-  return put_checked(vault, resource, name, memory.view().first(status.size), segment_bytes, earlier, arrive);
+  return put_checked(vault, resource, name, memory, segment_bytes, earlier, arrive, &tools);
 }
 
 void keep_tail_of(const std::string& path, const postgres::ControlFile& control) {
@@ -255,7 +260,8 @@ Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request) {
     earlier = postgres::earlier_in_folder(path.substr(0, path.size() - name.size()), segment->timeline,
                                           control.segment_bytes);
   }
-  TRY_ASSIGN(WalPut put, push_wal_file(vault, resource, control.segment_bytes, file, name, earlier));
+  WalPushTools tools;
+  TRY_ASSIGN(WalPut put, push_wal_file(vault, resource, control.segment_bytes, file, name, earlier, tools));
   keep_tail_of(path, control);
   return WalPushOutcome{.resource = resource.name, .put = put, .bytes = status.size};
 }

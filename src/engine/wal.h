@@ -34,11 +34,18 @@ Result<std::string> resource_of_system(Vault& vault, uint64_t system_id,
 // The one resource of this system that a push may go to, by `request`'s resource, may_register and
 // configured; kRefused in words when there is none, or more than one.
 Result<ResourceRecord> resource_to_push_to(Vault& vault, uint64_t system_id, const WalPushRequest& request);
+// What a push works with, kept by whoever pushes one file after the other: the first touch of memory is a
+// tenth of a push. For one push at a time.
+struct WalPushTools {
+  AlignedBuffer file;
+  FrameWorkshop frames{kZstdLevel};
+  size_t helpers_max = kWalHelpersMax;
+};
 // The core of every push: `file` is read whole, held against its name and the resource's system, and durable
 // in the vault when this returns (P28). What it changes is kept with it, as far as `earlier` reaches back.
 Result<WalPut> push_wal_file(Vault& vault, const ResourceRecord& resource, uint32_t segment_bytes,
-                             const Fd& file, const std::string& name,
-                             const postgres::ReadEarlierWal& earlier);
+                             const Fd& file, const std::string& name, const postgres::ReadEarlierWal& earlier,
+                             WalPushTools& tools);
 // Returns only when the file is durable in the vault (P28).
 Result<WalPushOutcome> push_wal(Vault& vault, const WalPushRequest& request);
 // Whoever runs beside the server does this when a segment of pg_wal is durable, before PostgreSQL hears that

@@ -7,8 +7,6 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kPreparersMax = 3;  // threads that compress besides the one that writes
-
 Result<WalListing> list_under(Store& store, const std::string& prefix) {
   WalListing listing;
   TRY(for_each_object(store, prefix, [&](const ObjectInfo& object) -> Result<void> {
@@ -31,12 +29,35 @@ Result<std::vector<WalObject>> rivals_of(Store& store, const names::WalName& nam
   return listing.objects;
 }
 
-// Prepares the frames of one file on every processor; take() hands them out in order.
+// WAL repeats itself in short pieces — a record's header, a relation's number, a key and its neighbour — and
+// a small table of them stays in the processor's nearest cache: 3 to 13 % smaller than level 1 as it is, no
+// slower.
+constexpr int kMatchBytesMin = 5, kHashBits = 13;
+// What no piece matches is mostly keys, numbers and hashes, of which Huffman codes save a twentieth for a
+// fifth of the time; of text they save a third. So a sample says which it is, every few frames.
+constexpr size_t kSampleBytes = 128u << 10;
+constexpr size_t kFramesASample = 8;
+constexpr double kPlainLiteralsMost = 1.12;  // of a sample's size with Huffman codes; text has 1.46
+
+bool wants_plain_literals(ByteView content, Compressor& compressor) {
+  const ByteView sample = content.first(std::min(content.size(), kSampleBytes));
+  auto size_with = [&](bool plain) {
+    compressor.tune({.match_bytes_min = kMatchBytesMin, .hash_bits = kHashBits, .plain_literals = plain});
+    Bytes out;
+    return compressor.compress(sample, out);
+  };
+  const size_t coded = size_with(false), plain = size_with(true);
+  return static_cast<double>(plain) <= static_cast<double>(coded) * kPlainLiteralsMost;
+}
+
+// Prepares the frames of one file on several processors; take() hands them out in order.
 class FramePreparer {
  public:
-  explicit FramePreparer(ByteView content)
-      : content_(content), frames_((content.size() + kWalFrameBytes - 1) / kWalFrameBytes) {
-    size_t others = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()) - 1, kPreparersMax);
+  FramePreparer(ByteView content, size_t helpers_max)
+      : content_(content),
+        frames_((content.size() + kWalFrameBytes - 1) / kWalFrameBytes),
+        samples_(std::make_unique<Sample[]>(frames_.size() / kFramesASample + 1)) {
+    size_t others = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()) - 1, helpers_max);
     for (size_t i = 0; i < std::min(others, frames_.size()); ++i) {
       threads_.emplace_back([this](std::stop_token stop) {
         FrameWorkshop workshop(kZstdLevel);
@@ -53,6 +74,11 @@ class FramePreparer {
     std::lock_guard lock(mutex_);
     arrived_ = bytes;
     ready_.notify_all();
+  }
+
+  bool is_ready(size_t frame) {
+    std::lock_guard lock(mutex_);
+    return frames_[frame].has_value();
   }
 
   // Once everything has arrived. Helps as long as the frame that is asked for is not ready.
@@ -82,6 +108,14 @@ class FramePreparer {
   }
   void prepare(size_t frame, FrameWorkshop& workshop) {
     size_t at = frame * size_t{kWalFrameBytes};
+    Sample& sample = samples_[frame / kFramesASample];
+    std::call_once(sample.taken, [&] {
+      const size_t from = frame / kFramesASample * kFramesASample;  // it came before this one
+      sample.plain_literals = wants_plain_literals(
+          content_.subspan(from * kWalFrameBytes, end_of(from) - from * kWalFrameBytes), workshop.compressor);
+    });
+    workshop.compressor.tune(
+        {.match_bytes_min = kMatchBytesMin, .hash_bits = kHashBits, .plain_literals = sample.plain_literals});
     auto prepared = prepare_frame(FrameType::kWal, content_.subspan(at, end_of(frame) - at), workshop);
     std::lock_guard lock(mutex_);
     frames_[frame] = std::move(prepared);
@@ -91,6 +125,11 @@ class FramePreparer {
   ByteView content_;
   std::vector<std::optional<Result<PreparedFrame>>> frames_;  // guarded by mutex_
   std::atomic<size_t> next_{0};
+  struct Sample {
+    std::once_flag taken;
+    bool plain_literals = false;  // once it was taken
+  };
+  std::unique_ptr<Sample[]> samples_;
   size_t arrived_ = 0;  // guarded by mutex_
   std::mutex mutex_;
   std::condition_variable_any ready_;
@@ -144,7 +183,7 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
   }
   // Compressing takes most of the time and needs no name; the digest does, and the name needs the digest. So
   // other threads compress while this one digests.
-  FramePreparer preparer(content);
+  FramePreparer preparer(content, options.helpers_max);
   Secret key = wal_digest_key(vault.keys(), resource);
   header.plain_bytes = content.size();
   HmacSha256 digest(key.view());
@@ -179,15 +218,21 @@ Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind 
     if (stored.digest != header.digest) return split_brain(header, object);
     return WalPut::kAlreadyThere;
   }
-  if (options.changes) header.changes = options.changes();
-  if (header.changes && header.changes->size() > kWalChangesBytesMax) header.changes.reset();
   TRY_ASSIGN(auto pack, PackWriter::create(vault.store(), vault.keys(), vault.random(), vault.clock(), object,
                                            resource));
-  FrameWorkshop workshop(kZstdLevel);
-  for (size_t frame = 0; frame < preparer.count(); ++frame) {
-    TRY_ASSIGN(PreparedFrame prepared, preparer.take(frame, workshop));
+  std::optional<FrameWorkshop> own;
+  FrameWorkshop& workshop = options.workshop ? *options.workshop : own.emplace(kZstdLevel);
+  size_t frame = 0;
+  auto store_next = [&]() -> Result<void> {
+    TRY_ASSIGN(PreparedFrame prepared, preparer.take(frame++, workshop));
     TRY(pack->add_prepared(prepared, workshop));
-  }
+    return {};
+  };
+  // What is ready first: the store is at work with it while this thread looks for what changes.
+  while (frame < preparer.count() && preparer.is_ready(frame)) TRY(store_next());
+  if (options.changes) header.changes = options.changes();
+  if (header.changes && header.changes->size() > kWalChangesBytesMax) header.changes.reset();
+  while (frame < preparer.count()) TRY(store_next());
   auto done = pack->finish(&header);
   if (!done && done.error().kind != ErrorKind::kExists) return done.error();
   if (!done) {

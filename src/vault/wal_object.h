@@ -45,6 +45,8 @@ using WalArrival = std::function<Result<void>(size_t bytes)>;
 // Whether put_wal() asks the store what else claims the same range. A stream's parts end wherever they end,
 // so two servers' hardly ever meet there: it asks with rivals_within(), once a segment.
 enum class WalRivals { kAsked, kAskedLater };
+constexpr size_t kWalHelpersMax =
+    3;  // threads that compress besides the one that puts, if there are so many processors
 struct WalPutOptions {
   // Says what header.changes shall be: asked once, while other threads compress. More than
   // kWalChangesBytesMax are left out.
@@ -53,6 +55,11 @@ struct WalPutOptions {
   // compressed while the others still come. Asked by one thread, with growing numbers, the last the size.
   WalArrival arrive;
   WalRivals rivals = WalRivals::kAsked;
+  // Fewer, where other objects are put at the same time: one after the other costs less than side by side.
+  size_t helpers_max = kWalHelpersMax;
+  // The caller's own, who puts more than one object (nothing else is compressed with it); nothing: made for
+  // this one.
+  FrameWorkshop* workshop = nullptr;
 };
 Result<WalPut> put_wal(Vault& vault, const ResourceId& resource, names::WalKind kind, WalHeader header,
                        ByteView content, const WalPutOptions& options = {});

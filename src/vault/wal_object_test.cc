@@ -58,5 +58,25 @@ TEST_F(WalObjectTest, what_does_not_arrive_is_not_stored) {
   }
 }
 
+TEST_F(WalObjectTest, text_is_coded_and_what_gains_little_is_not) {
+  auto stored = [&](const Bytes& content) {
+    header.from += header.segment_bytes;
+    header.to += header.segment_bytes;
+    EXPECT_TRUE(put(content));
+    auto listing = *list_wal(t.store, t.resource.id);
+    EXPECT_EQ(*get_wal(*t.vault, listing.objects.back()), content);
+    return static_cast<double>(listing.objects.back().stored_bytes) / static_cast<double>(content.size());
+  };
+  // Nothing repeats; of the letters some are more frequent than others.
+  Bytes text = t.random.bytes(4 * size_t{kWalFrameBytes});
+  for (uint8_t& byte : text) byte = static_cast<uint8_t>("eeeeetttaaooiinnsshrdlu "[byte % 24]);
+  EXPECT_LT(stored(text), 0.6);
+  // Behind frames of another kind too.
+  Bytes mixed = t.random.bytes(8 * size_t{kWalFrameBytes});
+  append(mixed, text);
+  append(mixed, text);
+  EXPECT_LT(stored(mixed), 0.85);
+}
+
 }  // namespace
 }  // namespace kuramori

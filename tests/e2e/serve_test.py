@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -276,6 +277,44 @@ class Get(ServeCase):
         self.push(server, beyond, daemon)
         self.get(beyond, got, daemon)
         self.assertEqual(got.read_bytes(), self.bytes_of(server, beyond))
+
+    def test_what_is_fetched_ahead_lies_in_a_file_without_a_name_until_it_is_asked_for_P42(self):
+        server, names = self.archived_cluster()
+        daemon = self.daemon()
+        got = self.folder / "got"
+        self.get(names[0], got, daemon)
+
+        def whole_files():
+            """Those the daemon holds that have the size of a segment and no name."""
+            found = set()
+            for descriptor in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir():
+                try:
+                    if os.readlink(descriptor).endswith("(deleted)") and os.stat(descriptor).st_size == 1 << 20:
+                        found.add(os.stat(descriptor).st_ino)
+                except FileNotFoundError:
+                    pass  # closed meanwhile
+            return found
+
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while len(whole_files()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        ahead = whole_files()
+        self.assertEqual(len(ahead), 4)  # as many as the client brought
+        self.get(names[1], got, daemon)
+        self.assertIn(got.stat().st_ino, ahead)
+        self.assertEqual(got.read_bytes(), self.bytes_of(server, names[1]))
+        self.assertEqual(got.stat().st_nlink, 1)
+        # Another filesystem's client gets the bytes, not that file.
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as elsewhere:
+            os.chmod(elsewhere, 0o777)
+            self.get(names[2], pathlib.Path(elsewhere) / "got", daemon)
+            self.assertEqual((pathlib.Path(elsewhere) / "got").read_bytes(), self.bytes_of(server, names[2]))
+            self.assertEqual(os.listdir(elsewhere), ["got"])
+        # A daemon that is killed leaves nothing behind, and the next segment comes without it.
+        daemon.kill()
+        self.get(names[3], got, daemon)
+        self.assertEqual(got.read_bytes(), self.bytes_of(server, names[3]))
+        self.assertEqual([path.name for path in self.folder.iterdir() if path.name.startswith("got")], ["got"])
 
     def test_a_hole_stops_the_server_also_when_the_daemon_fetched_around_it_P44(self):
         server, names = self.archived_cluster()

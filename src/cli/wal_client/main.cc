@@ -18,6 +18,7 @@
 #include "engine/open_vault.h"
 #include "engine/wal.h"
 #include "engine/wal_spool.h"
+#include "os/heap.h"
 
 namespace kuramori {
 namespace {
@@ -187,5 +188,6 @@ int run(int argc, char** argv) {
 }  // namespace kuramori
 
 int main(int argc, char** argv) {
+  kuramori::keep_freed_memory_in_one_arena();
   return kuramori::run(argc, argv);
 }

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "os/file.h"
+#include "os/lock.h"
 #include "source/postgres/earlier_wal.h"
 #include "source/postgres/wal_for_tests.h"
 
@@ -312,6 +313,31 @@ TEST(SegmentChanges, AKeptTailStandsInForARemovedSegment) {
   EXPECT_GT(kept, 0u);
   // A later one is not replaced, a damaged one is not believed.
   const std::string path = folder->path() + "/" + std::string(kTailFile);
+  auto names = [&] {
+    std::vector<std::string> found;
+    const auto entries = list_folder(folder->path());
+    for (const auto& entry : *entries) found.push_back(entry.name);
+    return found;
+  };
+  EXPECT_EQ(names(), std::vector<std::string>{std::string(kTailFile)});
+  {
+    // What a killed push left is written over; while it is written, nobody else writes it.
+    ASSERT_TRUE(write_file_durably(path + ".new", Bytes(3 * kMiB, 0x55)));
+    const Bytes of_last = *read_file(path);
+    ASSERT_TRUE(remove_file(path));
+    {
+      auto writer = FileLock::try_acquire(path + ".new");
+      ASSERT_TRUE(writer && *writer);
+      keep(0);
+      EXPECT_FALSE(read_file(path));
+    }
+    keep(0);
+    const auto of_first = read_file(path);
+    ASSERT_TRUE(of_first);
+    EXPECT_LT(of_first->size(), kMiB);
+    EXPECT_EQ(names(), std::vector<std::string>{std::string(kTailFile)});
+    ASSERT_TRUE(write_file_durably(path, of_last));
+  }
   const Bytes last = *read_file(path);
   keep(0);
   EXPECT_EQ(*read_file(path), last);

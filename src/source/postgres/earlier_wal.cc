@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "os/lock.h"
 #include "source/postgres/timeline_history.h"
 
 namespace kuramori::postgres {
@@ -101,10 +102,17 @@ void keep_tail(const std::string& folder, const SegmentPlace& place) {
   if (const auto kept = read_tail(path); kept && kept->to() > next.start) return;
   Bytes bytes = tail.first_page;
   append(bytes, tail.bytes);
-  // Not flushed: what a power cut takes is a hole that shows. Its own name, lest two write one file.
-  const std::string temporary = fmt::format("{}.{}", path, getpid());
-  auto fd = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  // Not flushed: what a power cut takes is a hole that shows. One name for all, so that what a killed push
+  // left is the next one's to write over; the lock keeps two from writing one file, and the second goes
+  // without.
+  const std::string temporary = path + ".new";
+  auto fd = open_file(temporary, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
   if (!fd) return;
+  const auto is_alone = try_flock(*fd, temporary);
+  if (!is_alone || !*is_alone) return;
+  // Whoever had it before may have given it its name since it was opened.
+  const auto mine = status_of(*fd, temporary), there = status_of(temporary);
+  if (!mine || !there || mine->inode != there->inode || ::ftruncate(fd->get(), 0) != 0) return;
   if (!write_full(*fd, bytes, temporary) || ::rename(temporary.c_str(), path.c_str()) != 0)
     ::unlink(temporary.c_str());
 }
