@@ -8,6 +8,7 @@
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "conc/guarded.h"
+#include "daemon/own_daemon.h"
 #include "daemon/serve.h"
 #include "daemon/wal_client.h"
 #include "engine/wal.h"
@@ -117,7 +118,8 @@ Result<int> run_serve(Context& context) {
     served.push_back(std::move(vault));
   }
   ServedVaults vaults(std::move(served), config != nullptr ? real_path(config->path) : std::string());
-  ServeRequest request{.socket = socket_path(context.line().value("socket")), .group = {}};
+  ServeRequest request{
+      .socket = socket_path(context.line().value("socket")), .group = {}, .idle_max = own_daemon_idle()};
   if (context.line().has("group")) {
     TRY_ASSIGN(request.group, gid_of_name(context.line().value("group")));
   }

@@ -243,8 +243,12 @@ Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& 
     Attendants attendants;
     reporter.note(fmt::format("listening on {}", request.socket));
     notify_service_manager("READY=1");
+    Duration last_asked = system_clock().steady();
     while (!stop.stop_requested()) {
       TRY_ASSIGN(std::optional<Fd> socket, listener->accept(kLookAroundEvery));
+      const Duration now = system_clock().steady();
+      if (socket || (request.idle_max && attendants.count() > 0)) last_asked = now;
+      if (request.idle_max && now - last_asked > *request.idle_max) break;
       if (!socket) continue;
       // One more than can be served does its work itself: an ended connection says so.
       if (attendants.count() < kConnectionsMax) attendants.start(daemon, std::move(*socket));

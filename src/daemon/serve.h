@@ -14,7 +14,8 @@ constexpr Duration kRequestTimeMax = std::chrono::seconds(5);  // from connectin
 
 struct ServeRequest {
   std::string socket;
-  std::optional<gid_t> group;  // whose members may connect, besides its own user and root
+  std::optional<gid_t> group;        // whose members may connect, besides its own user and root
+  std::optional<Duration> idle_max;  // ends when nobody has asked for so long
 };
 // Until `stop` asks: then nobody new is served, and who waits is answered first. A vault that cannot be
 // opened is told and tried again when it is needed.

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/own_daemon.h"
 #include "os/local_socket.h"
 #include "source/postgres/control_file.h"
 #include "source/postgres/segment_changes.h"
@@ -199,11 +200,24 @@ DaemonSaid<Result<WalPushOutcome>> push_through_daemon(const DaemonWords& words,
 
 DaemonSaid<postgres::GetDecision> get_through_daemon(const DaemonWords& words, const std::string& name,
                                                      const std::string& path) {
-  const std::string socket = socket_path(words.socket);
+  std::string socket = socket_path(words.socket);
   if (socket == kNoDaemon) return {};
-  if (::access(socket.c_str(), F_OK) != 0)
-    return {{}, trouble_of(words, fail(ErrorKind::kNotFound, fmt::format("there is no {}", socket)))};
   WalRequest request = request_of(WalVerb::kGet, words, name);
+  if (::access(socket.c_str(), F_OK) != 0) {
+    const std::string own = own_daemon_socket(words, path);
+    if (own.empty())
+      return {{}, trouble_of(words, fail(ErrorKind::kNotFound, fmt::format("there is no {}", socket)))};
+    if (!connect_local(own)) {
+      // This segment is fetched here; those that follow by that one.
+      DaemonWords served = words;
+      served.vault = request.vault;
+      served.key_file = request.key_file;
+      served.config = request.config;
+      start_own_daemon(served, own);
+      return {};
+    }
+    socket = own;
+  }
   const std::string temporary = path + ".kuramori";
   auto file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
   if (!file) return {};  // told by the get that follows

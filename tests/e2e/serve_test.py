@@ -237,6 +237,33 @@ class Push(ServeCase):
         self.push(server, "nothing of the kind", daemon, status=1)
 
 
+def unnamed_segments(pid):
+    """Inodes of the files a process holds that have the size of a segment and no name."""
+    found = set()
+    try:
+        for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                if os.readlink(descriptor).endswith("(deleted)") and os.stat(descriptor).st_size == 1 << 20:
+                    found.add(os.stat(descriptor).st_ino)
+            except FileNotFoundError:
+                pass  # closed meanwhile
+    except FileNotFoundError:
+        pass  # it ended
+    return found
+
+
+def processes_with(word):
+    """Process ids by a word of their command line."""
+    found = []
+    for folder in pathlib.Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and os.fsencode(str(word)) in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
 class Get(ServeCase):
     def archived_cluster(self):
         server = self.cluster(6)
@@ -284,21 +311,10 @@ class Get(ServeCase):
         got = self.folder / "got"
         self.get(names[0], got, daemon)
 
-        def whole_files():
-            """Those the daemon holds that have the size of a segment and no name."""
-            found = set()
-            for descriptor in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir():
-                try:
-                    if os.readlink(descriptor).endswith("(deleted)") and os.stat(descriptor).st_size == 1 << 20:
-                        found.add(os.stat(descriptor).st_ino)
-                except FileNotFoundError:
-                    pass  # closed meanwhile
-            return found
-
         deadline = time.monotonic() + harness.START_SECONDS_MAX
-        while len(whole_files()) < 4 and time.monotonic() < deadline:
+        while len(unnamed_segments(daemon.process.pid)) < 4 and time.monotonic() < deadline:
             time.sleep(0.02)
-        ahead = whole_files()
+        ahead = unnamed_segments(daemon.process.pid)
         self.assertEqual(len(ahead), 4)  # as many as the client brought
         self.get(names[1], got, daemon)
         self.assertIn(got.stat().st_ino, ahead)
@@ -315,6 +331,43 @@ class Get(ServeCase):
         self.get(names[3], got, daemon)
         self.assertEqual(got.read_bytes(), self.bytes_of(server, names[3]))
         self.assertEqual([path.name for path in self.folder.iterdir() if path.name.startswith("got")], ["got"])
+
+    def test_recovery_without_a_daemon_makes_its_own_which_ends_after_it_P42(self):
+        server, names = self.archived_cluster()
+        folder = self.folder / "recovering" / "pg_wal"
+        folder.mkdir(parents=True)
+        harness.give_to_server(folder)
+        own, target = folder / "kuramori.get", folder / "RECOVERYXLOG"
+        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in processes_with(own)])
+        self.assertEqual(self.get(names[0], target, env={"KURAMORI_SERVE_IDLE": 60}).err, "")
+        self.assertEqual(target.read_bytes(), self.bytes_of(server, names[0]))
+        # Asked again until it listens, knows where recovery is, and has something ready.
+        ahead, deadline = set(), time.monotonic() + harness.START_SECONDS_MAX
+        while not ahead and time.monotonic() < deadline:
+            self.get(names[1], target, env={"KURAMORI_SERVE_IDLE": 60})
+            ahead = set().union(*map(unnamed_segments, processes_with(own)))
+        self.assertTrue(ahead)
+        self.assertEqual(target.read_bytes(), self.bytes_of(server, names[1]))
+        self.get(names[2], target)
+        self.assertEqual(target.read_bytes(), self.bytes_of(server, names[2]))
+        self.assertEqual(sorted(os.listdir(folder)), ["RECOVERYXLOG", "kuramori.get", "kuramori.get.lock"])
+        # Killed, it leaves nothing but its names. The next segment comes without it, and makes another, which ends by itself
+        # and takes the socket away: nobody else would.
+        for pid in processes_with(own):
+            os.kill(pid, signal.SIGKILL)
+        while processes_with(own):
+            time.sleep(0.02)
+        self.assertTrue(own.is_socket())
+        self.get(names[3], target, env={"KURAMORI_SERVE_IDLE": 1})
+        self.assertEqual(target.read_bytes(), self.bytes_of(server, names[3]))
+        deadline = time.monotonic() + harness.START_SECONDS_MAX
+        while (own.exists() or processes_with(own)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(sorted(os.listdir(folder)), ["RECOVERYXLOG", "kuramori.get.lock"])
+        # Whoever wants none has none.
+        self.get(names[4], target, env={"KURAMORI_SOCKET": "off"})
+        self.assertEqual(processes_with(own), [])
+        self.assertFalse(own.exists())
 
     def test_a_hole_stops_the_server_also_when_the_daemon_fetched_around_it_P44(self):
         server, names = self.archived_cluster()

@@ -149,8 +149,8 @@ Result<SalvageReport> find_salvage(const std::string& data_directory, uint64_t e
   TRY_ASSIGN(auto entries, list_folder(folder));
   std::map<Timeline, std::vector<Candidate>> files;
   for (const auto& entry : entries) {
-    if (entry.type == FileType::kFolder) continue;    // archive_status, summaries
-    if (entry.name.starts_with(kTailFile)) continue;  // ours
+    if (entry.type == FileType::kFolder) continue;      // archive_status, summaries
+    if (entry.name.starts_with("kuramori.")) continue;  // ours: kTailFile, what `wal get` listens on
     const std::string path = join_path(folder, entry.name);
     auto name = parse_wal_file_name(entry.name, control.segment_bytes);
     if (!name) {
