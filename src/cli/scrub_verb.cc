@@ -164,6 +164,7 @@ Result<int> run_vault_scrub(Context& context) {
       .field("objects", result.objects);
   json.field("bytes", result.bytes)
       .field("objects_left", result.objects_left)
+      .field("objects_cold", result.objects_cold)
       .field("snapshots", result.snapshots);
   std::string oldest;
   if (result.oldest_verified_ns) {
@@ -194,6 +195,9 @@ Result<int> run_vault_scrub(Context& context) {
   if (result.never_verified > 0)
     out += fmt::format("{} packs and WAL objects were never found whole from this machine\n",
                        result.never_verified);
+  if (result.objects_cold > 0)
+    out += fmt::format("{} packs lie in cold storage and were not read: kuramori thaw SNAPSHOT, then again\n",
+                       result.objects_cold);
   if (result.objects_left > 0)
     out += fmt::format("{} objects were not reached within the budget: the next run begins with them\n",
                        result.objects_left);

@@ -8,6 +8,7 @@
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "engine/thaw.h"
 #include "engine/transfer.h"
 #include "vault/copier.h"
 #include "vault/incarnations.h"
@@ -27,8 +28,7 @@ class VaultTransfer final : public CopyTransfer {
     return send_object(source_.store(), pack.name, replica_.store(), to, reporter_);
   }
   Result<void> check(const LivePack& pack, const std::string& at) override {
-    auto object = only_incarnation(replica_.store(), at);
-    Result<void> whole = verify_pack_bytes(*object, pack.name, &pack);
+    Result<void> whole = read_back(replica_.store(), at, pack);
     if (whole || whole.error().kind != ErrorKind::kDamaged) return whole;
     // Whose fault it is: verbatim copies carry damage along, and it is caught here.
     Result<void> there = verify_pack_bytes(source_.store(), pack.name, &pack);
@@ -383,6 +383,7 @@ Result<CopyOutcome> copy_vault(Vault& source, Vault& replica, const CopyRequest&
   }
   Protocol from_protocol = protocol_of(source), to_protocol = protocol_of(replica);
   Ledger from(from_protocol), to(to_protocol);
+  put_readable(replica.store());
   VaultTransfer transfer(source, replica, reporter, stop);
   const CopyRule as_in_source;
   auto with = [&](const ResourceRecord& resource) {

@@ -10,6 +10,7 @@
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "engine/thaw.h"
 #include "engine/transfer.h"
 #include "vault/healer.h"
 #include "vault/incarnations.h"
@@ -53,8 +54,7 @@ class CopySource final : public HealSource {
     return last;
   }
   Result<void> check(const LivePack& pack, const std::string& at) override {
-    auto one = only_incarnation(vault_.store(), at);
-    return verify_pack_bytes(*one, pack.name, &pack);
+    return read_back(vault_.store(), at, pack);
   }
   bool fits(const ObjectRef& ref, ByteView bytes) override {
     return bytes.size() == ref.size && sha256(bytes) == ref.digest;
@@ -227,6 +227,7 @@ Result<HealOutcome> heal_vault(Vault& vault, const std::vector<HealCopy>& copies
     owned.push_back(std::make_unique<CopySource>(vault, copy, reporter, stop));
     sources.push_back(owned.back().get());
   }
+  put_readable(vault.store());
   Protocol protocol = protocol_of(vault);
   Healer healer(protocol, sources, host_name());
   WalHealer wal(vault, copies, healer, reporter, stop, outcome);

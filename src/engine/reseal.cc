@@ -14,6 +14,7 @@
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "engine/snapshots.h"
+#include "engine/thaw.h"
 #include "vault/content_writer.h"
 #include "vault/holds.h"
 #include "vault/ledger.h"
@@ -369,7 +370,7 @@ class ResourceReseal {
     for (const LivePack& pack : live.packs) {
       if (names::owner_of(pack.name) != session.id()) continue;
       TRY(go_on());
-      if (auto whole = verify_pack_bytes(replica_.store(), pack.name, &pack); !whole)
+      if (auto whole = ::kuramori::read_back(replica_.store(), pack.name, pack); !whole)
         return std::move(whole).error().within(replica_.store().location());
     }
     for (const ObjectRef& map : commit.maps) TRY(get_bound(replica_.store(), map));
@@ -470,6 +471,7 @@ Result<CopyOutcome> reseal_vault(Vault& source, Vault& replica, const CopyReques
     return error;
   }
   if (!measure) {
+    put_readable(replica.store());
     TRY(must_be_allowed(replica, Act::kAddSnapshots));
     TRY(must_be_allowed(replica, Act::kArchive));
   }

@@ -12,6 +12,8 @@
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "store/read_ahead.h"
+#include "vault/incarnations.h"
+#include "vault/pack.h"
 #include "vault/snapshot_reader.h"
 
 namespace kuramori {
@@ -22,13 +24,6 @@ using std::chrono::minutes;
 
 constexpr size_t kAskedAtOnce = 8;
 constexpr std::string_view kPackPrefix = "packs/";
-
-// Classes that no store thaws: read at once, whatever they cost.
-bool is_warm(std::string_view storage_class) {
-  constexpr std::string_view kWarm[] = {
-      "", "STANDARD", "STANDARD_IA", "ONEZONE_IA", "REDUCED_REDUNDANCY", "INTELLIGENT_TIERING", "GLACIER_IR"};
-  return std::find(std::begin(kWarm), std::end(kWarm), storage_class) != std::end(kWarm);
-}
 
 // How long a thaw takes, as Amazon's documentation of archive retrieval has it. Others are not promised
 // anything: they get the longest.
@@ -61,7 +56,7 @@ Result<std::vector<std::pair<size_t, std::string>>> perhaps_cold(
     Store& store, const std::vector<std::pair<std::string, uint64_t>>& packs) {
   std::vector<std::pair<size_t, std::string>> found;
   TRY(for_each_object(store, kPackPrefix, [&](const ObjectInfo& object) -> Result<void> {
-    if (is_warm(object.storage_class)) return {};
+    if (is_read_at_once(object.storage_class)) return {};
     auto pack = std::lower_bound(packs.begin(), packs.end(), std::pair(object.name, uint64_t{0}));
     if (pack != packs.end() && pack->first == object.name)
       found.emplace_back(static_cast<size_t>(pack - packs.begin()), object.storage_class);
@@ -113,6 +108,24 @@ Result<FetchCost> cost_of_fetching(Vault& vault, const Snapshot& snapshot) {
     cost.requests += kRequestsToOpen + (bytes + kReadAheadBlockBytes - 1) / kReadAheadBlockBytes;
   }
   return cost;
+}
+
+void put_readable(Store& store) {
+  if (Tiers* tiers = store.tiers()) tiers->put_readable();
+}
+
+Result<void> read_back(Store& store, const std::string& at, const LivePack& pack) {
+  auto object = only_incarnation(store, at);
+  Result<void> whole = verify_pack_bytes(*object, std::string(names::origin_of(at)), &pack);
+  Tiers* tiers = store.tiers();
+  if (tiers == nullptr) return whole;
+  if (whole) return tiers->settle(at);
+  if (whole.error().kind != ErrorKind::kRefused) return whole;
+  TRY_ASSIGN(const Tiers::Tier tier, tiers->tier(at));
+  if (tier.state == Tiers::State::kReadable) return whole;
+  TRY_ASSIGN(const ObjectInfo info, store.head(at));
+  if (info.size == pack.size) return {};
+  return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {} bytes are {}", at, info.size, pack.size));
 }
 
 Result<void> must_be_readable(Vault& vault, const Snapshot& snapshot, std::stop_token stop) {

@@ -41,6 +41,13 @@ struct FetchCost {
 };
 Result<FetchCost> cost_of_fetching(Vault& vault, const Snapshot& snapshot);
 
+// A copy is believed when it was read back from where it stands. What is to lie in a cold class is put
+// readable (Tiers::put_readable), read back, and moved there then; so what is found cold was read back by
+// whoever moved it, and only its size is looked at. `at`: the object that holds the pack. kDamaged: it is not
+// what was bound.
+Result<void> read_back(Store& store, const std::string& at, const LivePack& pack);
+void put_readable(Store& store);
+
 // Before a restore writes a byte: kRefused, in words, when some of the snapshot cannot be read yet. A listing
 // tells the classes; only objects of a cold one are asked for one by one.
 Result<void> must_be_readable(Vault& vault, const Snapshot& snapshot, std::stop_token stop);

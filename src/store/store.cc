@@ -39,4 +39,10 @@ Result<void> check_list_request(std::string_view prefix, size_t limit) {
   return check_object_name(completed);
 }
 
+bool is_read_at_once(std::string_view storage_class) {
+  constexpr std::string_view kReadAtOnce[] = {
+      "", "STANDARD", "STANDARD_IA", "ONEZONE_IA", "REDUCED_REDUNDANCY", "INTELLIGENT_TIERING", "GLACIER_IR"};
+  return std::ranges::count(kReadAtOnce, storage_class) > 0;
+}
+
 }  // namespace kuramori

@@ -105,7 +105,14 @@ class Tiers {
   enum class Speed { kBulk, kStandard, kExpedited };
   // Asks for a readable copy for this many days; asking again while it is on its way succeeds.
   virtual Result<void> thaw(std::string_view name, int days, Speed speed) = 0;
+  // From now on nothing is put in a class that may be cold: what must be read back before it is believed.
+  virtual void put_readable() = 0;
+  // Moves what was put so to the class of its place, if that is another. Again: nothing. A locked place
+  // leaves it: a move would make a second version, and the first stays until its lock ends.
+  virtual Result<void> settle(std::string_view name) = 0;
 };
+// Classes that no store thaws: read at once, whatever they cost. "": the store has none.
+bool is_read_at_once(std::string_view storage_class);
 
 class Store {
  public:

@@ -376,6 +376,11 @@ class Scrubber {
       result_.verified.push_back(item.name);
       return;
     }
+    // When it was last found whole stays true: nothing was read that says otherwise.
+    if (whole.error().kind == ErrorKind::kRefused && is_cold(item.name)) {
+      ++result_.objects_cold;
+      return;
+    }
     // Whatever it was the last time: now it is not.
     item.verified_ns = kNever;
     if (whole.error().kind == ErrorKind::kNotFound &&
@@ -388,6 +393,13 @@ class Scrubber {
       return supersede(item.name, other, whole.error().what);
     }
     refused(item.name, whole.error(), bound == bound_.end() ? std::set<SnapshotId>{} : bound->second.by);
+  }
+
+  bool is_cold(const std::string& object) {
+    Tiers* tiers = store_.tiers();
+    if (tiers == nullptr) return false;
+    auto tier = tiers->tier(object);
+    return tier && tier->state != Tiers::State::kReadable;
   }
 
   // A scrub takes hours: what it found visible may be pruned and collected before it comes to the packs.

@@ -59,6 +59,7 @@ struct ScrubResult {
   uint64_t objects = 0;                // checked
   uint64_t bytes = 0;                  // read
   uint64_t objects_left = 0;           // due, and not reached within the budget
+  uint64_t objects_cold = 0;           // due, there, and not to be read before they are thawed
   // Of all packs and WAL objects, after this run:
   uint64_t never_verified = 0;
   std::optional<int64_t> oldest_verified_ns;  // of the others

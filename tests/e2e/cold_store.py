@@ -4,7 +4,7 @@ the answers are those of a shop that keeps its packs frozen.
     cold = cold_store.ColdStore(cluster)        # cold.endpoint; everything else goes through as it is
     cold.thawed()                               # what was asked for is readable from now on
 
-Objects whose key has packs/ in it are frozen: a GET answers 403 InvalidObjectState, a HEAD tells the class and how far
+Objects whose key has packs/ in it are frozen (with `by_class`, a raw client: those of them that lie in the class): a GET answers 403 InvalidObjectState, a HEAD tells the class and how far
 a thaw is, POST ?restore asks for one (202; again: 409 RestoreAlreadyInProgress).
 """
 
@@ -18,11 +18,13 @@ FROZEN_CLASS = "GLACIER"
 
 
 class ColdStore:
-    def __init__(self, cluster):
+    def __init__(self, cluster, by_class=None):
         target = urllib.parse.urlsplit(cluster.endpoint)
         assert target.scheme == "http", "signed over the host's name: the stand-in speaks plain HTTP"
         self.state = {}  # key: "asked" or "readable"
         self.asked = []  # (key, body) of each thaw
+        self.moved = []  # keys of objects that were copied onto themselves
+        self.owner = by_class  # a raw client that may look
         self.lock = threading.Lock()
         cold = self
 
@@ -37,7 +39,7 @@ class ColdStore:
                 key = urllib.parse.unquote(parts.path)
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length) if length else b""
-                frozen = "/packs/" in key and self.command in ("GET", "HEAD", "POST")
+                frozen = "/packs/" in key and self.command in ("GET", "HEAD", "POST") and (by_class is None or cold.lies_there(parts.path))
                 with cold.lock:
                     state = cold.state.get(key)
                 if frozen and self.command == "POST" and parts.query.startswith("restore"):
@@ -49,6 +51,8 @@ class ColdStore:
                     return self.answer(202, {}, b"")
                 if frozen and self.command == "GET" and state != "readable" and not parts.query:
                     return self.error(403, "InvalidObjectState")
+                if self.command == "PUT" and "x-amz-copy-source" in self.headers:
+                    cold.moved.append(key)
                 upstream = http.client.HTTPConnection(target.hostname, target.port, timeout=60)
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
@@ -95,6 +99,10 @@ class ColdStore:
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         atexit.register(self.stop)
+
+    def lies_there(self, path):
+        _, bucket, key = urllib.parse.unquote(path).split("/", 2)
+        return self.owner.head(bucket, key).headers.get("x-amz-storage-class") == FROZEN_CLASS
 
     def thawed(self):
         with self.lock:

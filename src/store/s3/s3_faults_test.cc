@@ -540,6 +540,53 @@ TEST(S3FaultsTest, what_lies_in_cold_storage_is_refused_with_the_next_step) {
   ASSERT_TRUE(store->tiers()->thaw("p", 3, Tiers::Speed::kBulk)) << "asking again is no error";
 }
 
+// What must be read back first is put where it can be, and moved then: by a copy onto itself, which a store may
+// begin to answer with 200 and end with an error.
+TEST(S3FaultsTest, what_goes_cold_is_moved_after_it_was_read_back_B9) {
+  std::string stands_in = "STANDARD", says = "<CopyObjectResult/>";
+  StubS3 server([&](int, const StubRequest& request) -> std::optional<StubS3::Twist> {
+    auto with = [](StubReply reply) { return StubS3::Twist{.instead = true, .reply = std::move(reply)}; };
+    if (request.method == "HEAD")
+      return with({.headers = {{"x-amz-storage-class", stands_in}}, .body = "12345"});
+    if (request.headers.contains("x-amz-copy-source")) return with({.body = says});
+    return {};
+  });
+  auto in_class = [](S3Location& location, S3StoreOptions&) {
+    location.storage_class = "GLACIER";
+    location.class_prefix = "packs/";
+  };
+  auto store = server.store(in_class);
+  store->tiers()->put_readable();
+  ASSERT_TRUE(store->put_if_absent("packs/00/a", as_bytes("Hello")));
+  EXPECT_FALSE(server.requests().at(0).headers.contains("x-amz-storage-class"));
+  ASSERT_TRUE(store->tiers()->settle("packs/00/a"));
+  const StubRequest move = server.requests().back();
+  EXPECT_EQ(move.method, "PUT");
+  EXPECT_EQ(move.target, "/bucket/v/packs/00/a");
+  EXPECT_EQ(move.headers.at("x-amz-copy-source"), "bucket/v/packs/00/a");
+  EXPECT_EQ(move.headers.at("x-amz-metadata-directive"), "COPY");
+  EXPECT_EQ(move.headers.at("x-amz-storage-class"), "GLACIER");
+  EXPECT_EQ(move.headers.at("x-amz-acl"), "bucket-owner-full-control");
+  EXPECT_TRUE(move.body.empty());
+  says = "<Error><Code>InternalError</Code></Error>";
+  EXPECT_FALSE(store->tiers()->settle("packs/00/a"));
+  // What lies there already, and what never goes there, is left alone.
+  const size_t requests = server.requests().size();
+  ASSERT_TRUE(store->tiers()->settle("commits/a"));
+  EXPECT_EQ(server.requests().size(), requests);
+  stands_in = "GLACIER";
+  ASSERT_TRUE(store->tiers()->settle("packs/00/a"));
+  EXPECT_EQ(server.requests().back().method, "HEAD");
+  // A lock would keep the first version too.
+  stands_in = "STANDARD";
+  auto locked = server.store([&](S3Location& location, S3StoreOptions& options) {
+    in_class(location, options);
+    location.lock = Period::of_seconds(86400);
+  });
+  ASSERT_TRUE(locked->tiers()->settle("packs/00/a"));
+  EXPECT_EQ(server.requests().back().method, "HEAD");
+}
+
 // --- uploads -----------------------------------------------------------------------------------------
 
 // Uploads of several parts, on a server that loses answers where it is told to.

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "base/time_text.h"
+#include "net/url.h"
 
 namespace kuramori {
 namespace {
@@ -65,18 +66,49 @@ Result<S3Answer> S3Objects::put_retention(std::string_view name, Time until) {
                        .content_md5 = md5_of(as_bytes(body))});
 }
 
+void S3Objects::add_owner_and_encryption(std::vector<HttpHeader>& headers) const {
+  const S3Location& location = client_.location();
+  if (location.grant_to_owner) headers.push_back({"x-amz-acl", "bucket-owner-full-control"});
+  if (location.sse_kms_key.empty()) return;
+  headers.push_back({"x-amz-server-side-encryption", "aws:kms"});
+  if (location.sse_kms_key != "aws:kms")
+    headers.push_back({"x-amz-server-side-encryption-aws-kms-key-id", location.sse_kms_key});
+}
+
+bool S3Objects::goes_cold(std::string_view name) const {
+  const S3Location& location = client_.location();
+  return !is_read_at_once(location.storage_class) && name.starts_with(location.class_prefix);
+}
+
+Result<void> S3Objects::settle(std::string_view name) {
+  const S3Location& location = client_.location();
+  if (!goes_cold(name) || location.lock) return {};
+  const std::string key = key_of(name);
+  std::vector<HttpHeader> headers{
+      {"x-amz-copy-source", percent_encode(fmt::format("{}/{}", location.bucket, key), Slash::kKeep)},
+      {"x-amz-metadata-directive", "COPY"},
+      {"x-amz-storage-class", location.storage_class}};
+  add_owner_and_encryption(headers);
+  // Done twice it is done once: the same bytes onto the same name.
+  TRY_ASSIGN(const S3Answer answer, client_.send({.method = "PUT", .key = key, .headers = headers}));
+  const std::string what = fmt::format("move \"{}\" to {}", name, location.storage_class);
+  if (!answer.ok()) return client_.error_of(answer, what);
+  note_versions(answer);
+  // A 200 may hold an error: the answer begins before the copying ends.
+  if (!answer.found_done && parse_s3_error(answer.http.body))
+    return fail(ErrorKind::kFailed, fmt::format("cannot {} in {}", what, client_.place()),
+                "the store answered with an error after it had begun", "repeat the command");
+  return {};
+}
+
 std::vector<HttpHeader> S3Objects::headers_of_new(std::string_view name, const std::string& token) {
   const S3Location& location = client_.location();
   std::vector<HttpHeader> headers{{"Content-Type", "application/octet-stream"},
                                   {std::string(kTokenHeader), token}};
-  if (location.grant_to_owner) headers.push_back({"x-amz-acl", "bucket-owner-full-control"});
-  if (!location.storage_class.empty() && name.starts_with(location.class_prefix))
+  add_owner_and_encryption(headers);
+  if (!location.storage_class.empty() && name.starts_with(location.class_prefix) &&
+      !(readable_ && goes_cold(name)))
     headers.push_back({"x-amz-storage-class", location.storage_class});
-  if (!location.sse_kms_key.empty()) {
-    headers.push_back({"x-amz-server-side-encryption", "aws:kms"});
-    if (location.sse_kms_key != "aws:kms")
-      headers.push_back({"x-amz-server-side-encryption-aws-kms-key-id", location.sse_kms_key});
-  }
   if (location.lock) {
     headers.push_back({"x-amz-object-lock-mode", location.lock_governance ? "GOVERNANCE" : "COMPLIANCE"});
     headers.push_back({"x-amz-object-lock-retain-until-date", format_utc(locked_until())});

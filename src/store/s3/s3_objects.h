@@ -23,6 +23,12 @@ class S3Objects {
   // Sets the date, whatever it was: the caller knows that it is later. Refusals are the caller's to read.
   Result<S3Answer> put_retention(std::string_view name, Time until);
 
+  // Whether `name` goes to a class that may be cold, unless what is put is to be read back first.
+  bool goes_cold(std::string_view name) const;
+  void put_readable() { readable_ = true; }
+  // A copy onto itself in the place's class.
+  Result<void> settle(std::string_view name);
+
   std::string key_of(std::string_view name) const;
   S3Client& client() { return client_; }
   // The bucket gave a version id to what was put: conditions may not be honoured there.
@@ -35,6 +41,7 @@ class S3Objects {
   Result<Presence> look(const std::string& key, const std::string& token, std::optional<uint64_t> size);
   // What every new object carries, however it is put: the attempt's number, class, encryption, lock, owner.
   std::vector<HttpHeader> headers_of_new(std::string_view name, const std::string& token);
+  void add_owner_and_encryption(std::vector<HttpHeader>& headers) const;
   Time locked_until() const;  // what is put now; only with a lock
   std::string new_token();
   Error refused(const S3Answer& answer, const std::string& what);
@@ -45,6 +52,7 @@ class S3Objects {
   size_t part_bytes_;
   PartPool pool_;
   std::atomic<bool> versioned_ = false;
+  std::atomic<bool> readable_ = false;
 };
 
 }  // namespace kuramori

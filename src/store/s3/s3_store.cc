@@ -69,6 +69,8 @@ class S3Store final : public Store, Retention, Versions, Tiers, public Trials {
   // Tiers
   Result<Tier> tier(std::string_view name) override;
   Result<void> thaw(std::string_view name, int days, Speed speed) override;
+  void put_readable() override { objects_.put_readable(); }
+  Result<void> settle(std::string_view name) override;
   // Trials
   Result<bool> refuses_wrong_body(std::string_view name) override;
 
@@ -559,6 +561,14 @@ Result<void> S3Store::thaw(std::string_view name, int days, Speed speed) {
   }
   if (answer.is("NoSuchKey")) return no_such_object(name, client_->place());
   return client_->error_of(answer, fmt::format("thaw \"{}\"", name));
+}
+
+Result<void> S3Store::settle(std::string_view name) {
+  TRY(check_object_name(name));
+  if (!objects_.goes_cold(name)) return {};
+  TRY_ASSIGN(const ObjectInfo info, head(name));
+  if (info.storage_class == client_->location().storage_class) return {};
+  return objects_.settle(name);
 }
 
 }  // namespace
