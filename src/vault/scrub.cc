@@ -147,9 +147,17 @@ class Scrubber {
           disowned_.insert(record->object_digest);
       }
     }
+    std::string before, listed_to;
     for (const auto& [name, size] : present_) {
       if (options_.stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the scrub was stopped");
+      // What was listed last is fetched ahead (store/prefetch.h): a page of names is listed again when its
+      // records are to be read. What it says is not looked at, only what the records say.
+      if (name > listed_to && !name.starts_with(names::kPacks) && !name.starts_with(names::kWal)) {
+        auto page = store_.list("", before, kListPageMax);
+        listed_to = page && !page->objects.empty() ? page->objects.back().name : "\xff";
+      }
       check_record(name);
+      before = name;
     }
     return {};
   }

@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <set>
+#include <thread>
 
+#include "store/fault.h"
+#include "store/prefetch.h"
 #include "vault/test_support.h"
 #include "vault/wal_object.h"
 
@@ -423,6 +427,29 @@ TEST_F(ScrubTest, a_run_that_is_stopped_is_remembered_and_what_is_not_due_is_lef
   auto damaged = run({.last_verified = &last});
   EXPECT_TRUE(std::ranges::count(damaged.gone, *told.begin()));
   EXPECT_EQ(damaged.never_verified, 1u);
+}
+
+// A vault of years has tens of thousands of small records: far away, one after the other takes an hour.
+TEST_F(ScrubTest, small_records_are_fetched_ahead_past_the_last_page_of_names) {
+  const SnapshotId id = t.snapshots[1].commit.snapshot;
+  for (int i = 0; i < 2500; ++i) {
+    const std::string name = "h" + std::to_string(i);
+    put(RecordType::kHold, names::hold(id, name), HoldRecord{id, name, "court", 1});
+  }
+  std::mutex mutex;
+  std::set<std::string> asked_for;  // by what went ahead of the scrub
+  const std::thread::id self = std::this_thread::get_id();
+  auto far = make_faulty_store(t.store, {.choose = [&](uint64_t, StoreCall call, std::string_view name) {
+                                 std::lock_guard hold(mutex);
+                                 if (call == StoreCall::kGet && std::this_thread::get_id() != self)
+                                   asked_for.emplace(name);
+                                 return Fault::kNone;
+                               }});
+  auto vault = *Vault::open(with_prefetch(std::move(far)), t.copy_keys(), t.clock, t.random);
+  auto result = scrub(*vault, {}, silent_reporter());
+  ASSERT_TRUE(result);
+  EXPECT_FALSE(result->damaged());
+  EXPECT_GT(std::ranges::count_if(asked_for, [](const std::string& name) { return name.starts_with("holds/"); }), 2000);
 }
 
 }  // namespace
