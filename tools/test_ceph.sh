@@ -207,8 +207,8 @@ make_cluster() {
   timeout $START_SECONDS_MAX ceph osd new "$uuid" 0 >>"$folder/start.log" 2>&1 || return 1
   ceph-osd -i 0 --mkfs --osd-uuid "$uuid" >>"$folder/start.log" 2>&1 || return 1
   start_part "$folder" osd || return 1
+  create_admin "$folder" || return 1  # makes the default zone, too
   [ -z "$CLASSES" ] || add_classes "$folder" "$CLASSES" || return 1
-  create_admin "$folder" || return 1
   start_part "$folder" rgw || return 1
   CA=${TLS:+$folder/ca.pem} await_gateway "$folder"
 }

@@ -270,6 +270,7 @@ class ResourceCopy {
       // Below the floor it would be collected at once; what was condemned must not come again.
       bool history = wal->kind == names::WalKind::kHistory;
       if (!history && wal->to <= *floor_) continue;
+      if (!history && rule_.is_archive() && !is_needed(*wal)) continue;
       if (std::ranges::binary_search(condemned_, object.name)) continue;
       auto rival = digests.find(names::wal_claim(*wal));
       if (rival != digests.end() && wal->kind != names::WalKind::kLabel && rival->second != wal->digest) {
@@ -281,6 +282,13 @@ class ResourceCopy {
       if (object.stored_at) stored_at_[object.name] = *object.stored_at;
     }
     return {};
+  }
+
+  // Whether a snapshot that is on its way cannot do without it.
+  bool is_needed(const names::WalName& wal) const {
+    return std::ranges::any_of(missing_, [&](const Missing& missing) {
+      return missing.commit->record.wal && overlaps(wal, *missing.commit->record.wal);
+    });
   }
 
   // Everything that the snapshot's own recovery needs, before the snapshot exists here.
@@ -357,6 +365,7 @@ std::optional<int64_t> copy_kept_until(const CopyRule& rule, int64_t started_ns,
   if (!rule.keep.empty())
     until = to_unix_ns(decide_keep_until(rule.keep, rule.timezone, existing, made).until);
   if (from_unix_ns(until) > now) return until;
+  if (rule.is_archive()) return {};
   const auto newer = std::ranges::count_if(all_started_ns, [&](int64_t other) { return other > started_ns; });
   if (newer < std::max(1, rule.keep.last)) return until;
   if (!rule.window) return {};

@@ -24,6 +24,12 @@ struct CopyRule {
   KeepRules keep;                // none: as long as in the source
   std::optional<Period> window;  // the base of the window stays too
   std::string timezone;
+  // Weekly, monthly or yearly points alone: nothing else is brought, not even the newest snapshot or the WAL
+  // that follows. Every other rule is of a vault that is to stay close to the first.
+  bool is_archive() const {
+    return (keep.weekly || keep.monthly || keep.yearly) && !keep.all && !keep.hourly && !keep.daily &&
+           keep.last == 0 && !window;
+  }
 };
 
 struct CopyRequest {

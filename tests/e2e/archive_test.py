@@ -45,13 +45,16 @@ class Archive(harness.Case):
             server.sql(f"insert into entry select i, md5(i::text) from generate_series(1, {more} + 1) i")
             self.kuramori("backup", "db")
             server.switch_wal()
-        all_of_it = sorted(self.snapshots(), key=lambda one: one["started"])
+        all_of_it = sorted(self.snapshots(), key=lambda one: one["time"])
         months = {}
         for one in all_of_it:
-            months.setdefault(one["started"][:7], one["id"])
+            months.setdefault(one["time"][:7], one["id"])
         copied = self.kuramori("copy", "--to", "archive", "--json").json()
         self.assertEqual(copied["skipped"], [])
         self.assertEqual(self.archived(), list(months.values()))
+        # WAL that no archived snapshot needs does not come.
+        self.assertLess(len(self.bucket.objects("wal/")), len([path for path in self.vault.glob("wal/**/*") if path.is_file()]))
+        self.assertEqual(copied["lag"]["wal_objects"], 0)
         # Read back while it could be, and moved then; what a restore is planned with stays where it can be read.
         self.assertEqual(self.classes("packs/"), {CLASS})
         self.assertEqual(self.classes("maps/") | self.classes("commits/"), {"STANDARD"})
