@@ -4,11 +4,11 @@ from measure import median
 
 SEGMENT_MB = 16 * 2**20 / 1e6
 
-# Where the bytes and the time go, said of what is short (docs/adr/0007 and 0011 have what was tried).
+# Where the bytes and the time go, said of what is short (docs/adr/0007 and 0012 have what was tried).
 WHERE_IT_GOES = {
     "snapshot, repository bytes (ours ÷ theirs)":
         "two fifths of both repositories are the part of the data that nobody compresses, a third is long text, which is a seventh larger than theirs: they look "
-        "back over two megabytes, we over a frame of 5 pages. All else together is at seven tenths of theirs by the page filter. docs/adr/0011-columns.md has the "
+        "back over two megabytes, we over a frame of 5 pages. All else together is at seven tenths of theirs by the page filter. docs/adr/0012-columns.md has the "
         "bytes of each relation and what larger frames, higher levels and dictionaries gain: not what is missing.",
     "WAL push alone, load": "two fifths of the CPU are compressing and opening again, a fifth is the SHA-256 of the segment; the wall adds two syncs.",
     "WAL push alone, page images":

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 
 #include "base/units.h"
@@ -51,18 +53,44 @@ Result<std::vector<std::pair<std::string, uint64_t>>> packs_of(Vault& vault, con
   return packs;
 }
 
-// Of these packs, the ones a listing shows in a class that may be cold: (index, class).
-Result<std::vector<std::pair<size_t, std::string>>> perhaps_cold(
-    Store& store, const std::vector<std::pair<std::string, uint64_t>>& packs) {
-  std::vector<std::pair<size_t, std::string>> found;
+// A pack of which a listing shows only objects in classes that may be cold: itself, or copies put again.
+struct Suspect {
+  uint64_t bytes = 0;
+  std::vector<std::string> objects;
+};
+Result<std::vector<Suspect>> perhaps_cold(Store& store,
+                                          const std::vector<std::pair<std::string, uint64_t>>& packs) {
+  std::map<size_t, Suspect> found;
+  std::set<size_t> readable;
   TRY(for_each_object(store, kPackPrefix, [&](const ObjectInfo& object) -> Result<void> {
-    if (is_read_at_once(object.storage_class)) return {};
-    auto pack = std::lower_bound(packs.begin(), packs.end(), std::pair(object.name, uint64_t{0}));
-    if (pack != packs.end() && pack->first == object.name)
-      found.emplace_back(static_cast<size_t>(pack - packs.begin()), object.storage_class);
+    const std::string origin(names::origin_of(object.name));
+    auto pack = std::lower_bound(packs.begin(), packs.end(), std::pair(origin, uint64_t{0}));
+    if (pack == packs.end() || pack->first != origin) return {};
+    const auto index = static_cast<size_t>(pack - packs.begin());
+    if (is_read_at_once(object.storage_class)) {
+      readable.insert(index);
+    } else {
+      found[index].bytes = pack->second;
+      found[index].objects.push_back(object.name);
+    }
     return {};
   }));
-  return found;
+  std::vector<Suspect> suspects;
+  for (auto& [index, suspect] : found) {
+    if (!readable.contains(index)) suspects.push_back(std::move(suspect));
+  }
+  return suspects;
+}
+
+// The object of it that can be read soonest, and how it stands with it.
+Result<std::pair<std::string, Tiers::Tier>> nearest(Tiers& tiers, const Suspect& suspect) {
+  std::optional<std::pair<std::string, Tiers::Tier>> best;
+  for (const std::string& object : suspect.objects) {
+    TRY_ASSIGN(Tiers::Tier tier, tiers.tier(object));
+    if (tier.state == Tiers::State::kReadable) return std::pair(object, std::move(tier));
+    if (!best || tier.state == Tiers::State::kThawing) best = std::pair(object, std::move(tier));
+  }
+  return std::move(*best);
 }
 
 }  // namespace
@@ -80,15 +108,15 @@ Result<ThawOutcome> thaw_snapshot(Vault& vault, const Snapshot& snapshot, const 
   std::mutex mutex;
   std::set<std::string> classes;
   TRY(parallel_for(suspects.size(), kAskedAtOnce, stop, [&](size_t i, std::stop_token) -> Result<void> {
-    const auto& [name, bytes] = packs[suspects[i].first];
-    TRY_ASSIGN(const Tiers::Tier tier, tiers->tier(name));
+    TRY_ASSIGN(const auto near, nearest(*tiers, suspects[i]));
+    const auto& [name, tier] = near;
     const bool is_cold = tier.state == Tiers::State::kCold;
     if (is_cold && !request.dry_run) TRY(tiers->thaw(name, request.days, request.speed));
     const std::lock_guard hold(mutex);
-    outcome.requests += is_cold ? 2 : 1;
+    outcome.requests += suspects[i].objects.size() + (is_cold ? 1 : 0);
     if (tier.state == Tiers::State::kReadable) return {};
     is_cold ? ++outcome.cold : ++outcome.thawing;
-    if (is_cold) outcome.cold_bytes += bytes;
+    if (is_cold) outcome.cold_bytes += suspects[i].bytes;
     classes.insert(tier.storage_class);
     const auto [least, most] = thaw_time(tier.storage_class, request.speed);
     outcome.about_least = std::max(outcome.about_least, least);
@@ -135,10 +163,10 @@ Result<void> must_be_readable(Vault& vault, const Snapshot& snapshot, std::stop_
   TRY_ASSIGN(const auto suspects, perhaps_cold(vault.store(), packs));
   std::atomic<uint64_t> cold = 0, thawing = 0, bytes = 0;
   TRY(parallel_for(suspects.size(), kAskedAtOnce, stop, [&](size_t i, std::stop_token) -> Result<void> {
-    TRY_ASSIGN(const Tiers::Tier tier, tiers->tier(packs[suspects[i].first].first));
-    if (tier.state == Tiers::State::kReadable) return {};
-    ++(tier.state == Tiers::State::kCold ? cold : thawing);
-    bytes += packs[suspects[i].first].second;
+    TRY_ASSIGN(const auto near, nearest(*tiers, suspects[i]));
+    if (near.second.state == Tiers::State::kReadable) return {};
+    ++(near.second.state == Tiers::State::kCold ? cold : thawing);
+    bytes += suspects[i].bytes;
     return {};
   }));
   if (cold + thawing == 0) return {};

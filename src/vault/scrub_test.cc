@@ -449,7 +449,9 @@ TEST_F(ScrubTest, small_records_are_fetched_ahead_past_the_last_page_of_names) {
   auto result = scrub(*vault, {}, silent_reporter());
   ASSERT_TRUE(result);
   EXPECT_FALSE(result->damaged());
-  EXPECT_GT(std::ranges::count_if(asked_for, [](const std::string& name) { return name.starts_with("holds/"); }), 2000);
+  EXPECT_GT(
+      std::ranges::count_if(asked_for, [](const std::string& name) { return name.starts_with("holds/"); }),
+      2000);
 }
 
 }  // namespace

@@ -65,9 +65,9 @@ class Archive(harness.Case):
 
         # A scrub says what it did not read, and calls it neither damaged nor verified.
         packs = len(self.bucket.objects("packs/"))
-        found = self.kuramori("scrub", "archive", "--json").json()
+        found = self.kuramori("vault", "scrub", "archive", "--json").json()
         self.assertEqual((found["damaged"], found["objects_cold"], found["never_verified"]), (False, packs, packs))
-        self.assertIn("lie in cold storage", self.kuramori("scrub", "archive").out)
+        self.assertIn("lie in cold storage", self.kuramori("vault", "scrub", "archive").out)
 
         # The first vault is gone. The archive restores once it is thawed.
         server.stop()
@@ -83,7 +83,7 @@ class Archive(harness.Case):
         restored = self.adopt(target)
         self.assertEqual(restored.sql("select count(*) from entry"), str(20000 + all_of_it.index(next(one for one in all_of_it if one["id"] == self.archived()[0])) + 1))
         restored.stop()
-        self.assertEqual(self.kuramori("scrub", "archive", "--json").json()["objects_cold"], 0)
+        self.assertEqual(self.kuramori("vault", "scrub", "archive", "--json").json()["objects_cold"], 0)
 
 
 if __name__ == "__main__":

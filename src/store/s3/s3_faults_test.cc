@@ -540,8 +540,8 @@ TEST(S3FaultsTest, what_lies_in_cold_storage_is_refused_with_the_next_step) {
   ASSERT_TRUE(store->tiers()->thaw("p", 3, Tiers::Speed::kBulk)) << "asking again is no error";
 }
 
-// What must be read back first is put where it can be, and moved then: by a copy onto itself, which a store may
-// begin to answer with 200 and end with an error.
+// What must be read back first is put where it can be, and moved then: by a copy onto itself, which a store
+// may begin to answer with 200 and end with an error.
 TEST(S3FaultsTest, what_goes_cold_is_moved_after_it_was_read_back_B9) {
   std::string stands_in = "STANDARD", says = "<CopyObjectResult/>";
   StubS3 server([&](int, const StubRequest& request) -> std::optional<StubS3::Twist> {
