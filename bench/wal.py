@@ -24,15 +24,16 @@ from wal_stream import CLIENTS, percentile, seconds_to_durable  # noqa: E402
 
 PORT = 5533
 START_SECONDS_MAX = 60
-PROBES = 300  # commits whose way into the vault is timed
+PROBES = 100  # commits whose way into the vault is timed
 REPLAY_SECONDS = 0.1  # what a server takes for a segment of a busy hour, and longer than anybody needs to fetch one
 
 # Where the time goes, of what is short.
+DAEMON_CPU = ("of the daemon's CPU for a segment two fifths are compressing and opening again what was compressed, a fifth are SHA-256 of the segment and of "
+              "what is stored, a seventh is reading the records for the blocks they change, a seventh is the kernel copying. Both processors are busy with it: "
+              "half of that CPU a segment is the least.")
 WHERE_IT_GOES = {
-    "WAL archived per second, against archive-push":
-        "of the daemon's CPU for a segment two fifths are compressing and opening again what was compressed, a fifth are SHA-256 of the segment and of what is "
-        "stored, a seventh is reading the records for the blocks they change, an eighth is the kernel copying; both processors are busy with it.",
-    "the same, against pgBackRest asynchronous": "as above; pgBackRest looks neither into what it wrote nor at what the segment changes.",
+    "WAL archived per second, against archive-push": DAEMON_CPU,
+    "the same, against pgBackRest asynchronous": DAEMON_CPU + " pgBackRest opens nothing again and notes no changed blocks.",
     "recovery's waits, against pgBackRest asynchronous (ours ÷ theirs)":
         "a process a segment, its question over a socket, and a name for the file that is there already.",
     "from a commit to durable in the vault, wal stream, p99": "what is received is collected for up to a second before it is made one object and synced.",
@@ -216,6 +217,7 @@ def get_all(contender, segments):
     target = contender.place / "got"
     names = segments.names()[:segments.count]
     for name in names:
+        target.unlink(missing_ok=True)  # as the server does before it asks
         begin = time.monotonic()
         one(contender.get(name, target), segments.data)
         waited += time.monotonic() - begin
@@ -250,6 +252,7 @@ Written by `./dev bench wal`; run it on your own machine and compare.
 - **Push**: as the archiver does it, one process after the other, from the first to the end of the last; all of them durable then. Every frame is opened
   again and compared before it is stored; what each segment changes is recorded with it.
 - **Get**: one process after the other, with {REPLAY_SECONDS * 1000:.0f} ms between two for the replay; the wait is from its start to its end.
+  The segment before is removed first, as the server does it.
 - **Stream**: {len(times)} commits beside pgbench with {CLIENTS} clients ({per_second:.0f} transactions a second, fsync on), from the commit's answer to the
   acknowledgment of its position, which comes when it is durable: p50 {percentile(times, 0.5):.2f} s, p99 {percentile(times, 0.99):.2f} s, at most {times[-1]:.2f} s.
 - The segments are in the page cache for all, since the server has just written them; the programs and the repository are not, when a run begins.
