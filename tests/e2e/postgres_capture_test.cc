@@ -168,7 +168,7 @@ TEST_F(PostgresCapture, unchanged_pages_are_skipped_and_a_base_completes_them) {
     const std::lock_guard lock(mutex);
     if (path.starts_with("base/")) ++given;
   };
-  const SkipRule skip = [&](const CaptureFile& file) {
+  const SkipRule skip = [&](uint32_t, const CaptureFile& file) {
     const auto found = pages.find(file.entry.path);
     return found == pages.end() ? Skip{} : Skip{.unchanged_before = base_lsn, .base_pages = found->second};
   };
