@@ -29,6 +29,13 @@ std::string decoded_path(const Json& file) {
   return bytes ? std::string(as_text(*bytes)) : std::string();
 }
 
+// JSON has one kind of number: 1e55, -1 and 0.5 are none of a manifest's.
+Result<uint64_t> whole_number(const Json& json, uint64_t max) {
+  if (!json.is_number_unsigned() || json.get<uint64_t>() > max)
+    return damaged(fmt::format("{} is no whole number up to {}", json.dump(), max));
+  return json.get<uint64_t>();
+}
+
 }  // namespace
 
 Result<void> BackupManifest::feed(ByteView bytes) {
@@ -76,7 +83,7 @@ Result<void> BackupManifest::line(std::string_view line) {
         const Json json = Json::parse(without_comma(line));
         ManifestFile file;
         file.path = decoded_path(json);
-        file.size = json.at("Size").get<uint64_t>();
+        TRY_ASSIGN(file.size, whole_number(json.at("Size"), UINT64_MAX));
         file.algorithm = json.value("Checksum-Algorithm", "");
         file.checksum = json.value("Checksum", "");
         if (file.path.empty()) return damaged("a file has no name");
@@ -90,7 +97,8 @@ Result<void> BackupManifest::line(std::string_view line) {
         }
         const Json json = Json::parse(without_comma(line));
         ManifestWal range;
-        range.timeline = json.at("Timeline").get<Timeline>();
+        TRY_ASSIGN(const uint64_t timeline, whole_number(json.at("Timeline"), UINT32_MAX));
+        range.timeline = static_cast<Timeline>(timeline);
         TRY_ASSIGN(range.start, parse_lsn(json.at("Start-LSN").get<std::string>()));
         TRY_ASSIGN(range.end, parse_lsn(json.at("End-LSN").get<std::string>()));
         wal_.push_back(range);

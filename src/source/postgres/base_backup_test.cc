@@ -158,8 +158,11 @@ TEST(BaseBackup, a_manifest_is_read_wherever_it_is_cut_and_its_checksum_counts) 
     ASSERT_EQ(manifest.wal().size(), 1u);
     EXPECT_EQ(manifest.wal()[0].end, 0x2000100u);
   }
-  for (const std::string& wrong : {manifest_of("", false), text.substr(0, text.size() - 1), text + "{}\n",
-                                   manifest_of("{ \"Path\": \"x\" }"), std::string("{}\n")}) {
+  for (const std::string& wrong :
+       {manifest_of("", false), text.substr(0, text.size() - 1), text + "{}\n",
+        manifest_of("{ \"Path\": \"x\" }"), manifest_of("{ \"Path\": \"x\", \"Size\": 1e55 }"),
+        manifest_of("{ \"Path\": \"x\", \"Size\": -1 }"), manifest_of("{ \"Path\": \"x\", \"Size\": \"9\" }"),
+        std::string("{}\n")}) {
     BackupManifest manifest([](const ManifestFile&) -> Result<void> { return {}; });
     EXPECT_FALSE(manifest.feed(as_bytes(wrong)) && manifest.finish()) << wrong;
   }
