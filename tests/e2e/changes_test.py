@@ -12,6 +12,7 @@ import time
 import harness
 
 PAGE = 8192
+HISTORY_SETTINGS = ["max_prepared_transactions = 5", "wal_keep_size = '1GB'"]
 SEED = int(os.environ.get("KURAMORI_TEST_SEED", "0")) or int(time.time())
 
 
@@ -167,10 +168,9 @@ class Snapshots(harness.Case):
                     wrong.append(f"{path} page {at // PAGE}: {lsn_of(mine):X}, full {lsn_of(page):X}, start {start:X}")
         self.assertEqual(wrong, [], about)
 
-
-class Changes(Snapshots):
-    def equality(self, major, rounds, steps, seed):
-        server = self.server(major, settings=["max_prepared_transactions = 5", "wal_keep_size = '1GB'"])
+    def history_of_snapshots(self, server, major, rounds, steps, seed, full):
+        """Over random histories, what a snapshot that leaves pages to the one before holds is what a full one holds, and the server
+        that comes of it has what the first one has: `full` takes it. Returns that server, and what it is about."""
         history = History(server, self.folder, seed)
         self.backup()
         done = []
@@ -180,17 +180,22 @@ class Changes(Snapshots):
             about = f"seed {seed}, PostgreSQL {major}, round {round_}:\n" + "\n".join(done) + str(outcome)
             self.assertEqual(snapshot["changes"], "wal", about)
             self.assertGreater(snapshot["pages_unchanged"], 0, about)
-            full, _ = self.backup("--full")
-            one, other = self.restored(snapshot), self.restored(full)
+            one, other = self.restored(snapshot), self.restored(full())
             self.assert_same_pages(one, other, self.start_of(snapshot), about)
             shutil.rmtree(other)
             if round_ + 1 < rounds:
                 shutil.rmtree(one)
-        # And the server that comes of it has what the first one has.
         count = "select " + (" || ' ' || ".join(f"(select count(*)::text || sum(length(text)) from {name})" for name in logged(server, history)) or "''")
         wanted = server.sql(count)
         again = self.adopt(one, major)
         self.assertEqual(again.sql(count), wanted, about)
+        return again, about
+
+
+class Changes(Snapshots):
+    def equality(self, major, rounds, steps, seed):
+        server = self.server(major, settings=HISTORY_SETTINGS)
+        again, about = self.history_of_snapshots(server, major, rounds, steps, seed, lambda: self.backup("--full")[0])
         again.sql("create extension amcheck",
                   "select bt_index_check(c.oid, true) from pg_class c join pg_index i on i.indexrelid = c.oid "
                   "join pg_am a on a.oid = c.relam where a.amname = 'btree' and c.relpersistence = 'p' and i.indisvalid")

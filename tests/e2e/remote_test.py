@@ -10,7 +10,7 @@ import time
 import unittest
 
 import harness
-from changes_test import SEED, History, Snapshots, logged
+from changes_test import HISTORY_SETTINGS, SEED, Snapshots
 
 SECONDS_MAX = 120
 EDGE = (13, 15, 18)  # of the older framing one, and of the newer; all with --all
@@ -110,29 +110,17 @@ class Remote(Snapshots):
         self.assertEqual(again.sql("select (select count(*) from here), (select count(*) from there)"), "9000|5000")
 
     def history_over_the_wire(self, major, rounds, steps, seed):
-        """Over random histories, what a snapshot that leaves pages to the one before holds is what a full one holds (P22, P27)."""
-        server = self.server(major, settings=["max_prepared_transactions = 5", "wal_keep_size = '1GB'"])
+        """Also over the wire a snapshot that leaves pages to the one before holds what a full one, of the host, holds (P22, P27)."""
+        server = self.server(major, settings=HISTORY_SETTINGS)
         self.remotely()
-        history = History(server, self.folder, seed)
-        self.backup()
-        done = []
-        for round_ in range(rounds):
-            done += history.run(steps)
-            snapshot, outcome = self.backup()
-            about = f"seed {seed}, PostgreSQL {major}, round {round_}:\n" + "\n".join(done) + str(outcome)
-            self.assertEqual(snapshot["changes"], "wal", about)
-            self.assertGreater(snapshot["pages_unchanged"], 0, about)
+
+        def full():
             self.remotely("host")
-            full, _ = self.backup("--full")
+            snapshot, _ = self.backup("--full")
             self.remotely()
-            one, other = self.restored(snapshot), self.restored(full)
-            self.assert_same_pages(one, other, self.start_of(snapshot), about)
-            shutil.rmtree(other)
-            if round_ + 1 < rounds:
-                shutil.rmtree(one)
-        count = "select " + (" || ' ' || ".join(f"(select count(*)::text || sum(length(text)) from {name})" for name in logged(server, history)) or "''")
-        wanted = server.sql(count)
-        self.assertEqual(self.adopt(one, major).sql(count), wanted, about)
+            return snapshot
+
+        self.history_of_snapshots(server, major, rounds, steps, seed, full)
 
     def test_the_main_job_from_elsewhere_with_the_least_rights(self):
         server = self.server(15)

@@ -83,7 +83,6 @@ class RunningCapture final : public Capture {
   Result<void> give_zeros(const Work& work, uint32_t from, CaptureLane& lane);
   Result<void> copy_bytes(const Work& work, CaptureLane& lane, MutableByteView buffer);
   Result<void> add_file(CaptureLane& lane, const std::string& path, ByteView bytes);
-  Result<void> check_end(const ControlFile& control, const StoppedBackup& stopped);
 
   const CaptureOptions options_;
   Connection connection_;
@@ -113,15 +112,7 @@ Result<void> RunningCapture::prepare() {
   TRY(check_can_be_captured(facts_, control.parsed));
   TRY_ASSIGN(control_status_, status_of(join_path(start_.data_directory, "global/pg_control")));
 
-  start_.system_id = facts_.system_id;
-  start_.server_version = facts_.version;
-  start_.segment_bytes = control.parsed.segment_bytes;
-  start_.page_bytes = control.parsed.block_bytes;
-  start_.checksum_version = control.parsed.checksum_version;
-  start_.wal_level = facts_.setting("wal_level");
-  start_.in_recovery = facts_.in_recovery;
-  start_.full_page_writes =
-      facts_.in_recovery ? control.parsed.full_page_writes : facts_.setting("full_page_writes") == "on";
+  describe_server(facts_, control.parsed, start_);
   start_.every_change_moves_lsn =
       control.parsed.checksum_version != 0 || control.parsed.settings.wal_log_hints;
   start_.started_ns = to_unix_ns(clock_.now());
@@ -455,16 +446,10 @@ Result<CaptureEnd> RunningCapture::finish(CaptureLane& lane) {
   end_.facts["data_directory"] = start_.data_directory;
   end_.facts["data_directory_mode"] = fmt::format("{:04o}", top.mode & 0777);
   end_.facts["catalog_version"] = facts_.catalog_version;
-  // Recovery refuses folders in pg_tblspc unless allow_in_place_tablespaces is on.
-  for (const CaptureFile& file : list_.files) {
-    const bool in_place = file.entry.type == EntryType::kDirectory &&
-                          file.entry.path.starts_with("pg_tblspc/") &&
-                          file.entry.path.find('/', 10) == std::string::npos;
-    if (in_place) end_.facts["in_place_tablespaces"] = "yes";
-  }
+  if (has_in_place_tablespace(list_.files)) end_.facts["in_place_tablespaces"] = "yes";
 
   TRY_ASSIGN(const StoppedBackup stopped, stop_backup(connection_, facts_));
-  TRY(check_end(control.parsed, stopped));
+  TRY(check_one_history(connection_, start_, control.parsed, stopped.stop_lsn));
   end_.backup_label = stopped.backup_label;
   end_.tablespace_map = stopped.tablespace_map;
   // A restored standby's copy is consistent where its pg_control says, which may lie past the stop.
@@ -479,33 +464,6 @@ Result<CaptureEnd> RunningCapture::finish(CaptureLane& lane) {
   end_.finished_ns = to_unix_ns(clock_.now());
   end_.read_waited = throttle_->waited();
   return end_;
-}
-
-// Nothing may have changed under us that makes start and stop two different histories (P15, P20).
-Result<void> RunningCapture::check_end(const ControlFile& control, const StoppedBackup& stopped) {
-  const auto refuse = [](std::string why) {
-    return fail(ErrorKind::kFailed, "the cluster changed while it was copied; what was copied is no snapshot",
-                std::move(why), "run the backup again");
-  };
-  if (control.system_id != start_.system_id) {
-    return refuse(fmt::format("its system id was {} and is now {}: another cluster was put in its place",
-                              start_.system_id, control.system_id));
-  }
-  if (control.checksum_version != start_.checksum_version) return refuse("data checksums were switched");
-  TRY_ASSIGN(const std::string recovering, connection_.value("SELECT pg_is_in_recovery()"));
-  if ((recovering == "t") != start_.in_recovery) return refuse("the standby was promoted");
-  if (control.timeline != start_.timeline)
-    return refuse(fmt::format("it went from timeline {} to {}", start_.timeline, control.timeline));
-  if (start_.in_recovery && control.min_recovery_timeline != 0 &&
-      control.min_recovery_timeline != start_.timeline) {
-    return refuse(fmt::format("the standby followed its primary from timeline {} to {}", start_.timeline,
-                              control.min_recovery_timeline));
-  }
-  if (stopped.stop_lsn < start_.start_lsn) {
-    return refuse(fmt::format("it ended at {}, before its start at {}", format_lsn(stopped.stop_lsn),
-                              format_lsn(start_.start_lsn)));
-  }
-  return {};
 }
 
 Result<void> RunningCapture::add_file(CaptureLane& lane, const std::string& path, ByteView bytes) {

@@ -1,5 +1,6 @@
 #include "source/postgres/capture_start.h"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 
@@ -266,6 +267,53 @@ Result<std::map<std::string, std::string>> restore_facts(Connection& connection,
       " WHERE collname = 'en_US.utf8' OR (collname = 'C.utf8') ORDER BY collname LIMIT 1");
   if (libc && !libc->empty()) result["libc_collation_version"] = *libc;
   return result;
+}
+
+void describe_server(const ServerFacts& facts, const ControlFile& control, CaptureStart& start) {
+  start.system_id = facts.system_id;
+  start.server_version = facts.version;
+  start.segment_bytes = control.segment_bytes;
+  start.page_bytes = control.block_bytes;
+  start.checksum_version = control.checksum_version;
+  start.wal_level = facts.setting("wal_level");
+  start.in_recovery = facts.in_recovery;
+  start.full_page_writes =
+      facts.in_recovery ? control.full_page_writes : facts.setting("full_page_writes") == "on";
+}
+
+Result<void> check_one_history(Connection& connection, const CaptureStart& start, const ControlFile& control,
+                               Lsn stop) {
+  const auto refuse = [](std::string why) {
+    return fail(ErrorKind::kFailed, "the cluster changed while it was copied; what was copied is no snapshot",
+                std::move(why), "run the backup again");
+  };
+  if (control.system_id != start.system_id) {
+    return refuse(fmt::format("its system id was {} and is now {}: another cluster was put in its place",
+                              start.system_id, control.system_id));
+  }
+  if (control.checksum_version != start.checksum_version) return refuse("data checksums were switched");
+  TRY_ASSIGN(const std::string recovering, connection.value("SELECT pg_is_in_recovery()"));
+  if ((recovering == "t") != start.in_recovery) return refuse("the standby was promoted");
+  if (control.timeline != start.timeline)
+    return refuse(fmt::format("it went from timeline {} to {}", start.timeline, control.timeline));
+  if (start.in_recovery && control.min_recovery_timeline != 0 &&
+      control.min_recovery_timeline != start.timeline) {
+    return refuse(fmt::format("the standby followed its primary from timeline {} to {}", start.timeline,
+                              control.min_recovery_timeline));
+  }
+  if (stop < start.start_lsn) {
+    return refuse(
+        fmt::format("it ended at {}, before its start at {}", format_lsn(stop), format_lsn(start.start_lsn)));
+  }
+  return {};
+}
+
+bool has_in_place_tablespace(std::span<const CaptureFile> files) {
+  constexpr std::string_view kTablespaces = "pg_tblspc/";
+  return std::ranges::any_of(files, [&](const CaptureFile& file) {
+    return file.entry.type == EntryType::kDirectory && file.entry.path.starts_with(kTablespaces) &&
+           file.entry.path.find('/', kTablespaces.size()) == std::string::npos;
+  });
 }
 
 }  // namespace kuramori::postgres

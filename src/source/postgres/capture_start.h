@@ -1,6 +1,7 @@
 // What must hold before a capture may begin, and how backup mode is entered and left: the SQL half of a
 // capture.
 #pragma once
+#include <span>
 #include <string>
 
 #include "source/postgres/capture.h"
@@ -34,11 +35,22 @@ Result<bool> reserve_wal(Connection& connection, const ServerFacts& facts, Repor
 std::string safe_label(std::string_view wanted);
 Result<Lsn> start_backup(Connection& connection, const ServerFacts& facts, const CaptureOptions& options);
 
+// What the server and its control file say of themselves before a capture, host or wire.
+void describe_server(const ServerFacts& facts, const ControlFile& control, CaptureStart& start);
+
 struct StoppedBackup {
   Lsn stop_lsn = 0;
   std::string backup_label, tablespace_map;
 };
 Result<StoppedBackup> stop_backup(Connection& connection, const ServerFacts& facts);
+
+// Nothing may have changed under us that makes start and stop two different histories (P15, P20). `control`:
+// as it is after the stop at `stop`.
+Result<void> check_one_history(Connection& connection, const CaptureStart& start, const ControlFile& control,
+                               Lsn stop);
+
+// Recovery refuses folders in pg_tblspc unless allow_in_place_tablespaces is on.
+bool has_in_place_tablespace(std::span<const CaptureFile> files);
 
 // Settings and libraries that a restored server needs, for the commit.
 Result<std::map<std::string, std::string>> restore_facts(Connection& connection, const ServerFacts& facts);

@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/throttle.h"
 #include "os/file.h"
-#include "source/postgres/throttle.h"
 
 namespace kuramori::postgres {
 

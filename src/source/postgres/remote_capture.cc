@@ -95,7 +95,6 @@ class RemoteCapture final : public Capture, private TarReceiver {
   Result<void> hand_over();
   Result<void> confirm(const ManifestFile& file);
   Result<void> check_arrived();
-  Result<void> check_end(const ControlFile& control);
   std::string tablespaces_mapped();
   Result<void> add_held(CaptureLane& lane, std::string_view path, ByteView bytes);
 
@@ -140,15 +139,7 @@ Result<void> RemoteCapture::prepare() {
                 fmt::format("psql -c 'ALTER ROLE {} REPLICATION'", connection_.quoted_name(facts_.role)));
   }
   start_.on_host = false;
-  start_.system_id = facts_.system_id;
-  start_.server_version = facts_.version;
-  start_.segment_bytes = control.segment_bytes;
-  start_.page_bytes = control.block_bytes;
-  start_.checksum_version = control.checksum_version;
-  start_.wal_level = facts_.setting("wal_level");
-  start_.in_recovery = facts_.in_recovery;
-  start_.full_page_writes =
-      facts_.in_recovery ? control.full_page_writes : facts_.setting("full_page_writes") == "on";
+  describe_server(facts_, control, start_);
   start_.every_change_moves_lsn = control.checksum_version != 0 || facts_.setting("wal_log_hints") == "on";
   start_.data_directory = facts_.data_directory;
   start_.started_ns = to_unix_ns(clock_.now());
@@ -402,7 +393,14 @@ Result<CaptureEnd> RemoteCapture::finish(CaptureLane& lane) {
   const Bytes& control = held_files_[std::string(kControl)];
   auto parsed = parse_control_file(control);
   if (!parsed) return std::move(parsed.error()).within(kControl);
-  TRY(check_end(*parsed));
+  const BackupBounds& bounds = backup_->bounds();
+  TRY(check_one_history(connection_, start_, *parsed, bounds.stop));
+  // The control file came while the backup went on; the server says where that ended.
+  if (bounds.stop_timeline != start_.timeline) {
+    return fail(ErrorKind::kFailed, "the cluster changed while it was copied; what was copied is no snapshot",
+                fmt::format("it went from timeline {} to {}", start_.timeline, bounds.stop_timeline),
+                "run the backup again");
+  }
 
   CaptureEnd end;
   TRY_ASSIGN(end.facts, restore_facts(connection_, facts_));
@@ -410,15 +408,9 @@ Result<CaptureEnd> RemoteCapture::finish(CaptureLane& lane) {
   end.facts["catalog_version"] = facts_.catalog_version;
   // As SHOW has it, "0700".
   end.facts["data_directory_mode"] = facts_.setting("data_directory_mode");
-  const BackupBounds& bounds = backup_->bounds();
   end.backup_label = as_text(held_files_[std::string(kLabel)]);
   end.tablespace_map = tablespaces_mapped();
-  for (const CaptureFile& file : files_) {
-    const bool in_place = file.entry.type == EntryType::kDirectory &&
-                          file.entry.path.starts_with("pg_tblspc/") &&
-                          file.entry.path.find('/', 10) == std::string::npos;
-    if (in_place) end.facts["in_place_tablespaces"] = "yes";
-  }
+  if (has_in_place_tablespace(files_)) end.facts["in_place_tablespaces"] = "yes";
   // A restored standby's copy is consistent where its pg_control says, which may lie past the stop.
   end.stop_lsn = bounds.stop;
   if (start_.in_recovery) end.stop_lsn = std::max(end.stop_lsn, parsed->min_recovery_point);
@@ -462,32 +454,6 @@ std::string RemoteCapture::tablespaces_mapped() {
     add(place, path);
   }
   return makes_map_ ? compose_tablespace_map(links) : std::string(as_text(held_files_[std::string(kMap)]));
-}
-
-// Nothing may have changed under us that makes start and stop two different histories (P15, P20).
-Result<void> RemoteCapture::check_end(const ControlFile& control) {
-  const auto refuse = [](std::string why) {
-    return fail(ErrorKind::kFailed, "the cluster changed while it was copied; what was copied is no snapshot",
-                std::move(why), "run the backup again");
-  };
-  const BackupBounds& bounds = backup_->bounds();
-  if (control.system_id != start_.system_id)
-    return refuse(fmt::format("its system id was {} and is now {}", start_.system_id, control.system_id));
-  if (control.checksum_version != start_.checksum_version) return refuse("data checksums were switched");
-  if (bounds.stop_timeline != start_.timeline || control.timeline != start_.timeline)
-    return refuse(fmt::format("it went from timeline {} to {}", start_.timeline, bounds.stop_timeline));
-  TRY_ASSIGN(const std::string recovering, connection_.value("SELECT pg_is_in_recovery()"));
-  if ((recovering == "t") != start_.in_recovery) return refuse("the standby was promoted");
-  if (start_.in_recovery && control.min_recovery_timeline != 0 &&
-      control.min_recovery_timeline != start_.timeline) {
-    return refuse(fmt::format("the standby followed its primary from timeline {} to {}", start_.timeline,
-                              control.min_recovery_timeline));
-  }
-  if (bounds.stop < start_.start_lsn) {
-    return refuse(fmt::format("it ended at {}, before its start at {}", format_lsn(bounds.stop),
-                              format_lsn(start_.start_lsn)));
-  }
-  return {};
 }
 
 Result<void> RemoteCapture::add_held(CaptureLane& lane, std::string_view path, ByteView bytes) {
