@@ -8,6 +8,7 @@ to one store cut now and then. What becomes of one command is free; what is left
 
 KURAMORI_SOAK_SECONDS says how long (./dev test --all: an hour), KURAMORI_SOAK_SEED replays the same choices (V3, V4, V6, P57, P62)."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -292,7 +293,8 @@ esac
         for client in clients:
             client.kill()
             client.wait()
-            client.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # a line that was being written as it ended
+                client.stdin.close()
         self.proxy.mend()
         print("    " + ", ".join(f"{name} [{status}] {count}" for (name, status), count in sorted(self.counts.items()))
               + f"; at most {self.memory_kib // 1024} MiB", flush=True)

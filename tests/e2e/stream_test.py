@@ -108,7 +108,8 @@ class Writer:
         self.process.kill()
         self.process.wait()
         self.thread.join(SECONDS_MAX)
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a line that was being written as it ended
+            self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -147,6 +148,14 @@ class StreamCase(harness.Case):
         stream.await_that(lambda: server.sql(f"select count(*) from pg_stat_replication where application_name = '{NAME}' "
                                              f"and flush_lsn >= '{lsn}'") == "1", "not flushed")
         return lsn
+
+    def await_alone(self, server):
+        """No client is connected any more."""
+        others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        deadline = time.monotonic() + SECONDS_MAX
+        while server.sql(others) != "0":
+            self.assertLess(time.monotonic(), deadline, "a client is still connected")
+            time.sleep(0.02)
 
     def destroy(self, server):
         for pid in [server.process.pid, *self.children(server.process.pid)]:
@@ -223,6 +232,7 @@ class EndToEnd(StreamCase):
             writer.await_count(len(writer.acknowledged) + 20 + 30 * (number % 5))
             stream.kill()
         writer.end()
+        self.await_alone(server)  # its last row may still be on the way to a commit
         self.kuramori("wal", "stream", "db", "--once")
         self.assertEqual(self.gaps(), [])
         wanted = server.sql("select count(*), sum(id) from acked"), server.sql("select count(*) from big")
