@@ -12,7 +12,9 @@
 #include <algorithm>
 #include <mutex>
 #include <numeric>
+#include <utility>
 
+#include "conc/task_group.h"
 #include "crypto/digest.h"
 #include "engine/changes_since.h"
 #include "engine/locks.h"
@@ -71,7 +73,7 @@ class VaultLane final : public CaptureLane {
   std::stop_token stop_;
 };
 
-// Keeps the lanes that the capture's threads use, so that they can be finished when all are done.
+// Keeps the lanes that the capture's threads use, so that they can be finished when those are done.
 class Lanes {
  public:
   Lanes(ContentWriter& writer, Reporter& reporter, std::stop_token stop)
@@ -84,7 +86,7 @@ class Lanes {
     return std::make_unique<Handle>(lane);
   }
   Result<void> finish() {
-    for (auto& lane : lanes_) TRY(lane->finish());
+    for (auto& lane : std::exchange(lanes_, {})) TRY(lane->finish());
     return {};
   }
 
@@ -393,6 +395,8 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
     return std::move(copied).error();
   }
 
+  TRY(lanes.finish());  // what they filled is put while the server ends its backup mode
+
   reporter.phase("ending backup mode", 0);
   auto last_lane = lanes.make();
   TRY_ASSIGN(postgres::CaptureEnd end, capture->finish(*last_lane));
@@ -514,11 +518,15 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
   }
   TRY(lanes.finish());
 
+  // Packs, tree and map are put meanwhile: neither needs the other, and the commit comes after both.
   reporter.phase("completing the WAL", 0);
-  TRY_ASSIGN(outcome.wal_segments_added,
-             complete_wal(vault, resource, *capture, start, wal_needed, reporter, stop));
+  TaskGroup completing(stop);
+  completing.start([&](std::stop_token interrupted) -> Result<void> {
+    TRY_ASSIGN(outcome.wal_segments_added,
+               complete_wal(vault, resource, *capture, start, wal_needed, reporter, interrupted));
+    return {};
+  });
 
-  reporter.phase("committing", 0);
   CommitRecord commit{.kind = "postgres",
                       .started_ns = start.started_ns,
                       .finished_ns = end.finished_ns,
@@ -535,6 +543,9 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
     return std::move(own_files[next_own++]);
   };
   TRY_ASSIGN(LiveRecord live, writer.finish(next, base ? &*base : nullptr, commit));
+  TRY(completing.wait());
+
+  reporter.phase("committing", 0);
   commit.wal = WalSpan{start.timeline, start.start_lsn, wal_needed};
   for (const char* name : kTellableFacts) {
     if (auto it = end.facts.find(name); it != end.facts.end()) commit.facts[name] = it->second;

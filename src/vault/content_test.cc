@@ -243,36 +243,67 @@ TEST(VaultResources, two_that_begin_at_once_make_one) {
   EXPECT_EQ(other.error().kind, ErrorKind::kRefused) << "another cluster under the same name";
 }
 
-// A lane goes on while its full pack is on its way: what becomes of that pack is still the lane's outcome.
-TEST(ContentLanes, a_full_pack_that_is_not_confirmed_fails_its_lane) {
-  TestVault t(43);
-  Bytes pages(1 << 20);
-  system_random().fill(pages);
-  auto write = [&](Store& store, uint64_t& stored) -> Result<void> {
-    ContentWriter writer(store, t.keys, system_random(), system_clock(), system_random().id<SessionId>(),
-                         t.resource.id);
-    auto lane = writer.lane();
-    // Two full packs and a part of one.
-    for (uint32_t mib = 0; mib < 140; ++mib) TRY(lane->add_pages(0, mib * 128, pages));
-    TRY(lane->finish());
-    stored = writer.bytes_stored();
-    return {};
-  };
-  uint64_t stored = 0;
+// Lanes that share a snapshot, each with `mib` of pages of a file of its own, which hold what nothing
+// compresses.
+class ContentLanes : public testing::Test {
+ protected:
+  ContentLanes() { system_random().fill(pages_); }
+
+  Result<LiveRecord> write(Store& store, std::vector<uint32_t> pages_of_lanes) {
+    ContentWriter writer(store, t_.keys, system_random(), system_clock(), system_random().id<SessionId>(),
+                         t_.resource.id);
+    std::vector<std::unique_ptr<ContentWriter::Lane>> lanes;
+    std::vector<CapturedFile> files;
+    for (uint32_t file = 0; file < pages_of_lanes.size(); ++file) {
+      lanes.push_back(writer.lane());
+      for (uint32_t page = 0; page < pages_of_lanes[file]; page += kPagesAtOnce) {
+        const uint32_t count = std::min(kPagesAtOnce, pages_of_lanes[file] - page);
+        TRY(lanes.back()->add_pages(file, page, ByteView(pages_).first(count * kPageBytes)));
+      }
+      files.push_back({.entry = {.path = fmt::format("{}", file),
+                                 .content = ContentKind::kPages,
+                                 .size = uint64_t{pages_of_lanes[file]} * kPageBytes},
+                       .index = file,
+                       .inode = file + 1});
+    }
+    for (auto& lane : lanes) TRY(lane->finish());
+    CommitRecord commit{.kind = "files"};
+    return writer.finish(std::move(files), nullptr, commit);
+  }
+
+  TestVault t_{43};
+  static constexpr uint32_t kPagesAtOnce = 128;
+  Bytes pages_ = Bytes(kPagesAtOnce * kPageBytes);
+};
+
+// Nobody waits for a full pack that is on its way; what becomes of it is still the snapshot's outcome.
+TEST_F(ContentLanes, a_pack_that_is_not_confirmed_fails_the_snapshot) {
   auto memory = make_memory_store();
-  ASSERT_TRUE(write(*memory, stored));
-  EXPECT_EQ(memory->object_count(), 3u);
-  EXPECT_GT(stored, 140u << 20);
-  for (uint64_t failing : {1, 3}) {
+  auto live = write(*memory, {17'920});  // 140 MiB: two full packs and a part of one, and the tree's
+  ASSERT_TRUE(live);
+  EXPECT_EQ(live->packs.size(), 4u);
+  for (const LivePack& pack : live->packs) EXPECT_TRUE(memory->head(pack.name));
+  for (uint64_t failing = 1; failing <= 4; ++failing) {
     auto inner = make_memory_store();
     std::atomic<uint64_t> commits = 0;
     auto store = make_faulty_store(*inner, {.choose = [&](uint64_t, StoreCall call, std::string_view) {
       return call == StoreCall::kCommit && ++commits == failing ? Fault::kFail : Fault::kNone;
     }});
-    Result<void> written = write(*store, stored);
+    auto written = write(*store, {17'920});
     ASSERT_FALSE(written) << failing;
     EXPECT_EQ(written.error().why, "injected");
   }
+}
+
+TEST_F(ContentLanes, what_fills_no_frame_shares_a_pack_however_many_lanes_saw_it) {
+  auto memory = make_memory_store();
+  auto live = write(*memory, {3, kPagesPerFrame - 1, 4, 1});
+  ASSERT_TRUE(live);
+  EXPECT_EQ(live->packs.size(), 2u) << "the pages' and the tree's";
+  // One that is worth an upload of its own is not gone on with.
+  live = write(*memory, {640, 3, 640, kPagesPerFrame - 1});
+  ASSERT_TRUE(live);
+  EXPECT_EQ(live->packs.size(), 4u);
 }
 
 }  // namespace

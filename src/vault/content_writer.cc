@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kFramePageBytes = size_t{kPagesPerFrame} * kPageBytes;
 constexpr size_t kByteFrameBytes = 128 << 10;  // plain bytes of small files gathered into one frame
 constexpr size_t kTreeFrameBytes = 256 << 10;
+constexpr uint64_t kPackBytesLeftOpenMax = 4 << 20;  // what the next lane goes on with, instead of its own
 
 bool is_zero(ByteView page) {
   return page[0] == 0 && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
@@ -35,28 +36,17 @@ std::span<const std::pair<uint32_t, Part>> parts_of(const FileParts<Part>& all, 
 
 }  // namespace
 
-struct ContentWriter::Shared {
-  Store& store;
-  const KeyBundle& keys;
-  Random& random;
-  Clock& clock;
-  SessionId session;
-  ResourceId resource;
-  std::atomic<uint32_t> next_pack{0};
-  std::atomic<uint64_t> stored{0};
-  PipelineFaults* faults = nullptr;
-  std::mutex mutex;
-  std::map<uint32_t, LivePack> packs;  // finished ones, by number; guarded by mutex
-  FileParts<PageRun> runs;             // guarded by mutex
-  FileParts<Extent> extents;           // guarded by mutex
+struct OpenPack {
+  std::unique_ptr<PackWriter> pack;
+  uint32_t number = 0;  // within the session
 };
 
-// A full pack whose last bytes are still on their way: a store at a distance takes several round trips to
-// confirm one, and its lane does not wait for them. One a lane, so that memory stays bounded.
+// A pack whose last bytes are still on their way: a store at a distance takes several round trips to confirm
+// one, and nobody waits for them who need not.
 class PackEnd {
  public:
-  PackEnd(std::unique_ptr<PackWriter> pack, uint32_t number)
-      : number_(number), thread_([this, pack = std::move(pack)] { result_ = pack->finish(); }) {}
+  explicit PackEnd(OpenPack open)
+      : number_(open.number), thread_([this, pack = std::move(open.pack)] { result_ = pack->finish(); }) {}
   ~PackEnd() {
     if (thread_.joinable()) thread_.join();
   }
@@ -72,12 +62,72 @@ class PackEnd {
   std::thread thread_;  // last: it begins with all of the above in place
 };
 
+struct ContentWriter::Shared {
+  Store& store;
+  const KeyBundle& keys;
+  Random& random;
+  Clock& clock;
+  SessionId session;
+  ResourceId resource;
+  std::atomic<uint32_t> next_pack{0};
+  std::atomic<uint64_t> stored{0};
+  PipelineFaults* faults = nullptr;
+  std::mutex mutex;
+  std::map<uint32_t, LivePack> packs;  // finished ones, by number; guarded by mutex
+  FileParts<PageRun> runs;             // guarded by mutex
+  FileParts<Extent> extents;           // guarded by mutex
+  // What finished lanes left: packs with little in them, which the next lane goes on with, and others that
+  // are being put. What fills no frame shares a pack: one upload, and one that a restore opens.
+  std::vector<OpenPack> left_open;                // guarded by mutex
+  std::vector<std::unique_ptr<PackEnd>> endings;  // guarded by mutex
+
+  std::optional<OpenPack> take_open() {
+    const std::lock_guard lock(mutex);
+    if (left_open.empty()) return std::nullopt;
+    OpenPack open = std::move(left_open.back());
+    left_open.pop_back();
+    return open;
+  }
+  void leave(OpenPack open) {
+    const bool is_small = open.pack->bytes() < kPackBytesLeftOpenMax && open.pack->frames() < kPackFramesMax;
+    const std::lock_guard lock(mutex);
+    if (is_small) {
+      left_open.push_back(std::move(open));
+    } else {
+      endings.push_back(std::make_unique<PackEnd>(std::move(open)));
+    }
+  }
+  Result<void> keep(uint32_t number, Result<LivePack> live) {
+    if (!live) return std::move(live).error();
+    stored += live->size;
+    const std::lock_guard lock(mutex);
+    packs[number] = std::move(*live);
+    return {};
+  }
+  // Nothing is added to the packs that finished lanes left any more.
+  void end_open_packs() {
+    const std::lock_guard lock(mutex);
+    for (OpenPack& open : std::exchange(left_open, {}))
+      endings.push_back(std::make_unique<PackEnd>(std::move(open)));
+  }
+  // Every pack is put. After all lanes are finished.
+  Result<void> await_packs() {
+    end_open_packs();
+    Result<void> result;
+    for (const auto& ending : std::exchange(endings, {})) {
+      auto kept = keep(ending->number(), ending->wait());
+      if (result) result = std::move(kept);
+    }
+    return result;
+  }
+};
+
 struct ContentWriter::Lane::State {
   Shared& shared;
   FrameWorkshop workshop{kZstdLevel};
   std::unique_ptr<PackWriter> pack;
   uint32_t pack_number = 0;
-  std::unique_ptr<PackEnd> ending;  // of the pack before
+  std::unique_ptr<PackEnd> ending;  // of the pack before: one a lane, so that memory stays bounded
   Bytes pages, bytes;               // the frames being filled
   // Runs and extents whose frame is not written yet; slot and offset are known.
   std::vector<std::pair<uint32_t, PageRun>> open_runs;
@@ -87,35 +137,33 @@ struct ContentWriter::Lane::State {
   bool finished = false;
 
   Result<uint32_t> write_frame(FrameType type, ByteView plain) {
-    if (!pack) {
-      pack_number = shared.next_pack++;
-      TRY_ASSIGN(pack, PackWriter::create(shared.store, shared.keys, shared.random, shared.clock,
-                                          names::pack(shared.session, pack_number), shared.resource));
-    }
+    if (!pack) TRY(open_pack());
     return pack->add(type, plain, workshop);
   }
 
-  Result<void> close_pack_if(uint64_t at_least) {
-    if (!pack || (pack->bytes() < at_least && pack->frames() < kPackFramesMax)) return {};
-    if (at_least == 0) return keep(pack_number, std::exchange(pack, nullptr)->finish());
-    TRY(end_pack());
-    ending = std::make_unique<PackEnd>(std::move(pack), pack_number);
+  Result<void> open_pack() {
+    if (std::optional<OpenPack> open = shared.take_open()) {
+      pack = std::move(open->pack);
+      pack_number = open->number;
+      return {};
+    }
+    pack_number = shared.next_pack++;
+    TRY_ASSIGN(pack, PackWriter::create(shared.store, shared.keys, shared.random, shared.clock,
+                                        names::pack(shared.session, pack_number), shared.resource));
     return {};
   }
 
-  // Waits for the pack before.
-  Result<void> end_pack() {
+  Result<void> end_pack_if_full() {
+    if (!pack || (pack->bytes() < kPackBytesTarget && pack->frames() < kPackFramesMax)) return {};
+    TRY(await_pack_before());
+    ending = std::make_unique<PackEnd>(OpenPack{std::exchange(pack, nullptr), pack_number});
+    return {};
+  }
+
+  Result<void> await_pack_before() {
     if (!ending) return {};
-    std::unique_ptr<PackEnd> last = std::move(ending);
-    return keep(last->number(), last->wait());
-  }
-
-  Result<void> keep(uint32_t number, Result<LivePack> live) {
-    if (!live) return std::move(live).error();
-    shared.stored += live->size;
-    std::lock_guard lock(shared.mutex);
-    shared.packs[number] = std::move(*live);
-    return {};
+    const std::unique_ptr<PackEnd> last = std::move(ending);
+    return shared.keep(last->number(), last->wait());
   }
 
   // A run goes on only where the frame before it was used to its last slot, so that slots can be counted
@@ -144,7 +192,7 @@ struct ContentWriter::Lane::State {
     }
     open_runs.clear();
     pages.clear();
-    return close_pack_if(kPackBytesTarget);
+    return end_pack_if_full();
   }
 
   Result<void> flush_bytes(FrameType type) {
@@ -157,7 +205,7 @@ struct ContentWriter::Lane::State {
     }
     open_extents.clear();
     bytes.clear();
-    return close_pack_if(kPackBytesTarget);
+    return end_pack_if_full();
   }
 };
 
@@ -206,8 +254,8 @@ Result<void> ContentWriter::Lane::finish() {
   CHECK(!s.finished);
   TRY(s.flush_pages());
   TRY(s.flush_bytes(FrameType::kBytes));
-  TRY(s.close_pack_if(0));
-  TRY(s.end_pack());
+  if (s.pack) s.shared.leave({std::exchange(s.pack, nullptr), s.pack_number});
+  TRY(s.await_pack_before());
   s.finished = true;
   std::lock_guard lock(s.shared.mutex);
   s.shared.runs.insert(s.shared.runs.end(), s.runs.begin(), s.runs.end());
@@ -263,11 +311,8 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
   // base's, and its node of the tree, into packs of the same session.
   Secret names_key = path_key(s.keys, s.resource);
   PageMap map;  // runs and extents use the session's own numbers
-  for (auto& [number, pack] : s.packs) {
-    while (map.packs.size() < number)
-      map.packs.push_back(names::pack(s.session, static_cast<uint32_t>(map.packs.size())));
-    map.packs.push_back(pack.name);
-  }
+  for (uint32_t number = 0; number < s.next_pack; ++number)
+    map.packs.push_back(names::pack(s.session, number));
   std::vector<FileKey> present;  // only where there is a base
   const auto map_file = [&](const CapturedFile& file) -> Result<void> {
     FilePages entry{.key = file_key(names_key.view(), file.entry.path),
@@ -308,6 +353,8 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
     return {};
   };
 
+  // The tree lives as long as the snapshot, pages as long as any that builds on it: not in one pack.
+  s.end_open_packs();
   auto writer = lane();
   Lane::State& l = *writer->state_;
   std::string encoded;  // of the tree, what is not yet in a frame
@@ -323,7 +370,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
         commit.tree.push_back({pack, frame, 1});
       }
       at += plain.size();
-      TRY(l.close_pack_if(kPackBytesTarget));
+      TRY(l.end_pack_if_full());
     }
     encoded.erase(0, at);
     return {};
@@ -349,6 +396,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
   }
   TRY(write_tree(0));
   TRY(writer->finish());
+  TRY(s.await_packs());
   s.runs = {};
   s.extents = {};
 

@@ -41,8 +41,9 @@ class ContentWriter {
   ~ContentWriter();
   ContentWriter(const ContentWriter&) = delete;
 
-  // Writes into packs of its own; belongs to one thread. finish() before the snapshot's; a lane that is
-  // destroyed unfinished leaves its last pack unwritten.
+  // Writes into packs of its own; belongs to one thread. finish() before the snapshot's. What a finished lane
+  // filled is put in the background; a pack with little in it is left to a lane that still works. A lane that
+  // is destroyed unfinished leaves its last pack unwritten.
   class Lane {
    public:
     ~Lane();
