@@ -28,6 +28,7 @@ void expect_same(const Model& got, const Model& wanted, const std::string& what)
   }
 }
 
+// P23.
 TEST(Content, twenty_snapshots_deep_every_one_comes_back_byte_for_byte) {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     TestVault t(seed);

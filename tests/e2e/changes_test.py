@@ -271,7 +271,7 @@ def add_equality(major, rounds, steps, seeds):
                 finally:
                     self.tearDown()
                     self.setUp()
-    setattr(Changes, f"test_a_snapshot_by_the_wal_is_what_a_full_one_is_{major}", test)
+    setattr(Changes, f"test_P23_a_snapshot_by_the_wal_is_what_a_full_one_is_{major}", test)
 
 
 if harness.ALL:
