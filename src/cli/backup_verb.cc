@@ -125,7 +125,7 @@ void print_document(Context& context, const BackupRequest& request, const std::s
   json.field("keep_reason", outcome.keep_reason)
       .field("base", outcome.base)
       .field("why_full", outcome.why_full);
-  json.field("over_replication", outcome.over_replication);
+  json.field("over_replication", outcome.over_replication).field("sent", outcome.sent);
   json.field("changes", outcome.changes).field("changes_contradicted", outcome.changes_contradicted);
   json.field("pages_sampled", outcome.pages_sampled).field("bytes_read", outcome.bytes_read);
   json.field("relation_bytes_read", outcome.relation_bytes_read).field("pages_stored", outcome.pages_stored);
@@ -156,6 +156,7 @@ void print_outcome(Context& context, const BackupRequest& request, const std::st
                        outcome.changes == "wal" ? "what the WAL says" : outcome.changes);
   else
     out += fmt::format("  a full one{}\n", outcome.why_full.empty() ? "" : ": " + outcome.why_full);
+  if (!outcome.sent.empty()) out += fmt::format("  over the replication protocol, {}\n", outcome.sent);
   out += fmt::format("  kept until {} ({})\n", format_moment(from_unix_ns(commit.keep_until_ns)),
                      outcome.keep_reason);
   out += shown_limits(limits, ReadUse{outcome.bytes_read, outcome.read_waited});
@@ -205,9 +206,7 @@ Result<int> run_backup(Context& context) {
   if (copies_wanted && (!plan || plan->copies.empty()))
     return fail(ErrorKind::kUsage, fmt::format("no plan says where copies of \"{}\" go", request.resource),
                 "", "add copies: [ { to: VAULT } ] to its plan, or copy later: kuramori copy --to VAULT");
-  if (resource->capture == ResourceConfig::Capture::kHost) request.way = postgres::CaptureWay::kHost;
-  if (resource->capture == ResourceConfig::Capture::kReplication)
-    request.way = postgres::CaptureWay::kReplication;
+  request.way = capture_way(*resource);
   if (resource->processes) request.workers = static_cast<unsigned>(*resource->processes);
   TRY_ASSIGN(const Limits limits, limits_given(context, resource->limits));
   TRY(keep_to(limits, Reads::kSource));

@@ -3,6 +3,7 @@
 
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
+#include "engine/backup.h"
 #include "source/postgres/doctor.h"
 
 namespace kuramori {
@@ -50,8 +51,8 @@ void examine_resource(Context& context, const Config& config, const ResourceConf
   if (auto supported = check_supported(resource); !supported)
     return add(postgres::Severity::kHint, supported.error().what, supported.error().why, "");
   auto connect = resource.connect.fetch(context.world());
-  auto examined =
-      connect ? postgres::examine_server(*connect) : Result<std::vector<postgres::Finding>>(connect.error());
+  auto examined = connect ? postgres::examine_server(*connect, capture_way(resource))
+                          : Result<std::vector<postgres::Finding>>(connect.error());
   if (!examined)
     return add(postgres::Severity::kProblem, examined.error().what, examined.error().why,
                examined.error().next);

@@ -18,6 +18,7 @@
 #include "crypto/digest.h"
 #include "engine/changes_since.h"
 #include "engine/locks.h"
+#include "engine/older_files.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
 #include "engine/snapshots.h"
@@ -42,6 +43,7 @@ using postgres::CaptureFile;
 // Files that we add to the server's own, numbered past any of the source's.
 constexpr uint32_t kOwnFilesFrom = 0xf0000000;
 constexpr std::string_view kOwnFolder = ".kuramori";
+constexpr uint32_t kChangesAreSentFrom = 170000;  // PG_VERSION_NUM: over the wire
 constexpr std::string_view kTablespaceFolder = "pg_tblspc/";
 constexpr Duration kStandbyWalLimit =
     std::chrono::minutes(10);  // until the primary has filled the last segment
@@ -214,15 +216,35 @@ CapturedFile own_file(std::string_view name, uint32_t index, size_t size, int64_
 
 }  // namespace
 
+postgres::CaptureWay capture_way(const ResourceConfig& resource) {
+  switch (resource.capture) {
+    case ResourceConfig::Capture::kHost:
+      return postgres::CaptureWay::kHost;
+    case ResourceConfig::Capture::kReplication:
+      return postgres::CaptureWay::kReplication;
+    case ResourceConfig::Capture::kAuto:
+      break;
+  }
+  return postgres::CaptureWay::kAuto;
+}
+
 std::string restore_point_name(const SnapshotId& snapshot) {
   return "kuramori-" + snapshot.hex();
 }
 
 namespace {
 
-// `contradiction`: what the WAL had not told, when it fails for that; as input, that it did so before.
-Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::string& contradiction,
-                              Reporter& reporter, std::stop_token stop) {
+// Why an attempt that failed is made once more, whole. The second one says so.
+struct Again {
+  std::string contradicted;   // what was said to have changed was not all: by whom
+  std::string contradiction;  // and which page tells
+  std::string why;            // or without blame: the server sends changes, and they cannot be built on
+  bool wanted() const { return !contradiction.empty() || !why.empty(); }
+};
+
+// `again`: as input, of the attempt before.
+Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again& again, Reporter& reporter,
+                              std::stop_token stop) {
   Duration began = vault.clock().steady();
   BackupOutcome outcome;
 
@@ -247,7 +269,10 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
   }
   if (base_snapshot == nullptr && !list.snapshots.empty() && !request.full)
     outcome.why_full = "the snapshots before were made by another writer";
-  if (request.full) base_snapshot = nullptr;
+  if (request.full) {
+    base_snapshot = nullptr;
+    outcome.why_full = again.why;
+  }
 
   // The session stands before anything is read of the base: from here on it cannot be collected under us.
   Protocol protocol = protocol_of(vault);
@@ -285,6 +310,23 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
     }
   }
 
+  // What rules the base out before the server is asked for changes since it; the rest is known once it began.
+  std::string why_no_older = outcome.why_full.empty() ? "there is no snapshot to build on" : outcome.why_full;
+  if (request.full && !again.wanted()) why_no_older = "the snapshot builds on none";
+  if (!again.contradiction.empty()) why_no_older = again.contradicted;
+  std::optional<postgres::OlderSnapshot> older;
+  if (base) {
+    TRY_ASSIGN(const uint64_t timeline, number_fact(base->commit, "postgres.timeline"));
+    TRY_ASSIGN(const postgres::Lsn since, number_fact(base->commit, "postgres.start_lsn"));
+    if (!base->commit.defects.empty()) {
+      why_no_older = "the base has damaged pages";
+    } else {
+      older = {.timeline = static_cast<postgres::Timeline>(timeline), .start = since, .files = [&] {
+                 return older_files(vault, resource.id, *base);
+               }};
+    }
+  }
+
   reporter.phase("starting backup mode", 0);
   TRY_ASSIGN(
       auto capture,
@@ -293,6 +335,8 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
                       .workers = request.workers,
                       .read_bytes_per_second = request.read_bytes_per_second,
                       .way = request.way,
+                      .older = std::move(older),
+                      .why_no_older = std::move(why_no_older),
                       .stop = stop},
                      vault.clock(), reporter));
   const postgres::CaptureStart& start = capture->start();
@@ -342,13 +386,19 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
       base.reset();
     }
   }
+  if (start.sends_changes && !base) {
+    again.why = outcome.why_full;
+    return fail(ErrorKind::kFailed, "the server sends changes since a snapshot that cannot be built on",
+                again.why, "run the backup again");
+  }
   if (base) outcome.base = base->commit.snapshot.hex();
   outcome.changes = changes.text();
   outcome.pages_sampled = changes.pages_sampled;
-  outcome.changes_contradicted = changes.contradicted || !contradiction.empty();
+  outcome.changes_contradicted = changes.contradicted || !again.contradiction.empty();
   // The page's path is a name, and the commit's reader need not know it.
-  if (!contradiction.empty()) outcome.changes = "whole: a page changed without a record in the WAL";
+  if (outcome.changes_contradicted && !changes.contradicted) outcome.changes = "whole: " + again.contradicted;
   outcome.over_replication = !start.on_host;
+  if (!start.on_host) outcome.sent = start.sends_changes ? "changes" : "everything: " + start.why_everything;
 
   ContentWriter writer(vault.store(), vault.keys(), vault.random(), vault.clock(), session->id(),
                        resource.id);
@@ -386,12 +436,19 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
     const FilePages* pages = base_file(file);
     if (pages == nullptr) return {};
     if (!changes.blocks) return {.unchanged_before = base_start, .base_pages = pages->pages, .changed = {}};
-    return changed_pages(*changes.blocks, file, pages->pages, base_start).value_or(postgres::Skip{});
+    postgres::Skip known =
+        changed_pages(*changes.blocks, file, pages->pages, base_start).value_or(postgres::Skip{});
+    if (start.sends_changes) add_certainty(known, changes.surely ? *changes.surely : *changes.blocks, file);
+    return known;
   };
   auto copied =
       capture->copy(skip, [&](unsigned) -> Result<std::unique_ptr<CaptureLane>> { return lanes.make(); });
   if (!copied) {
-    contradiction = capture->was_contradicted() ? copied.error().why : "";
+    again = {};
+    if (capture->was_contradicted())
+      again = {.contradicted = copied.error().what, .contradiction = copied.error().why, .why = ""};
+    else if (capture->must_be_whole())
+      again.why = copied.error().what + ": " + copied.error().why;
     return std::move(copied).error();
   }
 
@@ -446,6 +503,8 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
   TRY_ASSIGN(auto mapped, postgres::parse_tablespace_map(end.tablespace_map));
   std::set<std::string> unmapped;
   std::vector<CaptureFile> captured_files = capture->take_files();
+  if (!start.on_host && start.server_version >= kChangesAreSentFrom && !vault.keys().reader)
+    remember_relation_files(vault.info(), resource.id, captured_files, reporter);
   for (const CaptureFile& file : captured_files) {
     const bool is_tablespace =
         file.entry.type == EntryType::kSymlink && file.entry.path.starts_with(kTablespaceFolder);
@@ -607,6 +666,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
   outcome.read_waited = end.read_waited;
   outcome.pages_stored = end.pages_given;
   outcome.pages_unchanged = end.pages_skipped;
+  outcome.pages_sampled += end.pages_looked_at;
   outcome.broken_pages = end.broken_pages;
   outcome.seconds = std::chrono::duration<double>(vault.clock().steady() - began).count();
   return outcome;
@@ -616,17 +676,21 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, std::s
 
 Result<BackupOutcome> backup_postgres(Vault& vault, const BackupRequest& request, Reporter& reporter,
                                       std::stop_token stop) {
-  std::string contradiction;
-  auto outcome = attempt(vault, request, contradiction, reporter, stop);
-  if (outcome || contradiction.empty()) return outcome;
-  // Found out in passing, after much was left to a base that nobody can vouch for any more: once more, whole.
-  reporter.warning(fmt::format(
-      "ALARM: the WAL DOES NOT TELL ALL that changed: {}. Snapshots that were built on such records may lack "
-      "changes: kuramori drill; this one is taken again, whole",
-      contradiction));
+  Again again;
+  auto outcome = attempt(vault, request, again, reporter, stop);
+  if (outcome || !again.wanted()) return outcome;
+  if (!again.contradiction.empty()) {
+    // Found out in passing, after much was left to a base that nobody can vouch for any more.
+    reporter.warning(fmt::format(
+        "ALARM: {}: {}. Snapshots that were built on such records may lack changes: kuramori drill; this one "
+        "is taken again, whole",
+        again.contradicted, again.contradiction));
+  } else {
+    reporter.note("the server is asked for everything: " + again.why);
+  }
   BackupRequest whole = request;
   whole.full = true;
-  return attempt(vault, whole, contradiction, reporter, std::move(stop));
+  return attempt(vault, whole, again, reporter, std::move(stop));
 }
 
 }  // namespace kuramori

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/reporter.h"
+#include "policy/config.h"
 #include "policy/retention.h"
 #include "source/postgres/capture.h"
 #include "source/postgres/counts.h"
@@ -37,6 +38,7 @@ struct BackupOutcome {
   std::string why_full;  // when a base could not be used, in words
   std::string keep_reason;
   bool over_replication = false;      // and not on the server's host
+  std::string sent;                   // then: "changes", or "everything: why"; else empty
   std::string changes;                // what told which pages changed: "wal", "page LSNs: why", "whole: why"
   bool changes_contradicted = false;  // a page had changed of which the WAL's records did not tell
   uint64_t pages_sampled = 0;         // looked at for that
@@ -50,6 +52,9 @@ struct BackupOutcome {
   uint64_t wal_segments_added = 0;  // that the archiver had not delivered yet
   double seconds = 0;
 };
+
+// As the configuration says.
+postgres::CaptureWay capture_way(const ResourceConfig& resource);
 
 // The restore point at which a snapshot's rows were counted.
 std::string restore_point_name(const SnapshotId& snapshot);

@@ -39,7 +39,7 @@ class Gathering {
         last_(postgres::segment_number(start_.start_lsn, start_.segment_bytes)),
         stop_(std::move(stop)) {}
 
-  Result<ChangedBlocks> gather() {
+  Result<ChangesSince> gather() {
     TRY(read_records());
     // Each reads a segment of the server's; neither needs the other.
     TaskGroup both(stop_);
@@ -47,11 +47,21 @@ class Gathering {
     auto joined = join();
     TRY(both.wait());
     TRY(std::move(joined));
-    TRY_ASSIGN(ChangedBlocks all, merged());
+    ChangesSince since;
+    // What is only known together with the WAL before the base's start.
+    std::optional<ChangedBlocks> loose;
+    if (start_.sends_changes && !pieces_.empty() && pieces_.front().from < base_start_) {
+      loose = std::move(pieces_.front());
+      pieces_.erase(pieces_.begin());
+      TRY_ASSIGN(since.surely, merged(loose->to));
+      pieces_ = {std::move(*loose), *since.surely};
+    }
+    TRY_ASSIGN(since.blocks, merged(base_start_));
+    const ChangedBlocks& all = *since.blocks;
     if (all.was_minimal)
       return unknown(fmt::format("wal_level was minimal between {} and {}", format_lsn(base_start_),
                                  format_lsn(start_.start_lsn)));
-    return all;
+    return since;
   }
   bool histories_differ() const { return histories_differ_; }
 
@@ -126,6 +136,8 @@ class Gathering {
     Lsn reached = base_start_;
     for (uint64_t number = first_; number <= last_ && reached < start_.start_lsn;) {
       auto& record = records_[number - first_];
+      // A server that sends changes alone tells of those up to this start and no later ones: so must this.
+      if (record && start_.sends_changes && record->to > start_.start_lsn) record.reset();
       if (record && record->from <= reached) {
         reached = std::max(reached, record->to);
         pieces_.push_back(std::move(*record));
@@ -188,11 +200,11 @@ class Gathering {
   }
 
   // Neighbours pairwise, so that a block is moved a few times and not once for every segment.
-  Result<ChangedBlocks> merged() {
+  Result<ChangedBlocks> merged(Lsn from) {
     ChangedBlocks all;
     all.system_id = start_.system_id;
     all.timeline = start_.timeline;
-    all.from = all.to = base_start_;
+    all.from = all.to = from;
     while (pieces_.size() > 1) {
       for (size_t i = 0; i + 1 < pieces_.size(); i += 2) {
         TRY(pieces_[i].append(pieces_[i + 1]));
@@ -258,7 +270,7 @@ Result<ChangesSince> changes_since(Vault& vault, const ResourceId& resource, Cap
                                    std::stop_token stop) {
   Gathering gathering(vault, resource, capture, base_start, stop);
   auto changed = gathering.gather();
-  if (changed) return ChangesSince{.blocks = std::move(*changed)};
+  if (changed) return changed;
   if (stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the backup was interrupted");
   const Error& error = changed.error();
   return ChangesSince{.why_not = error.why.empty() ? error.what : error.what + ": " + error.why,
@@ -275,13 +287,23 @@ std::optional<postgres::Skip> changed_pages(const ChangedBlocks& changed, const 
   const uint32_t first = file.first_block;
   if (found->second.limit) {
     const uint32_t limit = *found->second.limit;
-    skip.base_pages = std::min(base_pages, limit > first ? limit - first : 0);
+    skip.cut_to = limit > first ? limit - first : 0;
+    skip.base_pages = std::min(base_pages, *skip.cut_to);
   }
   const std::vector<uint32_t>& blocks = found->second.blocks;
   const auto begin = std::ranges::lower_bound(blocks, first);
   const auto end = std::lower_bound(begin, blocks.end(), uint64_t{first} + skip.base_pages);
   skip.changed = std::span(begin, end);
   return skip;
+}
+
+void add_certainty(postgres::Skip& skip, const ChangedBlocks& surely, const postgres::CaptureFile& file) {
+  const auto found = surely.forks.find({file.relation, postgres::Fork::kMain});
+  if (found == surely.forks.end()) return;
+  const uint32_t first = file.first_block;
+  if (const auto limit = found->second.limit) skip.surely_cut_to = *limit > first ? *limit - first : 0;
+  const std::vector<uint32_t>& blocks = found->second.blocks;
+  skip.surely_changed = std::span(std::ranges::lower_bound(blocks, first), blocks.end());
 }
 
 std::vector<postgres::PagePlace> choose_sample(std::span<const UnchangedPages> files, uint64_t count,
@@ -355,6 +377,7 @@ Result<ChangesKnown> find_changes(Vault& vault, const ResourceId& resource, Capt
   // Without inodes, nothing else than the WAL tells that a file is still the same one.
   if (!since.blocks) return fall_back(since.why_not, since.histories_differ || !start.on_host);
   known.blocks = std::move(since.blocks);
+  known.surely = std::move(since.surely);
   if (!start.on_host) {  // every page's LSN is looked at when it comes by
     known.by = ChangesBy::kWal;
     return known;

@@ -20,8 +20,13 @@
 namespace kuramori {
 
 struct ChangesSince {
-  std::optional<postgres::ChangedBlocks> blocks;  // of [the base's start, this snapshot's start)
-  std::string why_not;                            // without: in words, with the place in the WAL
+  // Of [the base's start, this snapshot's start), and what else the archive's records of the first and the
+  // last segment tell of.
+  std::optional<postgres::ChangedBlocks> blocks;
+  // Where the server sends changes alone and `blocks` begins too early: what does not. Nothing of what lies
+  // behind this snapshot's start is in either then.
+  std::optional<postgres::ChangedBlocks> surely;
+  std::string why_not;            // without: in words, with the place in the WAL
   bool histories_differ = false;  // the archive's WAL is not this server's: page LSNs say nothing either
 };
 // An error only when it was interrupted.
@@ -32,6 +37,10 @@ Result<ChangesSince> changes_since(Vault& vault, const ResourceId& resource, pos
 std::optional<postgres::Skip> changed_pages(const postgres::ChangedBlocks& changed,
                                             const postgres::CaptureFile& file, uint32_t base_pages,
                                             postgres::Lsn base_start);
+
+// What of that file changed between the two starts without a doubt. `surely` outlives `skip`.
+void add_certainty(postgres::Skip& skip, const postgres::ChangedBlocks& surely,
+                   const postgres::CaptureFile& file);
 
 // --- the sample (P24) --------------------------------------------------------------------------------
 // A page that changes moves its LSN, whatever the WAL's records say. So some pages that are held to be
@@ -68,7 +77,7 @@ struct ChangesKnown {
   std::string why_not;  // "wal" it could not be
   bool contradicted = false;
   uint64_t pages_sampled = 0;
-  std::optional<postgres::ChangedBlocks> blocks;
+  std::optional<postgres::ChangedBlocks> blocks, surely;  // as in ChangesSince
   std::string text() const;
 };
 // The base's entry for a file; null where all of it is read.

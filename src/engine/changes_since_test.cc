@@ -47,10 +47,18 @@ TEST(ChangedPages, are_those_of_the_file_below_the_limit) {
   const auto cut = changed_pages(changed, second, 131072, kBaseStart);
   EXPECT_EQ(cut->base_pages, 4u);
   EXPECT_EQ(pages_of(*cut), (std::vector<uint32_t>{131072}));
+  EXPECT_EQ(cut->cut_to, 4u);
+  // Whoever says by himself what changed is held to all of them, also to those that are read anyway.
+  postgres::Skip sure;
+  add_certainty(sure, changed, second);
+  EXPECT_EQ(std::vector(sure.surely_changed.begin(), sure.surely_changed.end()),
+            (std::vector<uint32_t>{131072, 131080, 262144}));
+  EXPECT_EQ(sure.surely_cut_to, 4u);
   EXPECT_EQ(changed_pages(changed, first, 100, kBaseStart)->base_pages, 100u);
   changed.forks[{relation, Fork::kMain}].limit = 0;
   EXPECT_EQ(changed_pages(changed, first, 100, kBaseStart)->base_pages, 0u);
   EXPECT_EQ(changed_pages(changed, second, 100, kBaseStart)->base_pages, 0u);
+  EXPECT_EQ(changed_pages(changed, second, 100, kBaseStart)->cut_to, 0u);
 }
 
 TEST(ChangedPages, of_a_file_without_any_are_none_and_of_a_copied_database_all) {

@@ -38,6 +38,21 @@ Result<LiveRecord> read_live(Store& store, RecordCodec& codec, const CommitRecor
   return decode<LiveRecord>(record.body);
 }
 
+Result<Tree> read_tree(Store& store, const KeyBundle& keys, const LiveRecord& live,
+                       const CommitRecord& commit) {
+  Bytes encoded;
+  FrameWorkshop workshop(kZstdLevel);
+  for (const FrameSpan& span : commit.tree) {
+    const auto bound = std::ranges::find(live.packs, span.pack, &LivePack::name);
+    if (bound == live.packs.end())
+      return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", span.pack));
+    TRY_ASSIGN(auto pack, PackReader::open(store, keys, span.pack, &*bound));
+    TRY(pack->read(span.first, span.count, workshop, encoded));
+    if (encoded.size() > kTreeBytesMax) return fail(ErrorKind::kDamaged, "a snapshot's tree is too large");
+  }
+  return decode_tree(encoded);
+}
+
 Result<Bytes> get_bound(Store& store, const ObjectRef& ref) {
   auto object = read_sound<Bytes>(store, ref.name, [&](ByteView bytes) -> Result<Bytes> {
     if (bytes.size() == ref.size && sha256(bytes) == ref.digest) return to_bytes(bytes);

@@ -17,6 +17,9 @@ Result<BaseSnapshot> open_base(Store& store, const KeyBundle& keys, RecordCodec&
                                std::string commit_name, const CommitRecord& commit);
 // Exactly which packs, maps and frames the snapshot needs.
 Result<LiveRecord> read_live(Store& store, RecordCodec& codec, const CommitRecord& commit);
+// What the snapshot consists of; for keys that open content.
+Result<Tree> read_tree(Store& store, const KeyBundle& keys, const LiveRecord& live,
+                       const CommitRecord& commit);
 // The object that `ref` names, if its bytes are the ones bound.
 Result<Bytes> get_bound(Store& store, const ObjectRef& ref);
 

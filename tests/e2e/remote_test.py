@@ -13,6 +13,7 @@ import harness
 from changes_test import HISTORY_SETTINGS, SEED, Snapshots
 
 SECONDS_MAX = 120
+SUMMARIES = ["summarize_wal = on"]  # from 17 on
 EDGE = (13, 15, 18)  # of the older framing one, and of the newer; all with --all
 
 
@@ -109,9 +110,20 @@ class Remote(Snapshots):
         again = self.adopt(other, major)
         self.assertEqual(again.sql("select (select count(*) from here), (select count(*) from there)"), "9000|5000")
 
-    def history_over_the_wire(self, major, rounds, steps, seed):
-        """Also over the wire a snapshot that leaves pages to the one before holds what a full one, of the host, holds (P22, P27)."""
-        server = self.server(major, settings=HISTORY_SETTINGS)
+    def backup(self, *words, env=None):
+        outcome = self.kuramori("backup", "db", "--json", *words, env=env)
+        snapshot = outcome.json()["snapshot"]
+        self.sent.append(snapshot["sent"])
+        return snapshot, outcome
+
+    def setUp(self):
+        super().setUp()
+        self.sent = []  # by each snapshot
+
+    def history_over_the_wire(self, major, rounds, steps, seed, summaries=False):
+        """Also over the wire a snapshot that leaves pages to the one before holds what a full one, of the host, holds (P22, P27).
+        With WAL summaries the server sends no more than what changed."""
+        server = self.server(major, settings=HISTORY_SETTINGS + (SUMMARIES if summaries else []))
         self.remotely()
 
         def full():
@@ -120,14 +132,84 @@ class Remote(Snapshots):
             self.remotely()
             return snapshot
 
-        self.history_of_snapshots(server, major, rounds, steps, seed, full)
+        _, about = self.history_of_snapshots(server, major, rounds, steps, seed, full)
+        # The first over the wire, then by turns one over it and one of the host.
+        self.assertTrue(self.sent[0].startswith("everything: "), about)
+        for sent in self.sent[1::2]:
+            self.assertEqual(sent, "changes") if summaries else self.assertTrue(sent.startswith("everything: "), sent)
+        self.assertEqual(set(self.sent[2::2]), {""}, about)
+
+    def under_load(self, major, rounds, seed):
+        """Changes alone, sent while all that can happen to a relation happens; what comes of them and the WAL is what the server has."""
+        server = self.server(major, settings=[*HISTORY_SETTINGS, *SUMMARIES, "autovacuum = on", "autovacuum_naptime = 1", "wal_compression = on"])
+        server.sql("create table account (id int primary key, text text, sum int) with (fillfactor = 60)",
+                   "insert into account select i, repeat(md5(i::text), 8), 0 from generate_series(1, 40000) i",
+                   "create table staging (id int, text text)", "create index on staging (id)", "create unlogged table scratch as select 1 one")
+        self.remotely()
+        self.backup()
+        stop = threading.Event()
+
+        def work(number):
+            roll = random.Random(seed * 10 + number)
+            works = [
+                lambda: f"update account set text = md5(random()::text), sum = sum + 1 where id % 400 = {roll.randrange(400)}",
+                lambda: f"begin; update account set sum = sum - 1 where id = {roll.randint(1, 40000)}; rollback",
+                lambda: f"insert into staging select i, repeat('x', 300) from generate_series(1, {roll.randint(1, 3000)}) i",
+                lambda: f"copy staging from program 'seq -f %.0f,copied 1 {roll.randint(1, 9000)}' csv",
+                lambda: f"delete from staging where ctid > '({roll.randint(0, 300)},0)'",
+                lambda: "vacuum staging", lambda: "vacuum account", lambda: "truncate staging", lambda: "reindex table staging",
+                lambda: "vacuum full staging", lambda: "checkpoint", lambda: "create table if not exists more as select 1",
+                lambda: "drop table if exists more",
+            ]
+            while not stop.is_set():
+                server.psql("-c", roll.choice(works)(), check=False)  # a deadlock is no failure
+
+        count = "select (select count(*)::text || sum(hashtext(text)) || sum(sum) from account) || ' ' || (select count(*)::text || sum(id) from staging)"
+        for round_ in range(rounds):
+            stop.clear()
+            workers = [threading.Thread(target=work, args=(round_ * 3 + number,)) for number in range(3)]
+            for each in workers:
+                each.start()
+            try:
+                time.sleep(2)
+                for _ in range(2):
+                    last, outcome = self.backup()
+                    self.assertFalse(last["changes_contradicted"], outcome)
+            finally:
+                stop.set()
+                for each in workers:
+                    each.join()
+            wanted = server.sql(count)
+            time.sleep(0.05)
+            moment = server.sql("set timezone = 'UTC'", "select clock_timestamp()::text")
+            time.sleep(0.05)
+            server.sql("insert into scratch values (1)", "create table after as select 1", "drop table after")
+            server.switch_wal()
+            target = self.folder / f"restored-{round_}"
+            self.kuramori("restore", "db", "--to", target, "--at", moment + ":00")
+            again = self.adopt(target, major)
+            about = f"seed {seed}, round {round_}, sent {self.sent}\n{outcome}"
+            self.assertEqual(again.sql(count), wanted, about)
+            again.sql("create extension amcheck",
+                      "select bt_index_check(c.oid, true) from pg_class c join pg_index i on i.indexrelid = c.oid join pg_am a on a.oid = c.relam "
+                      "where a.amname = 'btree' and c.relpersistence = 'p' and i.indisvalid")
+            self.assertEqual(again.sql("select c.relname, v.* from pg_class c, lateral verify_heapam(c.oid) v "
+                                       "where c.relkind in ('r', 't', 'm') and c.relpersistence = 'p'"), "", about)
+            again.kill()
+            shutil.rmtree(target)
+        self.assertIn("changes", self.sent, str(outcome))
 
     def test_the_main_job_from_elsewhere_with_the_least_rights(self):
-        server = self.server(15)
+        server = self.server(18, settings=SUMMARIES)
         server.sql("create table entry (id bigint primary key, text text)", "insert into entry select i, md5(i::text) from generate_series(1, 5000) i")
         self.role(server)
         self.remotely()
-        self.backup()
+        # A key that opens no tree: this machine remembers the names of the files.
+        writer, state = self.folder / "writer.key", {"KURAMORI_STATE": self.folder / "state"}
+        self.kuramori("vault", "key", "new", "here", "--role", "writer", "--name", "db1", "--to", writer)
+        owners = self.config.read_text()
+        self.config.write_text(owners.replace(str(self.key), str(writer)))
+        self.backup(env=state)
         stop = threading.Event()
 
         def write():
@@ -136,14 +218,15 @@ class Remote(Snapshots):
                 number += 1
                 server.sql(f"insert into entry values ({number}, md5('{number}'))", f"update entry set text = 'x' where id = {number // 2}")
 
-        writer = threading.Thread(target=write)
-        writer.start()
+        work = threading.Thread(target=write)
+        work.start()
         try:
-            snapshot, outcome = self.backup()
+            snapshot, outcome = self.backup(env=state)
         finally:
             stop.set()
-            writer.join()
-        self.assertEqual((snapshot["changes"], snapshot["changes_contradicted"]), ("wal", False), outcome)
+            work.join()
+        self.config.write_text(owners)
+        self.assertEqual((snapshot["sent"], snapshot["changes"], snapshot["changes_contradicted"]), ("changes", "wal", False), outcome)
         self.assertGreater(snapshot["pages_unchanged"], 0, outcome)
         self.assertEqual(snapshot["broken_pages"], [], outcome)
         wanted = server.sql("select count(*), sum(hashtext(text)::bigint) from entry")
@@ -156,7 +239,7 @@ class Remote(Snapshots):
         shutil.rmtree(server.data)
         target = self.folder / "restored"
         self.kuramori("restore", "db", "--to", target, "--at", moment + ":00" if moment[-3] in "+-" else moment)
-        self.assertEqual(self.adopt(target, 15).sql("select count(*), sum(hashtext(text)::bigint) from entry"), wanted)
+        self.assertEqual(self.adopt(target, 18).sql("select count(*), sum(hashtext(text)::bigint) from entry"), wanted)
         self.kuramori("drill", "db")
         self.assertTrue(any(each["proof"] for each in self.snapshots()))
         self.kuramori("vault", "scrub", "here")
@@ -188,6 +271,116 @@ class Remote(Snapshots):
         self.assertEqual(after["base"], whole["id"])
         self.assertLess(after["pages_stored"], 200)
         self.restored(after)
+
+    def summarize(self, server, wanted):
+        server.sql(f"alter system set summarize_wal = {wanted}", "select pg_reload_conf()")
+        deadline = time.monotonic() + SECONDS_MAX
+        while server.sql("show summarize_wal") != wanted:
+            self.assertLess(time.monotonic(), deadline)
+
+    def lose_summaries(self, server):
+        """Since the last snapshot, and the WAL that they could be made of on the server."""
+        self.summarize(server, "off")
+        deadline = time.monotonic() + SECONDS_MAX
+        while server.sql("select count(*) from pg_stat_activity where backend_type = 'walsummarizer'") != "0":
+            self.assertLess(time.monotonic(), deadline)
+        segment = server.data / "pg_wal" / server.sql("select pg_walfile_name(pg_current_wal_insert_lsn())")
+        server.sql("insert into entry values (1, 'x')")
+        server.switch_wal()
+        while segment.exists():
+            self.assertLess(time.monotonic(), deadline)
+            server.sql("insert into entry values (2, 'x')", "delete from entry where i = 2 and text = 'x'", "checkpoint")
+        for path in (server.data / "pg_wal" / "summaries").iterdir():
+            path.unlink()
+        self.summarize(server, "on")
+
+    def wide(self, server):
+        """A table that makes up most of the cluster, and that nobody vacuums behind our back."""
+        server.sql("create table wide (id int, text text) with (autovacuum_enabled = off)",
+                   "insert into wide select i, repeat(md5(i::text), 30) from generate_series(1, 30000) i", "vacuum freeze wide", "checkpoint")
+
+    def plant_a_wrong_summary(self, server, since):
+        """In place of what tells of the changes since: a summary of nothing, under its name."""
+        deadline = time.monotonic() + SECONDS_MAX
+        server.sql("checkpoint")
+        end = int(server.sql("select redo_lsn - '0/0' from pg_control_checkpoint()"))
+        while int(server.sql("select max(end_lsn) - '0/0' from pg_available_wal_summaries()")) < end:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        files = sorted((server.data / "pg_wal" / "summaries").iterdir())
+        quiet = min(files, key=lambda path: path.stat().st_size).read_bytes()
+        for path in files:
+            if int(path.name[24:40], 16) > since:
+                path.write_bytes(quiet)
+
+    def test_P24_only_what_changed_is_sent_and_the_snapshot_stands_alone(self):
+        server = self.server(18, settings=SUMMARIES)
+        self.wide(server)
+        self.remotely()
+        first, outcome = self.backup("--keep", "1s")
+        self.assertEqual(first["sent"], "everything: there is no snapshot to build on", outcome)
+        server.sql("update wide set text = md5(text) where id % 5000 = 7", "create table fresh as select generate_series(1, 3000) i")
+        second, outcome = self.backup("--keep", "1s")
+        self.assertEqual((second["sent"], second["changes"], second["base"]), ("changes", "wal", first["id"]), outcome)
+        # Maps, a sample of whole files, what is no relation; and of `wide` some pages.
+        self.assertLess(second["bytes_read"] * 3, first["bytes_read"], outcome)
+        self.assertLess(second["pages_stored"], 400, outcome)
+        self.assertGreaterEqual(second["pages_sampled"], 900, outcome)
+        self.assertIn("over the replication protocol, changes", self.kuramori("backup", "db", "--keep", "1s").out)
+        server.sql("update wide set text = 'third' where id % 5000 = 8")
+        third, outcome = self.backup()
+        self.assertEqual(third["sent"], "changes", outcome)
+        wanted = server.sql("select count(*), sum(hashtext(text)::bigint), (select sum(i) from fresh) from wide")
+        # Whatever it was built on is gone.
+        deadline = time.monotonic() + SECONDS_MAX
+        while [each["id"] for each in self.snapshots()] != [third["id"]]:
+            self.assertLess(time.monotonic(), deadline)
+            self.kuramori("prune")
+        self.kuramori("vault", "collect", "here", "--share-max", "100")
+        again = self.adopt(self.restored(third), 18)
+        self.assertEqual(again.sql("select count(*), sum(hashtext(text)::bigint), (select sum(i) from fresh) from wide"), wanted)
+        again.kill()
+        # Of a server that leaves out what changed nothing is believed.
+        server.sql("checkpoint", "checkpoint", "update wide set text = 'other' where id % 5000 = 9")
+        self.plant_a_wrong_summary(server, self.start_of(third))
+        fourth, outcome = self.backup()
+        self.assertTrue(fourth["changes_contradicted"], outcome)
+        self.assert_refused(outcome, "ALARM: the server's WAL summaries do not tell all that changed", "does not send it")
+        self.assertTrue(fourth["sent"].startswith("everything: the server's WAL summaries"), outcome)
+        self.assertEqual((fourth["pages_unchanged"], fourth["base"]), (0, ""), outcome)
+
+    def test_where_the_server_cannot_tell_everything_is_sent_and_it_says_why(self):
+        server = self.server(17, settings=SUMMARIES)
+        server.sql("create table entry as select i, ''::text as text from generate_series(1, 9000) i")
+        self.remotely()
+        first, _ = self.backup()
+        # Its summaries are gone: nothing is left out that nobody vouches for, and what the WAL tells is stored.
+        self.lose_summaries(server)
+        second, outcome = self.backup()
+        self.assertTrue(second["sent"].startswith("everything: WAL summaries are required"), outcome)
+        self.assertIn("asked for everything", outcome.err, outcome)
+        self.assertEqual((second["changes"], second["base"]), ("wal", first["id"]), outcome)
+        self.assertLess(second["pages_stored"], 200, outcome)
+        third, outcome = self.backup()
+        self.assertEqual(third["sent"], "changes", outcome)
+        # Of changes that nothing of ours confirms no snapshot is made.
+        server.sql("insert into entry values (3, 'x')")
+        server.switch_wal()
+        at = self.start_of(third) // (16 << 20) * (16 << 20)
+        one = next(path for path in (self.vault / "wal").rglob("*.seg.*") if path.name.startswith(f"{at:016x}-"))
+        other = one.with_name(one.name[:-1] + ("1" if one.name[-1] == "0" else "0"))
+        self.assertFalse(other.exists())
+        shutil.copy2(one, other)  # as if two servers had written this timeline
+        self.give(other)
+        fourth, outcome = self.backup()
+        self.assertRegex(fourth["sent"], "^everything: .*with two contents", outcome)
+        self.assertRegex(fourth["changes"], "^whole: .*with two contents", outcome)
+        self.assertFalse(fourth["changes_contradicted"], outcome)
+        self.summarize(server, "off")
+        fifth, outcome = self.backup()
+        self.assertEqual(fifth["sent"], "everything: summarize_wal is off", outcome)
+        self.assertIn("ALTER SYSTEM SET summarize_wal = on", self.kuramori("doctor", "db", status=None).out)
+        self.assertEqual(self.adopt(self.restored(fifth), 17).sql("select count(*) from entry"), "9002")
 
     def test_wal_is_taken_over_the_wire_where_nobody_archives(self):
         server = harness.Server(self.folder, 16, ["archive_mode = off"])
@@ -260,8 +453,13 @@ def add(major):
 
 for each in harness.MAJORS if harness.ALL else EDGE:
     add(each)
+for each in (17, 18) if harness.ALL else ():
+    setattr(Remote, f"test_changes_are_sent_under_load_{each}", lambda self, major=each: self.under_load(major, 4, SEED))
+    setattr(Remote, f"test_P22_P27_what_the_server_says_changed_is_what_did_{each}", lambda self, major=each: self.history_over_the_wire(major, 6, 40, SEED, summaries=True))
 if not harness.ALL:
-    setattr(Remote, "test_what_is_left_to_the_one_before_is_right", lambda self: self.history_over_the_wire(random.Random(SEED).choice([15, 18]), 1, 12, SEED))
+    # Of a server that sends everything, or one that sends what changed.
+    setattr(Remote, "test_P22_P27_what_is_left_to_the_one_before_is_right",
+            lambda self, major=random.Random(SEED).choice([15, 17, 18]): self.history_over_the_wire(major, 1, 12, SEED, summaries=major >= 17))
 
 del Snapshots  # its tests are not ours
 

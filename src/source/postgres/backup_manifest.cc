@@ -127,6 +127,29 @@ Result<void> BackupManifest::finish() {
   return {};
 }
 
+std::string ManifestWriter::summed(std::string text) {
+  sum_.add(as_bytes(text));
+  return text;
+}
+
+std::string ManifestWriter::head() {
+  return summed(fmt::format(
+      "{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {},\n\"Files\": [", system_id_));
+}
+
+std::string ManifestWriter::file(std::string_view path, uint64_t size) {
+  const std::string_view between = std::exchange(any_, true) ? ",\n" : "\n";
+  return summed(
+      fmt::format("{}{{ \"Path\": {}, \"Size\": {} }}", between, Json(std::string(path)).dump(), size));
+}
+
+std::string ManifestWriter::tail() {
+  std::string text = summed(fmt::format(
+      "\n],\n\"WAL-Ranges\": [\n{{ \"Timeline\": {}, \"Start-LSN\": \"{}\", \"End-LSN\": \"{}\" }}\n],\n",
+      range_.timeline, format_lsn(range_.start), format_lsn(range_.end)));
+  return text + fmt::format("{}{}\"}}\n", kChecksumKey, sum_.finish().hex());
+}
+
 std::string manifest_crc32c(uint32_t crc) {
   uint8_t raw[4];
   store_le(raw, crc);

@@ -52,6 +52,26 @@ class BackupManifest {
   std::vector<ManifestWal> wal_;
 };
 
+// A manifest for UPLOAD_MANIFEST. By it the server knows from where on changes are wanted (the start of the
+// range) and which files the older backup has: one that is not named is sent whole. It asks for names and
+// sizes, the identity of the cluster, and the checksum over all.
+class ManifestWriter {
+ public:
+  ManifestWriter(uint64_t system_id, const ManifestWal& range) : system_id_(system_id), range_(range) {}
+  // The next text: the head first, then a file each, the tail last.
+  std::string head();
+  std::string file(std::string_view path, uint64_t size);
+  std::string tail();
+
+ private:
+  std::string summed(std::string text);
+
+  const uint64_t system_id_;
+  const ManifestWal range_;
+  Sha256 sum_;
+  bool any_ = false;
+};
+
 // How a CRC-32C stands in a manifest: its bytes as they lie in memory.
 std::string manifest_crc32c(uint32_t crc);
 

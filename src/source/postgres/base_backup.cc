@@ -70,6 +70,7 @@ std::string base_backup_command(uint32_t server_version, const BaseBackupOptions
   add("MANIFEST_CHECKSUMS 'CRC32C'", "MANIFEST_CHECKSUMS 'CRC32C'");
   // The server reads a page again that looks torn: its checks stay on, as this side cannot.
   if (listed) words.emplace_back("VERIFY_CHECKSUMS true");
+  if (options.older_manifest) words.emplace_back("INCREMENTAL");
   std::string text;
   for (const std::string& word : words) {
     if (!text.empty()) text += listed ? ", " : " ";
@@ -104,6 +105,7 @@ struct BaseBackup::State {
   Result<void> wait();
   Result<AnyResult> next_result();
   Result<void> identify();
+  Result<void> upload(const BaseBackupOptions& options);
   Result<void> begin(const std::string& command);
   Result<BackupMessage> typed_message(std::string_view text);
   Result<BackupMessage> end();
@@ -130,6 +132,24 @@ Result<void> BaseBackup::State::identify() {
     return lost(result.get(), "the server does not say which it is");
   TRY_ASSIGN(bounds.system_id, number<uint64_t>(PQgetvalue(result.get(), 0, 0)));
   return {};
+}
+
+Result<void> BaseBackup::State::upload(const BaseBackupOptions& options) {
+  constexpr const char* kWhat = "the server does not take the manifest of the snapshot before";
+  const AnyResult begun(PQexec(raw, "UPLOAD_MANIFEST"));
+  if (PQresultStatus(begun.get()) != PGRES_COPY_IN) return lost(begun.get(), kWhat);
+  TRY(options.older_manifest([this](std::string_view text) -> Result<void> {
+    if (stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the backup was interrupted");
+    if (PQputCopyData(raw, text.data(), static_cast<int>(text.size())) <= 0) return lost(nullptr, kWhat);
+    return {};
+  }));
+  if (PQputCopyEnd(raw, nullptr) <= 0) return lost(nullptr, kWhat);
+  TRY_ASSIGN(const AnyResult ended, next_result());
+  if (PQresultStatus(ended.get()) != PGRES_COMMAND_OK) return lost(ended.get(), kWhat);
+  for (;;) {
+    TRY_ASSIGN(const AnyResult more, next_result());
+    if (!more) return {};
+  }
 }
 
 Result<void> BaseBackup::State::begin(const std::string& command) {
@@ -216,6 +236,7 @@ Result<BaseBackup> BaseBackup::begin(const std::string& connect, uint32_t server
   state->typed = server_version >= kTypedFrom;
   state->stop = std::move(stop);
   TRY(state->identify());
+  if (options.older_manifest) TRY(state->upload(options));
   TRY(state->begin(base_backup_command(server_version, options)));
   return BaseBackup(std::move(state));
 }

@@ -2,6 +2,7 @@
 // archives, the manifest and where the backup begins and ends. From 15 on all of it comes in one stream of
 // typed messages; before, in one stream a tablespace and one for the manifest. One connection, one thread.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -21,6 +22,10 @@ struct BaseBackupOptions {
   // With tablespace_map as a file, and nothing of pg_tblspc in the data directory's archive; without, the
   // links are there instead, and so is a tablespace in place, which before 16 has no archive of its own.
   bool tablespace_map = true;
+  // From 17 on: gives `send` the manifest of what to build on, in order, for an incremental backup. Not set:
+  // everything is sent.
+  using Send = std::function<Result<void>(std::string_view text)>;
+  std::function<Result<void>(const Send& send)> older_manifest;
 };
 
 struct BackupTablespace {

@@ -168,6 +168,29 @@ TEST(BaseBackup, a_manifest_is_read_wherever_it_is_cut_and_its_checksum_counts) 
   }
 }
 
+// What a server is told of the snapshot before; read back, it is what was meant.
+TEST(BaseBackup, a_manifest_that_is_written_can_be_read) {
+  for (const size_t files : {1u, 3u}) {
+    ManifestWriter writer(77, {.timeline = 3, .start = 0x2000028, .end = 0x2000028});
+    std::string text = writer.head();
+    for (size_t i = 0; i < files; ++i) text += writer.file(fmt::format("base/5/{}\"", i), i * 8192);
+    text += writer.tail();
+    EXPECT_NE(text.find("\"System-Identifier\": 77,"), std::string::npos);
+    size_t seen = 0;
+    BackupManifest manifest([&](const ManifestFile& file) -> Result<void> {
+      EXPECT_EQ(file.path, fmt::format("base/5/{}\"", seen));
+      EXPECT_EQ(file.size, seen++ * 8192);
+      return {};
+    });
+    const auto fed = manifest.feed(as_bytes(text));
+    ASSERT_TRUE(fed) << fed.error().why;
+    ASSERT_TRUE(manifest.finish());
+    EXPECT_EQ(seen, files);
+    EXPECT_EQ(manifest.wal()[0].start, 0x2000028u);
+    EXPECT_EQ(manifest.wal()[0].timeline, 3u);
+  }
+}
+
 // "123456789" has the CRC-32C e3069283; the manifest has its bytes as a little machine stores them.
 TEST(BaseBackup, a_checksum_is_written_as_the_server_writes_it) {
   EXPECT_EQ(manifest_crc32c(crc32c(as_bytes(std::string_view("123456789")))), "839206e3");
@@ -182,6 +205,9 @@ TEST(BaseBackup, the_command_is_the_one_of_the_servers_version) {
       base_backup_command(170002, options),
       "BASE_BACKUP (LABEL 'it''s', PROGRESS, CHECKPOINT 'fast', WAIT false, MAX_RATE 10240, TABLESPACE_MAP, "
       "MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS true)");
+  BaseBackupOptions changes = options;
+  changes.older_manifest = [](const BaseBackupOptions::Send&) -> Result<void> { return {}; };
+  EXPECT_TRUE(base_backup_command(170002, changes).ends_with("VERIFY_CHECKSUMS true, INCREMENTAL)"));
   options.bytes_per_second = 1;  // the server's least
   EXPECT_NE(base_backup_command(170002, options).find("MAX_RATE 32,"), std::string::npos);
 }

@@ -25,6 +25,19 @@ namespace kuramori::postgres {
 // otherwise.
 enum class CaptureWay : uint8_t { kAuto, kHost, kReplication };
 
+// What a server of 17 or newer needs to know of the snapshot before, to send only what changed since.
+struct OlderFile {
+  std::string path;
+  uint64_t bytes = 0;
+};
+struct OlderSnapshot {
+  Timeline timeline = 0;
+  Lsn start = 0;
+  // Its relation files, main forks alone: what is not named is sent whole. Asked for when it is certain that
+  // the server will be.
+  std::function<Result<std::vector<OlderFile>>()> files;
+};
+
 struct CaptureOptions {
   std::string connect;         // libpq connection string
   std::string data_directory;  // empty: ask the server
@@ -33,6 +46,8 @@ struct CaptureOptions {
   uint64_t read_bytes_per_second = 0;  // 0: no limit
   bool fast_checkpoint = true;
   CaptureWay way = CaptureWay::kAuto;
+  std::optional<OlderSnapshot> older;
+  std::string why_no_older;  // without, in words
   std::stop_token stop;
 };
 
@@ -67,6 +82,10 @@ struct CaptureStart {
   // Over the replication protocol files come as the server sends them: files() grows while copy() runs, has
   // no inodes, and no page can be looked at before.
   bool on_host = true;
+  // Over the replication protocol: of relation files only the blocks come that changed since the snapshot
+  // before. Then copy() must be given that one's pages to build on. Otherwise: why everything comes.
+  bool sends_changes = false;
+  std::string why_everything;
 };
 
 struct BrokenPage {
@@ -86,6 +105,7 @@ struct CaptureEnd {
   Duration read_waited{};            // for the limit on reading
   uint64_t pages_given = 0;          // of relation files, to the lanes
   uint64_t pages_skipped = 0;        // unchanged since the base
+  uint64_t pages_looked_at = 0;      // where only changes are sent: of these, by their LSN all the same
   std::vector<BrokenPage> broken_pages;
   std::map<std::string, std::string> facts;  // GUCs a restored server needs, locale, extensions' libraries …
 };
@@ -98,6 +118,13 @@ struct Skip {
   uint32_t base_pages = 0;
   // Blocks of the relation that lie in this file, ascending; they outlive the copy.
   std::optional<std::span<const uint32_t>> changed;
+  // To so many pages of this file the relation was cut (0: or made, or dropped), which `base_pages` heeds.
+  // What is told of may also be of shortly before the base's start.
+  std::optional<uint32_t> cut_to;
+  // What whoever else says what changed must agree with: blocks from this file on, to the relation's end, and
+  // cuts, of between the two starts without a doubt. Blocks that were behind a cut are among them.
+  std::span<const uint32_t> surely_changed;
+  std::optional<uint32_t> surely_cut_to;
   // Of a file that is always read whole, and is small: asked with all of it before any is given. True: it is
   // as the base has it, and none is.
   std::function<bool(ByteView pages)> is_as_before;
@@ -147,6 +174,8 @@ class Capture {
   // After copy() failed: a page had changed although the WAL, by which it was not expected to, says nothing
   // of it. (On the host that is found out beforehand, on a sample.)
   virtual bool was_contradicted() const { return false; }
+  // After copy() failed, without blame: only a copy of everything helps.
+  virtual bool must_be_whole() const { return false; }
 };
 
 // By BASE_BACKUP, wherever the files are.

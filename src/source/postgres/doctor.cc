@@ -70,7 +70,7 @@ Result<void> look_at_rights(Connection& connection, const ServerFacts& facts, Se
 
 }  // namespace
 
-Result<std::vector<Finding>> examine_server(const std::string& connect) {
+Result<std::vector<Finding>> examine_server(const std::string& connect, CaptureWay way) {
   TRY_ASSIGN(Connection connection, Connection::open(connect));
   TRY_ASSIGN(const ServerFacts facts, read_server_facts(connection));
   ServerActivity activity;
@@ -78,6 +78,8 @@ Result<std::vector<Finding>> examine_server(const std::string& connect) {
   std::error_code failed;
   activity.is_elsewhere =
       std::filesystem::status(facts.data_directory, failed).type() == std::filesystem::file_type::not_found;
+  activity.over_the_wire =
+      way == CaptureWay::kReplication || (way == CaptureWay::kAuto && activity.is_elsewhere);
   TRY(look_at_rights(connection, facts, activity));
   if (activity.is_elsewhere && facts.may_replicate) {
     auto opened = Replication::open(connect, "kuramori");

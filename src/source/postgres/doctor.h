@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "source/postgres/capture.h"
 #include "source/postgres/server.h"
 
 namespace kuramori::postgres {
@@ -35,7 +36,8 @@ struct ServerActivity {
   bool is_streamed = false;             // a `kuramori wal stream` reads its slot now
   bool has_relics = false;              // recovery.conf in the data directory
   bool directory_readable = true;
-  bool is_elsewhere = false;                // its files are not on this machine: snapshots come over the wire
+  bool is_elsewhere = false;                // its files are not on this machine
+  bool over_the_wire = false;               // snapshots come over the replication protocol
   std::string replication_refused;          // then: why no replication connection can be opened
   std::vector<std::string> missing_rights;  // "EXECUTE ON FUNCTION pg_backup_start(text, boolean)"
   int64_t now = 0;                          // seconds since 1970
@@ -45,7 +47,7 @@ struct ServerActivity {
 std::vector<Finding> judge(const ServerFacts& facts, const ServerActivity& activity);
 
 // Looks and judges. Settings a conninfo cannot reach (a server that is down) are the error of connecting.
-Result<std::vector<Finding>> examine_server(const std::string& connect);
+Result<std::vector<Finding>> examine_server(const std::string& connect, CaptureWay way = CaptureWay::kAuto);
 
 // Relics that keep a server of today from starting (S1, S2), in the text of a postgresql.conf.
 std::vector<Finding> judge_config_text(const std::string& path, std::string_view text);

@@ -10,6 +10,7 @@ constexpr int64_t kArchiveTimeoutMax = 300;  // seconds; the advice (D3)
 constexpr int64_t kSenderHeadroomMin = 3;    // a streaming base backup takes two, a WAL stream one (S9)
 constexpr int64_t kCheckpointsToJudge = 20;
 constexpr uint32_t kNewestMajor = 18;
+constexpr uint32_t kSummariesFrom = 170000;  // PG_VERSION_NUM
 
 // The last day of each major's support (postgresql.org/support/versioning).
 struct EndOfLife {
@@ -66,6 +67,11 @@ class Judge {
     if (setting("wal_compression") == "off") {
       set(Severity::kHint, "wal_compression", "wal_compression is off",
           "full pages make up most WAL after a checkpoint; compressed, there is less to write and to keep",
+          "on", false);
+    }
+    if (activity_.over_the_wire && facts_.version >= kSummariesFrom && setting("summarize_wal") == "off") {
+      set(Severity::kHint, "summarize_wal", "summarize_wal is off",
+          "with it the server sends a snapshot only what changed since the last one, and else all it has",
           "on", false);
     }
   }

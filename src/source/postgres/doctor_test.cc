@@ -40,6 +40,20 @@ TEST(Doctor, has_nothing_to_say_about_a_good_server) {
   EXPECT_TRUE(findings.empty()) << findings.front().what;
 }
 
+// The server alone can tell it: on its host the files are read.
+TEST(Doctor, summaries_are_asked_for_where_the_server_sends_its_files) {
+  ServerFacts facts = good_facts();
+  facts.settings["summarize_wal"] = "off";
+  EXPECT_TRUE(judge(facts, {}).empty());
+  const auto findings = judge(facts, {.over_the_wire = true});
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].fix, "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();");
+  EXPECT_EQ(findings[0].severity, Severity::kHint);
+  facts.version = 160004;
+  facts.settings.erase("summarize_wal");
+  EXPECT_TRUE(judge(facts, {.over_the_wire = true}).empty());
+}
+
 // D3, S6, S9, P41: each wrong value alone makes exactly its own finding, with the line that mends it.
 TEST(Doctor, each_wrong_setting_has_its_own_finding_and_fix) {
   struct Case {

@@ -9,6 +9,12 @@
 // it.
 //
 // What came is held against the server's manifest, file by file: size and CRC.
+//
+// From 17 on the server can send of a relation file only the blocks that changed since an older backup, by
+// its WAL summaries. That is a second opinion about the same history, and so neither is believed alone: every
+// block that the WAL's own records name (Skip) must be among those that come, or the copy fails; one that
+// comes although they do not name it is judged by its LSN. What did not come is the base's, and behind that
+// one's end zero, as the server itself fills what was only extended.
 #include <algorithm>
 
 #include "base/check.h"
@@ -21,6 +27,7 @@
 #include "source/postgres/base_backup.h"
 #include "source/postgres/capture_start.h"
 #include "source/postgres/file_list.h"
+#include "source/postgres/incremental_file.h"
 #include "source/postgres/remote_pages.h"
 #include "source/postgres/remote_wal.h"
 #include "source/postgres/tar_stream.h"
@@ -29,7 +36,10 @@ namespace kuramori::postgres {
 namespace {
 
 constexpr unsigned kWorkersMax = 64;
-constexpr size_t kHeldFileBytesMax = 16u << 20;  // of backup_label, tablespace_map and pg_control
+constexpr size_t kHeldFileBytesMax = 16u << 20;   // of backup_label, tablespace_map and pg_control
+constexpr size_t kManifestPartBytes = 64u << 10;  // of the one that is sent, at once
+constexpr uint32_t kChangesFrom = 170000;         // PG_VERSION_NUM: can send changes alone
+constexpr std::string_view kIncrementalLine = "INCREMENTAL FROM ";
 
 // Held back until the end: recovery begins by them.
 constexpr std::string_view kLabel = "backup_label", kMap = "tablespace_map", kControl = "global/pg_control";
@@ -74,7 +84,8 @@ class RemoteCapture final : public Capture, private TarReceiver {
   Result<Bytes> wal_segment(std::string_view name) override;
   Result<Bytes> wal_segment_so_far(std::string_view name) override;
   ReadEarlierWal earlier_wal() override;
-  bool was_contradicted() const override { return pages_ && pages_->contradicted(); }
+  bool was_contradicted() const override { return contradicted_ || (pages_ && pages_->contradicted()); }
+  bool must_be_whole() const override { return unclear_; }
 
  private:
   // What arrived of a file, to be held against the manifest.
@@ -88,13 +99,30 @@ class RemoteCapture final : public Capture, private TarReceiver {
   Result<void> data(ByteView bytes) override;
   Result<void> end() override;
 
+  // Of an INCREMENTAL. file.
+  struct Changes {
+    IncrementalReader reader;
+    size_t next = 0;  // of the header's blocks
+  };
+
+  Result<void> begin_backup();
+  std::string why_not_changes() const;
+  Result<void> send_older(const BaseBackupOptions::Send& send);
+
   Result<void> receive(const std::stop_token& stop);
   Result<void> begin_archive(uint32_t tablespace);
-  void begin_file(const TarEntry& entry);
+  void begin_file(const TarEntry& entry, std::string path);
+  std::optional<std::string> file_of_changes(const std::string& path) const;
+  Result<void> changes(ByteView bytes);
+  Result<void> leave_to_base(uint32_t until);
+  Result<void> give_zeros(uint32_t until);
+  Error not_all(std::string why);
+  Error unclear();
   void add(const TarEntry& entry, std::string path);
   Result<void> hand_over();
   Result<void> confirm(const ManifestFile& file);
   Result<void> check_arrived();
+  Result<std::string> label_of_a_whole() const;
   std::string tablespaces_mapped();
   Result<void> add_held(CaptureLane& lane, std::string_view path, ByteView bytes);
 
@@ -108,6 +136,7 @@ class RemoteCapture final : public Capture, private TarReceiver {
   std::vector<CaptureFile> files_;
   std::unique_ptr<RemotePages> pages_;
   const SkipRule* skip_ = nullptr;
+  std::vector<OlderFile> older_files_;
 
   // Of the one who receives.
   TarStream archive_;
@@ -119,6 +148,7 @@ class RemoteCapture final : public Capture, private TarReceiver {
   bool is_file_ = false;
   Bytes* held_ = nullptr;             // it goes here
   std::shared_ptr<RemoteFile> file_;  // or to the workers: shared with its blocks
+  std::optional<Changes> changes_;    // of that one only these come
   Bytes block_;
   std::map<std::string, Bytes, std::less<>> held_files_;
   TarEntry control_entry_;
@@ -127,6 +157,8 @@ class RemoteCapture final : public Capture, private TarReceiver {
   uint64_t bytes_ = 0, relation_bytes_ = 0;
   bool makes_map_ = false;  // tablespace_map, here and not by the server
   bool copied_ = false;
+  uint64_t left_to_base_ = 0;  // pages that did not come
+  bool contradicted_ = false, unclear_ = false;
 };
 
 Result<void> RemoteCapture::prepare() {
@@ -168,13 +200,7 @@ Result<void> RemoteCapture::prepare() {
       connection_.value("SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')"
                         " AND pg_tablespace_location(oid) NOT LIKE '/%'"));
   makes_map_ = in_place != "0";
-  TRY_ASSIGN(BaseBackup backup, BaseBackup::begin(options_.connect, facts_.version,
-                                                  {.label = safe_label(options_.label),
-                                                   .bytes_per_second = options_.read_bytes_per_second,
-                                                   .fast_checkpoint = options_.fast_checkpoint,
-                                                   .tablespace_map = !makes_map_},
-                                                  options_.stop));
-  backup_.emplace(std::move(backup));
+  TRY(begin_backup());
   if (backup_->bounds().system_id != facts_.system_id) {
     return fail(ErrorKind::kRefused, "two servers answer to this connection string",
                 fmt::format("one is system {}, the other {}", facts_.system_id, backup_->bounds().system_id),
@@ -185,12 +211,80 @@ Result<void> RemoteCapture::prepare() {
   return {};
 }
 
+// Of the changes alone, if it can be; and whatever the server has against that, it says so before anything
+// was sent, and everything is asked for instead.
+Result<void> RemoteCapture::begin_backup() {
+  BaseBackupOptions wanted{.label = safe_label(options_.label),
+                           .bytes_per_second = options_.read_bytes_per_second,
+                           .fast_checkpoint = options_.fast_checkpoint,
+                           .tablespace_map = !makes_map_,
+                           .older_manifest = {}};
+  start_.why_everything = why_not_changes();
+  if (start_.why_everything.empty()) {
+    auto files = options_.older->files();
+    if (files) {
+      older_files_ = std::move(*files);
+    } else {
+      start_.why_everything = files.error().what;
+    }
+  }
+  if (start_.why_everything.empty()) {
+    wanted.older_manifest = [this](const BaseBackupOptions::Send& send) { return send_older(send); };
+    auto begun = BaseBackup::begin(options_.connect, facts_.version, wanted, options_.stop);
+    older_files_ = {};
+    if (begun) {
+      backup_.emplace(std::move(*begun));
+      start_.sends_changes = true;
+      return {};
+    }
+    if (begun.error().kind == ErrorKind::kInterrupted) return begun.error();
+    start_.why_everything = begun.error().why.empty() ? begun.error().what : begun.error().why;
+    wanted.older_manifest = {};
+    reporter_.note("the server does not send the changes alone, and is asked for everything: " +
+                   start_.why_everything);
+  }
+  TRY_ASSIGN(BaseBackup backup, BaseBackup::begin(options_.connect, facts_.version, wanted, options_.stop));
+  backup_.emplace(std::move(backup));
+  return {};
+}
+
+std::string RemoteCapture::why_not_changes() const {
+  if (facts_.version < kChangesFrom)
+    return fmt::format("PostgreSQL {} cannot send changes alone, 17 and newer can", facts_.major());
+  if (facts_.setting("summarize_wal") != "on") return "summarize_wal is off";
+  if (!options_.older) return options_.why_no_older;
+  if (options_.older->timeline != facts_.timeline)
+    return fmt::format("the timeline changed from {} to {}", options_.older->timeline, facts_.timeline);
+  return {};
+}
+
+// The range ends where it begins: a server must have the WAL to the older backup's end before it begins this
+// one, which on a standby without a new restartpoint it says it has not, and it is of no matter. What the
+// older one's pages have of later WAL, redo of this one brings again, since it begins no earlier.
+Result<void> RemoteCapture::send_older(const BaseBackupOptions::Send& send) {
+  const OlderSnapshot& older = *options_.older;
+  ManifestWriter writer(facts_.system_id,
+                        {.timeline = older.timeline, .start = older.start, .end = older.start});
+  std::string text = writer.head();
+  for (const OlderFile& file : older_files_) {
+    text += writer.file(file.path, file.bytes);
+    if (text.size() < kManifestPartBytes) continue;
+    TRY(send(text));
+    text.clear();
+  }
+  text += writer.tail();
+  return send(text);
+}
+
 Result<void> RemoteCapture::copy(const SkipRule& skip, const LaneFactory& lanes) {
   CHECK(!copied_);
   copied_ = true;
   skip_ = &skip;
   uint64_t total = 0;
-  for (const BackupTablespace& tablespace : backup_->tablespaces()) total += tablespace.bytes;
+  // Nobody knows beforehand how much changed.
+  for (const BackupTablespace& tablespace : backup_->tablespaces()) {
+    if (!start_.sends_changes) total += tablespace.bytes;
+  }
   reporter_.phase("copying", total);
   const unsigned workers = std::clamp(options_.workers, 1u, kWorkersMax);
   pages_ = std::make_unique<RemotePages>(start_, workers);
@@ -255,6 +349,7 @@ Result<void> RemoteCapture::entry(const TarEntry& entry) {
   crc_ = 0;
   held_ = nullptr;
   file_.reset();
+  changes_.reset();
   is_file_ = entry.type == EntryType::kFile;
   if (is_file_) {
     const bool is_held = path_ == kLabel || path_ == kMap || path_ == kControl;
@@ -267,8 +362,14 @@ Result<void> RemoteCapture::entry(const TarEntry& entry) {
       return {};
     }
     const bool is_log = left_out_.contains(path_.substr(0, path_.find('/')));
-    if (!is_left_out(path_) && !is_log) begin_file(entry);
-    return {};
+    const auto changed = file_of_changes(path_);
+    if (is_left_out(changed.value_or(path_)) || is_log) return {};
+    begin_file(entry, changed.value_or(path_));
+    if (!changed) return {};
+    changes_.emplace(IncrementalReader(entry.size));
+    left_ = entry.size;
+    if (file_->skip.changed && file_->skip.cut_to != 0) return {};
+    return unclear();
   }
   if (entry.type == EntryType::kSymlink && !path_.starts_with("pg_tblspc/")) {
     return fail(ErrorKind::kDamaged, fmt::format("the server sent {} as a symbolic link", path_),
@@ -292,15 +393,27 @@ void RemoteCapture::add(const TarEntry& entry, std::string path) {
   files_.push_back(std::move(file));
 }
 
-void RemoteCapture::begin_file(const TarEntry& entry) {
-  add(entry, path_);
+// The relation file whose changes this one holds.
+std::optional<std::string> RemoteCapture::file_of_changes(const std::string& path) const {
+  if (!start_.sends_changes) return std::nullopt;
+  auto real = without_incremental_prefix(path);
+  if (!real) return std::nullopt;
+  CaptureFile file;
+  file.entry.path = *real;
+  describe_relation_file(file, start_.page_bytes);
+  if (file.entry.content != ContentKind::kPages || file.always_whole) return std::nullopt;
+  return real;
+}
+
+void RemoteCapture::begin_file(const TarEntry& entry, std::string path) {
+  add(entry, path);
   CaptureFile& file = files_.back();
   file.entry.content = ContentKind::kBytes;
   file.entry.size = entry.size;
   describe_relation_file(file, start_.page_bytes);
   file_ = std::make_shared<RemoteFile>();
   file_->index = static_cast<uint32_t>(files_.size() - 1);
-  file_->path = path_;
+  file_->path = std::move(path);
   file_->has_pages = file.entry.content == ContentKind::kPages;
   if (file_->has_pages) {
     file_->segment = file.segment;
@@ -325,6 +438,7 @@ Result<void> RemoteCapture::data(ByteView bytes) {
     return {};
   }
   if (!file_) return {};
+  if (changes_) return changes(bytes);
   if (file_->has_pages) relation_bytes_ += bytes.size();
   while (!bytes.empty()) {
     const size_t whole = file_->compared ? kComparedPagesMax * size_t{kPageBytes} : kRemoteBlockBytes;
@@ -332,6 +446,82 @@ Result<void> RemoteCapture::data(ByteView bytes) {
     append(block_, bytes.first(part));
     bytes = bytes.subspan(part);
     if (block_.size() == whole) TRY(hand_over());
+  }
+  return {};
+}
+
+// The header, then the blocks it names: neighbours are handed on together, what lies between them is the
+// base's.
+Result<void> RemoteCapture::changes(ByteView bytes) {
+  if (!changes_->reader.header()) {
+    TRY(changes_->reader.feed(bytes));
+    if (!changes_->reader.header()) return {};
+    const IncrementalHeader& header = *changes_->reader.header();
+    // A server that knows of the same cut tells no less.
+    const auto cut_to = file_->skip.surely_cut_to;
+    if (cut_to && header.length < std::min(*cut_to, kPagesPerRelationFile)) return unclear();
+    files_[file_->index].entry.size = uint64_t{header.file_pages()} * kPageBytes;
+  }
+  const std::vector<uint32_t>& blocks = changes_->reader.header()->blocks;
+  relation_bytes_ += bytes.size();
+  while (!bytes.empty()) {
+    const size_t begun = block_.size() % kPageBytes;
+    if (begun == 0) {
+      CHECK(changes_->next < blocks.size());  // the header's numbers make the file's size
+      const uint32_t page = blocks[changes_->next++];
+      const bool follows = page == next_page_ + block_.size() / kPageBytes;
+      if (!follows || block_.size() == kRemoteBlockBytes) TRY(hand_over());
+      if (!follows) TRY(leave_to_base(page));
+    }
+    const size_t part = std::min(bytes.size(), kPageBytes - begun);
+    append(block_, bytes.first(part));
+    bytes = bytes.subspan(part);
+  }
+  return {};
+}
+
+// Pages from next_page_ on that did not come: the base's, and zero behind what is left of that.
+Result<void> RemoteCapture::leave_to_base(uint32_t until) {
+  const Skip& skip = file_->skip;
+  const uint32_t known = std::clamp(skip.base_pages, next_page_, std::max(next_page_, until));
+  const auto first = std::ranges::lower_bound(skip.surely_changed, file_->first_block + next_page_);
+  const uint32_t page = first == skip.surely_changed.end() ? until : *first - file_->first_block;
+  const std::vector<uint32_t>& sent = changes_->reader.header()->blocks;
+  if (page < known) {
+    // Of a relation that was cut the server does not tell how long the file is: pages at its end may have
+    // gone only after the backup began.
+    if (skip.cut_to && (sent.empty() || page > sent.back())) return unclear();
+    return not_all(fmt::format("a record changes page {} of {}, and it does not send it", page, file_->path));
+  }
+  // Behind a cut the list also has what was there before it; of that the server alone can tell.
+  if (page < until && !skip.cut_to)
+    return not_all(fmt::format("a record makes page {} of {}, and it does not send it", page, file_->path));
+  // Where the cut is of before the base's start, what lies behind it is the base's.
+  const bool cut_here = skip.cut_to && skip.base_pages == *skip.cut_to;
+  if (known < until && cut_here && (!skip.surely_cut_to || *skip.surely_cut_to > known)) return unclear();
+  left_to_base_ += known - next_page_;
+  next_page_ = known;
+  return give_zeros(until);
+}
+
+Error RemoteCapture::not_all(std::string why) {
+  contradicted_ = true;
+  return fail(ErrorKind::kFailed, "the server's WAL summaries do not tell all that changed", std::move(why),
+              "take a snapshot that builds on none: kuramori backup --full");
+}
+
+Error RemoteCapture::unclear() {
+  unclear_ = true;
+  return fail(ErrorKind::kFailed, "a relation was made or cut just when one of the two snapshots began",
+              fmt::format("which pages of {} are the last snapshot's cannot be told", file_->path),
+              "run the backup again");
+}
+
+Result<void> RemoteCapture::give_zeros(uint32_t until) {
+  while (next_page_ < until) {
+    const size_t pages = std::min<size_t>(until - next_page_, kRemoteBlockBytes / kPageBytes);
+    block_.resize(pages * kPageBytes);
+    TRY(hand_over());
   }
   return {};
 }
@@ -349,6 +539,11 @@ Result<void> RemoteCapture::hand_over() {
 
 Result<void> RemoteCapture::end() {
   if (file_) TRY(hand_over());
+  if (changes_) {
+    if (!changes_->reader.header())
+      return fail(ErrorKind::kDamaged, fmt::format("{} has no header", path_), "", "run the backup again");
+    TRY(leave_to_base(changes_->reader.header()->length));
+  }
   // The manifest names neither folders nor links.
   if (is_file_) arrived_[path_] = {.size = size_, .crc = crc_};
   return {};
@@ -408,7 +603,7 @@ Result<CaptureEnd> RemoteCapture::finish(CaptureLane& lane) {
   end.facts["catalog_version"] = facts_.catalog_version;
   // As SHOW has it, "0700".
   end.facts["data_directory_mode"] = facts_.setting("data_directory_mode");
-  end.backup_label = as_text(held_files_[std::string(kLabel)]);
+  TRY_ASSIGN(end.backup_label, label_of_a_whole());
   end.tablespace_map = tablespaces_mapped();
   if (has_in_place_tablespace(files_)) end.facts["in_place_tablespaces"] = "yes";
   // A restored standby's copy is consistent where its pg_control says, which may lie past the stop.
@@ -419,7 +614,8 @@ Result<CaptureEnd> RemoteCapture::finish(CaptureLane& lane) {
   end.bytes_read = bytes_;
   end.relation_bytes_read = relation_bytes_;
   end.pages_given = pages_->given();
-  end.pages_skipped = pages_->skipped();
+  end.pages_skipped = pages_->skipped() + left_to_base_;
+  if (start_.sends_changes) end.pages_looked_at = pages_->looked_at();
   end.broken_pages = pages_->broken(end.stop_lsn);
   for (const BrokenPage& broken : end.broken_pages)
     reporter_.warning(fmt::format("BROKEN PAGE {} of {}: {}", broken.page, broken.path, broken.why));
@@ -431,6 +627,28 @@ Result<CaptureEnd> RemoteCapture::finish(CaptureLane& lane) {
   TRY(add_held(lane, kControl, control));
   end.finished_ns = to_unix_ns(clock_.now());
   return end;
+}
+
+// A server does not start with the label of an incremental backup. Ours is put together already: the lines
+// that say what it was built on go.
+Result<std::string> RemoteCapture::label_of_a_whole() const {
+  const auto found = held_files_.find(kLabel);
+  std::string text(found == held_files_.end() ? "" : as_text(found->second));
+  if (!start_.sends_changes) return text;
+  TRY_ASSIGN(const BackupLabel label, parse_backup_label(text));
+  const OlderSnapshot& older = *options_.older;
+  if (label.incremental_from != older.start || label.incremental_from_timeline != older.timeline) {
+    return fail(ErrorKind::kDamaged, "the server sent changes since another place than it was asked for",
+                text, "take a snapshot that builds on none: kuramori backup --full");
+  }
+  std::string kept;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    if (!line.starts_with(kIncrementalLine)) kept += line;
+    at = end;
+  }
+  return kept;
 }
 
 // The map as the server sent it, or would have. Tablespaces that came without their place in pg_tblspc get

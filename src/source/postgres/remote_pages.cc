@@ -98,6 +98,7 @@ Result<void> RemotePages::take(const RemoteBlock& block, CaptureLane& lane) {
     TRY(give(index));
     run_start = index + 1;
     ++skipped_;
+    ++looked_at_;
   }
   if (file.compared && file.skip.is_as_before(bytes)) {
     skipped_ += pages;

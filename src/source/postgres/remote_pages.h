@@ -47,6 +47,7 @@ class RemotePages {
   // After all have ended.
   uint64_t given() const { return given_; }
   uint64_t skipped() const { return skipped_; }
+  uint64_t looked_at() const { return looked_at_; }  // pages held to be unchanged: by their LSN they are
   bool contradicted() const { return contradicted_; }
   const std::optional<Error>& failure() const { return failure_; }  // of the worker that failed first
   // Pages that are wrong, but for those that redo between the start and `stop` replaces whole.
@@ -63,7 +64,7 @@ class RemotePages {
 
   const CaptureStart& start_;
   std::vector<std::unique_ptr<Channel<RemoteBlock>>> queues_;
-  std::atomic<uint64_t> given_ = 0, skipped_ = 0;
+  std::atomic<uint64_t> given_ = 0, skipped_ = 0, looked_at_ = 0;
   std::atomic<bool> contradicted_ = false;
   mutable std::mutex mutex_;  // doubts_, failure_
   std::optional<Error> failure_;
