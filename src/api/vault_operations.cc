@@ -70,6 +70,9 @@ constexpr Option kCollectOptions[] = {
     {.name = "share-max",
      .metavar = "PERCENT",
      .help = "free nothing if it were more than this share of the vault's bytes (default 50)"},
+    {.name = "no-compact",
+     .metavar = "",
+     .help = "leave packs whole of which little is needed; nothing is read or written but records"},
 };
 
 constexpr Example kDisownExamples[] = {
@@ -152,6 +155,11 @@ constexpr Operation kVaultCollect = {
         "Deletes packs that no visible snapshot and no open session refers to, by the plan that is stored "
         "before. Where a "
         "session is still open the run ends and the next one goes on. What cannot be read stops it.\n\n"
+        "Then packs of which no more than half is needed are thinned, the emptiest first: what is needed of "
+        "them is "
+        "put again as a pack of its own, sealed as it is, and the whole one goes. One run thins as much as "
+        "half of "
+        "--share-max; what is locked or lies in a cold class is left alone.\n\n"
         "What a restore reads is spared until it ends, pruned or not, even if its process stands still: the "
         "session that it put says so. A process that died leaves such a session behind, and with it its "
         "space, until --dead-after.",

@@ -39,7 +39,7 @@ std::string shown(const Amount& amount) {
 }
 
 Result<CollectRequest> collect_request(const Invocation& line) {
-  CollectRequest request{.dry_run = line.has("dry-run")};
+  CollectRequest request{.dry_run = line.has("dry-run"), .compact = !line.has("no-compact")};
   if (line.has("dead-after")) {
     TRY_ASSIGN(request.dead_after, parse_duration(line.value("dead-after")));
   }
@@ -122,10 +122,13 @@ Result<int> run_vault_list(Context& context) {
 
 Result<int> run_vault_collect(Context& context) {
   Console& console = context.console();
-  TRY_ASSIGN(const CollectRequest request, collect_request(context.line()));
+  TRY_ASSIGN(CollectRequest request, collect_request(context.line()));
+  request.stop = context.stop();
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(CollectReport report, collect_vault(*vault, request));
+  TRY_ASSIGN(const CollectOutcome outcome, collect_vault(*vault, request));
+  const CollectReport& report = outcome.collected;
+  const CompactReport& compacted = outcome.compacted;
   for (const std::string& warning : report.warnings) console.warning(warning);
   for (const std::string& name : report.unknown)
     console.warning(fmt::format("{} is nothing this program knows: left alone", name));
@@ -150,10 +153,26 @@ Result<int> run_vault_collect(Context& context) {
     for (const OpenSession& open : report.waiting_for) json.value(open.session.id.hex());
     json.end_array().key("unknown").begin_array();
     for (const std::string& name : report.unknown) json.value(name);
-    json.end_array().field("given_up", report.given_up).end_object();
+    json.end_array().field("given_up", report.given_up);
+    json.key("compacted")
+        .begin_object()
+        .field("packs", compacted.packs)
+        .field("stored_bytes", compacted.stored_bytes)
+        .field("kept_bytes", compacted.kept_bytes)
+        .field("left", compacted.left);
+    write_amount(json, "replaced", report.replaced);
+    json.field("pending_bytes", request.dry_run ? 0 : outcome.pending_bytes()).end_object();
+    json.end_object();
     console.print_document(json);
     return status;
   }
+  if (compacted.packs > 0)
+    console.print(fmt::format("{} {} packs of {}: {} of them are needed\n",
+                              request.dry_run ? "would thin" : "thinned", compacted.packs,
+                              format_size(compacted.stored_bytes), format_size(compacted.kept_bytes)));
+  if (compacted.left > 0)
+    console.note(fmt::format(
+        "little is needed of {} more packs: run it again, or allow more with --share-max", compacted.left));
   switch (report.outcome) {
     case CollectReport::Outcome::kNothingToDo:
       console.print("nothing to free\n");
@@ -163,6 +182,10 @@ Result<int> run_vault_collect(Context& context) {
       break;
     case CollectReport::Outcome::kSwept:
       console.print(fmt::format("freed {}\n", shown(report.deleted)));
+      if (report.replaced.objects > 0)
+        console.print(
+            fmt::format("of these {} had little that is needed: thin packs of {} stand in for them\n",
+                        shown(report.replaced), format_size(report.standing_in)));
       break;
     case CollectReport::Outcome::kGivenUp:
       console.print("given up, nothing was freed: " + report.given_up + "\n");
@@ -177,6 +200,12 @@ Result<int> run_vault_collect(Context& context) {
                                  format_moment(from_unix_ns(open.session.record.started_ns))));
       break;
   }
+  if (!request.dry_run && outcome.pending_bytes() > 0)
+    console.note(fmt::format("{} of packs that were thinned still stand and go {}",
+                             format_size(outcome.pending_bytes()),
+                             report.outcome == CollectReport::Outcome::kWaiting
+                                 ? "when these sessions are over, with the next collection"
+                                 : "with the next collection, or when their lock ends"));
   // Not an error: the store keeps what it was told to keep.
   if (report.retained.objects > 0)
     console.print(fmt::format("retained {}: {}\n", shown(report.retained), report.retained_why));

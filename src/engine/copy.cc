@@ -13,6 +13,7 @@
 #include "vault/copier.h"
 #include "vault/incarnations.h"
 #include "vault/pack.h"
+#include "vault/thin_pack.h"
 #include "vault/wal_object.h"
 
 namespace kuramori {
@@ -25,7 +26,11 @@ class VaultTransfer final : public CopyTransfer {
   VaultTransfer(Vault& source, Vault& replica, Reporter& reporter, std::stop_token stop)
       : source_(source), replica_(replica), reporter_(reporter), stop_(std::move(stop)) {}
   Result<uint64_t> send(const LivePack& pack, const std::string& to) override {
-    return send_object(source_.store(), pack.name, replica_.store(), to, reporter_);
+    Result<uint64_t> sent = send_from_source(pack, to);
+    // Given up while it was being read, for a thin one that a collection put beside it. Nothing stands at
+    // `to` before all of it is there.
+    if (!sent && sent.error().kind == ErrorKind::kNotFound) sent = send_from_source(pack, to);
+    return sent;
   }
   Result<void> check(const LivePack& pack, const std::string& at) override {
     Result<void> whole = read_back(replica_.store(), at, pack);
@@ -45,6 +50,35 @@ class VaultTransfer final : public CopyTransfer {
   }
 
  private:
+  Result<uint64_t> send_from_source(const LivePack& pack, const std::string& to) {
+    TRY_ASSIGN(const std::string from, find_at_source(pack));
+    return send_object(source_.store(), from, replica_.store(), to, reporter_);
+  }
+
+  // Where the original is gone, an incarnation that is whole or, of the thin ones, holds what this snapshot
+  // needs. Read back in the replica, so its bytes need no look here.
+  Result<std::string> find_at_source(const LivePack& pack) {
+    Store& store = source_.store();
+    // A whole one, as nearly always: under its own name or found there.
+    const auto head = store.head(pack.name);
+    if (head && head->size == pack.size) return pack.name;
+    std::string found;
+    TRY(for_each_object(store, pack.name, [&](const ObjectInfo& object) -> Result<void> {
+      if (!found.empty() || names::origin_of(object.name) != pack.name) return {};
+      if (object.size == pack.size) {
+        found = object.name;
+        return {};
+      }
+      auto opened = store.open(object.name);
+      if (!opened) return opened.error().kind == ErrorKind::kNotFound ? Result<void>() : opened.error();
+      auto thin = ThinPack::open(std::move(*opened), object.name);
+      if (thin && covers((*thin)->table().frames, normal_ranges(pack.frames))) found = object.name;
+      return {};
+    }));
+    // Nothing that fits: what stands under its own name is sent, and what is wrong with it told.
+    return found.empty() ? pack.name : found;
+  }
+
   Vault& source_;
   Vault& replica_;
   Reporter& reporter_;

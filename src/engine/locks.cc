@@ -11,6 +11,7 @@
 #include "conc/task_group.h"
 #include "engine/open_vault.h"
 #include "store/s3/s3_location.h"
+#include "vault/ledger.h"
 #include "vault/record_log.h"
 #include "vault/wal_object.h"
 
@@ -104,10 +105,17 @@ class Extender {
     for (const Unverifiable& one : list.unverifiable)
       reporter_.warning(fmt::format("{} cannot be verified: what it needs is not locked on", one.name));
     for (const Snapshot& snapshot : list.snapshots) TRY(take(snapshot));
+    // Dead for ever, though another incarnation may be needed: it goes when its lock ends.
+    Protocol protocol = protocol_of(vault_);
+    const auto rounds = Ledger(protocol).read_gc();  // not to be read: locked too long, never too short
+    std::set<std::string, std::less<>> swept;
+    for (const GcRound& round : rounds ? *rounds : std::vector<GcRound>())
+      if (round.swept) swept.insert(round.objects.begin(), round.objects.end());
     reporter_.phase("extending locks", 0);
     std::vector<std::pair<std::string, Target>> due;
     std::vector<std::string> parts;  // judged when every segment is known
     auto take_up = [&](const std::string& name) {
+      if (swept.contains(plain_name(name))) return;
       Target target = target_of(name);
       if (target.until != Time{} || target.rolls) due.emplace_back(name, target);
     };

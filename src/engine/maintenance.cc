@@ -7,8 +7,10 @@
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "engine/thaw.h"
 #include "vault/catalog.h"
 #include "vault/holds.h"
+#include "vault/thin_packs.h"
 
 namespace kuramori {
 namespace {
@@ -97,16 +99,94 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
   return outcome;
 }
 
-Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request) {
+namespace {
+
+constexpr size_t kMeasuredAtOnce = 16;  // packs
+constexpr int kFollowingRunsMax = 3;
+
+void add(Amount& to, const Amount& from) {
+  to.objects += from.objects;
+  to.bytes += from.bytes;
+}
+
+// Of two runs, one after the other: what both did, and how it stands after the second.
+void add(CollectReport& to, CollectReport later) {
+  using Outcome = CollectReport::Outcome;
+  // What was freed was freed, though there is nothing more, or it has to wait.
+  const bool keeps = to.outcome == Outcome::kSwept && later.outcome == Outcome::kNothingToDo;
+  if (!keeps) {
+    to.outcome = later.outcome;
+    to.number = later.number;
+  }
+  for (auto amount :
+       {&CollectReport::planned, &CollectReport::rescued, &CollectReport::deleted, &CollectReport::replaced})
+    add(to.*amount, later.*amount);
+  to.standing_in += later.standing_in;
+  to.more = later.more;
+  // What stays is met by each run anew.
+  to.retained = later.retained;
+  to.retained_why = std::move(later.retained_why);
+  to.left = later.left;
+  to.waiting_for = std::move(later.waiting_for);
+  to.fenced.insert(to.fenced.end(), later.fenced.begin(), later.fenced.end());
+  to.sessions_removed += later.sessions_removed;
+  to.given_up = std::move(later.given_up);
+  to.warnings.insert(to.warnings.end(), later.warnings.begin(), later.warnings.end());
+}
+
+uint64_t bytes_of(const std::vector<ObjectInfo>& objects) {
+  uint64_t bytes = 0;
+  for (const ObjectInfo& object : objects) bytes += object.size;
+  return bytes;
+}
+
+}  // namespace
+
+Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request) {
   if (!request.dry_run) TRY(must_be_allowed(vault, Act::kCollect));
   Protocol protocol = protocol_of(vault);
-  Collector collector(protocol);
-  TRY_ASSIGN(
-      CollectReport report,
-      collector.run({.mode = request.dry_run ? CollectOptions::Mode::kDryRun : CollectOptions::Mode::kCollect,
-                     .sweep_share_max = request.sweep_share_max,
-                     .is_dead = dead_after(request.dead_after, vault.clock().now())}));
-  if (request.dry_run) return report;
+  StoredThinPacks thin(vault.store(), vault.keys(), vault.codec().signers(), vault.clock());
+  Collector collector(protocol, &thin);
+  const CollectOptions options{
+      .mode = request.dry_run ? CollectOptions::Mode::kDryRun : CollectOptions::Mode::kCollect,
+      .sweep_share_max = request.sweep_share_max,
+      .is_dead = dead_after(request.dead_after, vault.clock().now())};
+  CollectOutcome outcome;
+  CollectReport& report = outcome.collected;
+  TRY_ASSIGN(report, collector.run(options));
+  auto at_rest = [](const CollectReport& one) {
+    return one.outcome != CollectReport::Outcome::kWaiting && one.outcome != CollectReport::Outcome::kGivenUp;
+  };
+  if (request.compact && at_rest(report)) {
+    put_readable(vault.store());  // it is read back, and once more before anything goes for it
+    // Half of what the breaker lets through: the collection that follows must not trip it.
+    TRY_ASSIGN(const std::vector<ObjectInfo> packs, RecordLog(protocol).list(names::kPacks));
+    const double bytes = static_cast<double>(bytes_of(packs));
+    auto go_on = [&]() -> Result<void> {
+      if (!request.stop.stop_requested()) return {};
+      return fail(ErrorKind::kInterrupted, "the collection was interrupted", "what was compacted stays so",
+                  "run the same command again: it goes on from there");
+    };
+    TRY_ASSIGN(outcome.compacted,
+               Compactor(protocol, thin)
+                   .run({.freed_bytes_max = static_cast<uint64_t>(request.sweep_share_max / 2 * bytes),
+                         .pack_bytes_max = static_cast<uint64_t>(request.sweep_share_max * bytes),
+                         .looks_at_once = kMeasuredAtOnce,
+                         .dry_run = request.dry_run,
+                         .host = host_name(),
+                         .go_on = go_on}));
+    for (const std::string& warning : outcome.compacted.warnings) report.warnings.push_back(warning);
+  }
+  if (request.dry_run) return outcome;
+  // What thin packs stand in for goes when nothing is garbage: so one run may have to follow another. What is
+  // thinned in one run of the command goes in it, unless somebody works on it just now.
+  bool more = request.compact && at_rest(report) && (outcome.compacted.packs > 0 || report.more);
+  for (int run = 0; more && run < kFollowingRunsMax; ++run) {
+    TRY_ASSIGN(CollectReport later, collector.run(options));
+    more = at_rest(later) && later.more;
+    add(report, std::move(later));
+  }
+  report.more = more;
   // Uploads that were never finished are no objects: no list shows them, and they are paid for.
   Result<size_t> unfinished = vault.store().remove_unfinished(request.dead_after);
   if (!unfinished)
@@ -118,7 +198,7 @@ Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request)
     report.warnings.push_back(
         fmt::format("the catalog was not written, so opening the vault takes longer: {} ({})",
                     catalog.error().what, catalog.error().why));
-  return report;
+  return outcome;
 }
 
 Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,

@@ -1,12 +1,15 @@
 // Keeping a vault in order: prune what is due, collect what nothing refers to, hold, extend, disown.
 #pragma once
+#include <algorithm>
 #include <map>
+#include <stop_token>
 #include <string>
 #include <vector>
 
 #include "engine/snapshots.h"
 #include "policy/retention.h"
 #include "vault/collector.h"
+#include "vault/compactor.h"
 #include "vault/pruner.h"
 
 namespace kuramori {
@@ -34,8 +37,21 @@ struct CollectRequest {
   // A session that did nothing for so long is taken for dead and fenced.
   Duration dead_after = std::chrono::hours(72);
   double sweep_share_max = kSweepShareMaxDefault;
+  // Packs of which little is needed are thinned, as long as the breaker allows it.
+  bool compact = true;
+  std::stop_token stop = {};
 };
-Result<CollectReport> collect_vault(Vault& vault, const CollectRequest& request);
+struct CollectOutcome {
+  CollectReport collected;  // of all that was done
+  CompactReport compacted;
+  // Of the packs that were thinned, what still stands whole beside the thin ones: until the sessions are over
+  // that the collection waits for, a lock ends, or the next collection.
+  uint64_t pending_bytes() const {
+    const uint64_t gone = std::min(collected.replaced.bytes, compacted.stored_bytes);
+    return compacted.stored_bytes - gone;
+  }
+};
+Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request);
 
 // Returns the hold's id.
 Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,

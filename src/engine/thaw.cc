@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -17,6 +16,7 @@
 #include "vault/incarnations.h"
 #include "vault/pack.h"
 #include "vault/snapshot_reader.h"
+#include "vault/thin_pack.h"
 
 namespace kuramori {
 namespace {
@@ -44,40 +44,58 @@ std::pair<Duration, Duration> thaw_time(std::string_view storage_class, Tiers::S
                                       : std::pair<Duration, Duration>{hours(3), hours(12)};
 }
 
-// The packs a snapshot needs, with their sizes.
-Result<std::vector<std::pair<std::string, uint64_t>>> packs_of(Vault& vault, const Snapshot& snapshot) {
-  TRY_ASSIGN(const LiveRecord live, read_live(vault.store(), vault.codec(), snapshot.commit));
-  std::vector<std::pair<std::string, uint64_t>> packs;
-  for (const LivePack& pack : live.packs) packs.emplace_back(pack.name, pack.size);
-  std::sort(packs.begin(), packs.end());
-  return packs;
+// The packs a snapshot needs, by name.
+Result<std::vector<LivePack>> packs_of(Vault& vault, const Snapshot& snapshot) {
+  TRY_ASSIGN(LiveRecord live, read_live(vault.store(), vault.codec(), snapshot.commit));
+  std::ranges::sort(live.packs, {}, &LivePack::name);
+  return std::move(live.packs);
 }
 
-// A pack of which a listing shows only objects in classes that may be cold: itself, or copies put again.
+// A pack of which a listing shows no object that is surely readable and whole. Its objects are itself and
+// copies put again; thin ones (vault/thin_pack.h) hold some frames alone, and which, only they say.
 struct Suspect {
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // to be thawed
   std::vector<std::string> objects;
 };
-Result<std::vector<Suspect>> perhaps_cold(Store& store,
-                                          const std::vector<std::pair<std::string, uint64_t>>& packs) {
-  std::map<size_t, Suspect> found;
-  std::set<size_t> readable;
+Result<std::vector<Suspect>> perhaps_cold(Store& store, const std::vector<LivePack>& packs) {
+  struct Standing {
+    std::vector<ObjectInfo> whole, thin;
+    bool any_cold = false;
+  };
+  std::vector<Standing> standing(packs.size());
   TRY(for_each_object(store, kPackPrefix, [&](const ObjectInfo& object) -> Result<void> {
-    const std::string origin(names::origin_of(object.name));
-    auto pack = std::lower_bound(packs.begin(), packs.end(), std::pair(origin, uint64_t{0}));
-    if (pack == packs.end() || pack->first != origin) return {};
-    const auto index = static_cast<size_t>(pack - packs.begin());
-    if (is_read_at_once(object.storage_class)) {
-      readable.insert(index);
-    } else {
-      found[index].bytes = pack->second;
-      found[index].objects.push_back(object.name);
-    }
+    const std::string_view origin = names::origin_of(object.name);
+    auto pack = std::ranges::lower_bound(packs, origin, {},
+                                         [](const LivePack& p) -> std::string_view { return p.name; });
+    if (pack == packs.end() || pack->name != origin) return {};
+    Standing& all = standing[static_cast<size_t>(pack - packs.begin())];
+    (object.size == pack->size ? all.whole : all.thin).push_back(object);
+    all.any_cold |= !is_read_at_once(object.storage_class);
     return {};
   }));
+  auto at_once = [](const ObjectInfo& object) { return is_read_at_once(object.storage_class); };
+  auto holds_all = [&](const ObjectInfo& object, const LivePack& pack) {
+    auto opened = store.open(object.name);
+    if (!opened) return false;
+    auto thin = ThinPack::open(std::move(*opened), object.name);
+    return thin && covers((*thin)->table().frames, normal_ranges(pack.frames));
+  };
   std::vector<Suspect> suspects;
-  for (auto& [index, suspect] : found) {
-    if (!readable.contains(index)) suspects.push_back(std::move(suspect));
+  for (size_t i = 0; i < packs.size(); ++i) {
+    const Standing& all = standing[i];
+    if (!all.any_cold || std::ranges::any_of(all.whole, at_once)) continue;
+    // Of the thin ones any may be the one: so each of them must be readable, where none is whole.
+    if (std::ranges::any_of(all.thin, [&](const ObjectInfo& object) {
+          return at_once(object) && holds_all(object, packs[i]);
+        }))
+      continue;
+    if (!all.whole.empty()) {
+      Suspect& suspect = suspects.emplace_back(Suspect{.bytes = packs[i].size, .objects = {}});
+      for (const ObjectInfo& object : all.whole) suspect.objects.push_back(object.name);
+      continue;
+    }
+    for (const ObjectInfo& object : all.thin)
+      if (!at_once(object)) suspects.push_back({object.size, {object.name}});
   }
   return suspects;
 }
@@ -101,7 +119,7 @@ Result<ThawOutcome> thaw_snapshot(Vault& vault, const Snapshot& snapshot, const 
   ThawOutcome outcome;
   TRY_ASSIGN(const auto packs, packs_of(vault, snapshot));
   outcome.packs = packs.size();
-  for (const auto& pack : packs) outcome.bytes += pack.second;
+  for (const LivePack& pack : packs) outcome.bytes += pack.size;
   Tiers* tiers = vault.store().tiers();
   if (tiers == nullptr) return outcome;
   TRY_ASSIGN(const auto suspects, perhaps_cold(vault.store(), packs));
@@ -131,9 +149,9 @@ Result<FetchCost> cost_of_fetching(Vault& vault, const Snapshot& snapshot) {
   constexpr uint64_t kRequestsToOpen = 2;  // a pack: its end, its head
   FetchCost cost;
   TRY_ASSIGN(const auto packs, packs_of(vault, snapshot));
-  for (const auto& [name, bytes] : packs) {
-    cost.bytes += bytes;
-    cost.requests += kRequestsToOpen + (bytes + kReadAheadBlockBytes - 1) / kReadAheadBlockBytes;
+  for (const LivePack& pack : packs) {
+    cost.bytes += pack.size;
+    cost.requests += kRequestsToOpen + (pack.size + kReadAheadBlockBytes - 1) / kReadAheadBlockBytes;
   }
   return cost;
 }

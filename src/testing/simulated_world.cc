@@ -3,13 +3,16 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "base/check.h"
 #include "testing/plain_codec.h"
+#include "vault/frame_ranges.h"
 
 namespace kuramori::testing {
 namespace {
 
+constexpr std::string_view kThinMagic = "thinpack";
 constexpr uint64_t kNumbersOfEpoch = 1'000'000;  // keeps the numbers of two epochs apart
 
 bool contains(const std::vector<std::string>& list, std::string_view name) {
@@ -27,6 +30,40 @@ bool needs_wal(const ModelCommit& commit, const names::WalName& wal) {
 }
 
 }  // namespace
+
+Bytes make_thin(uint64_t whole, uint32_t frames) {
+  constexpr size_t kFrameBytes = 4;
+  Bytes bytes = to_bytes(as_bytes(kThinMagic));
+  append_le<uint64_t>(bytes, whole);
+  append_le<uint32_t>(bytes, frames);
+  bytes.insert(bytes.end(), kFrameBytes * static_cast<size_t>(std::popcount(frames)), 0x77);
+  append_le<uint64_t>(bytes, quick_hash(bytes));
+  return bytes;
+}
+
+std::optional<Thin> parse_thin(ByteView bytes) {
+  constexpr size_t kAt = kThinMagic.size();
+  if (bytes.size() < kAt + 20 || as_text(bytes.first(kAt)) != kThinMagic) return std::nullopt;
+  Thin thin{load_le<uint64_t>(bytes.data() + kAt), load_le<uint32_t>(bytes.data() + kAt + 8)};
+  if (!equal(bytes, make_thin(thin.whole, thin.frames))) return std::nullopt;
+  return thin;
+}
+
+uint32_t mask_of(const std::vector<FrameRange>& frames) {
+  uint32_t mask = 0;
+  for (const FrameRange& range : frames) {
+    for (uint32_t i = range.first; i < range.first + range.count; ++i) mask |= 1u << i;
+  }
+  return mask;
+}
+
+std::vector<FrameRange> ranges_of(uint32_t mask) {
+  std::vector<FrameRange> ranges;
+  for (uint32_t i = 0; i < kPackFrames; ++i) {
+    if ((mask >> i & 1) != 0) ranges.push_back({i, 1});
+  }
+  return normal_ranges(std::move(ranges));
+}
 
 void World::reset(const WorldState* state) {
   state_ = state ? *state : WorldState{};
@@ -141,20 +178,24 @@ void World::seal_landed(Place place, const std::string& name, ByteView bytes) {
     commit.visible = accepted.contains(commit_name) && !pruned;
     if (pruned) state_.pruned.insert(commit.snapshot);
     if (!commit.visible) continue;
-    for (const auto& [need, hash] : commit.needs) {
-      std::string trouble = trouble_of(need, hash);
+    for (const ModelNeed& need : commit.needs) {
+      std::string trouble = trouble_of(need);
       if (!trouble.empty())
-        violate("I1", fmt::format("{} makes {} visible, and {} {}", name, commit_name, need, trouble));
+        violate("I1", fmt::format("{} makes {} visible, and {} {}", name, commit_name, need.object, trouble));
     }
   }
 }
 
-std::string World::trouble_of(const std::string& need, uint64_t hash) const {
+std::string World::trouble_of(const ModelNeed& need) const {
   std::string trouble = "is not there";
-  for (auto at = state_.objects.lower_bound(need);
-       at != state_.objects.end() && names::origin_of(at->first) == need; ++at) {
-    if (quick_hash(at->second) != hash && !(at->first == need && state_.rotten.contains(need))) {
+  for (auto at = state_.objects.lower_bound(need.object);
+       at != state_.objects.end() && names::origin_of(at->first) == need.object; ++at) {
+    const auto thin = parse_thin(at->second);
+    const bool rotten = at->first == need.object && state_.rotten.contains(need.object);
+    if (thin ? thin->whole != need.hash : quick_hash(at->second) != need.hash && !rotten) {
       trouble = "has other bytes";
+    } else if (thin && (need.frames & ~thin->frames) != 0) {
+      trouble = "lacks a frame";
     } else if (state_.swept.contains(at->first)) {
       trouble = "is swept";
     } else {
@@ -187,12 +228,13 @@ std::optional<ModelCommit> World::model_of(const Landed& landed, std::string& tr
     return std::nullopt;
   }
   LiveRecord needs = *decode<LiveRecord>(live_opened->body);
-  commit.needs.emplace_back(record.live.name, quick_hash(live->second));
+  commit.needs.push_back({record.live.name, quick_hash(live->second)});
   for (const LivePack& pack : needs.packs) {
-    commit.needs.emplace_back(pack.name, load_le<uint64_t>(pack.trailer_digest.raw.data()));
+    commit.needs.push_back(
+        {pack.name, load_le<uint64_t>(pack.trailer_digest.raw.data()), mask_of(pack.frames)});
   }
   for (const ObjectRef& map : needs.maps)
-    commit.needs.emplace_back(map.name, load_le<uint64_t>(map.digest.raw.data()));
+    commit.needs.push_back({map.name, load_le<uint64_t>(map.digest.raw.data())});
   return commit;
 }
 
@@ -206,10 +248,11 @@ void World::commit_landed(const Landed& landed) {
   if (!unbound.empty()) violate("I1", fmt::format("{} {}", name, unbound));
   if (!landing) return;
   ModelCommit& commit = *landing;
-  for (const auto& [need, hash] : commit.needs) {
-    std::string trouble = trouble_of(need, hash);
+  for (const ModelNeed& need : commit.needs) {
+    std::string trouble = trouble_of(need);
     if (trouble.empty()) continue;
-    violate(trouble == "is swept" ? "I7" : "I1", fmt::format("{} landed, and {} {}", name, need, trouble));
+    violate(trouble == "is swept" ? "I7" : "I1",
+            fmt::format("{} landed, and {} {}", name, need.object, trouble));
   }
   for (const names::WalName& wal : state_.wal_removed) {
     if (needs_wal(commit, wal))
@@ -224,31 +267,35 @@ void World::must_not_be_needed(std::string_view name, const char* invariant) {
         std::ranges::any_of(state_.readers, [&](const auto& r) { return r.second == commit_name; });
     if (!commit.visible && !is_read) continue;
     for (const auto& need : commit.needs) {
-      if (need.first != names::origin_of(name) || has_another(name, need.second)) continue;
+      if (need.object != names::origin_of(name) || has_another(name, need)) continue;
+      // What never held it is no loss.
+      auto at = state_.objects.find(name);
+      const auto thin = at == state_.objects.end() ? std::nullopt : parse_thin(at->second);
+      if (thin && (need.frames & ~thin->frames) != 0) continue;
       violate(invariant, fmt::format("{} goes, and {} needs it ({})", name, commit_name,
                                      commit.visible ? "visible" : "being read"));
     }
   }
 }
 
-bool World::has_another(std::string_view name, uint64_t hash) const {
+bool World::has_another(std::string_view name, const ModelNeed& need) const {
   const std::string_view origin = names::origin_of(name);
   for (auto at = state_.objects.lower_bound(origin);
        at != state_.objects.end() && at->first.starts_with(origin); ++at) {
-    if (names::origin_of(at->first) == origin && at->first != name && !state_.swept.contains(at->first) &&
-        quick_hash(at->second) == hash)
+    if (names::origin_of(at->first) != origin || at->first == name || state_.swept.contains(at->first))
+      continue;
+    const auto thin = parse_thin(at->second);
+    if (thin ? thin->whole == need.hash && (need.frames & ~thin->frames) == 0
+             : quick_hash(at->second) == need.hash)
       return true;
   }
   return false;
 }
 
-std::optional<uint64_t> World::hash_of_need(std::string_view origin) const {
-  for (const auto& [commit_name, commit] : state_.commits) {
-    for (const auto& [need, hash] : commit.needs) {
-      if (need == origin) return hash;
-    }
-  }
-  return {};
+bool World::is_known(std::string_view origin) const {
+  return std::ranges::any_of(state_.commits, [&](const auto& named) {
+    return std::ranges::any_of(named.second.needs, [&](const auto& need) { return need.object == origin; });
+  });
 }
 
 void World::rot(const std::string& name) {
@@ -261,11 +308,12 @@ void World::rot(const std::string& name) {
 void World::check_all_whole() {
   for (const auto& [commit_name, commit] : state_.commits) {
     if (!commit.visible) continue;
-    for (const auto& [need, hash] : commit.needs) {
-      const auto original = state_.objects.find(need);
-      const bool whole = original != state_.objects.end() && quick_hash(original->second) == hash;
-      if (!whole && !has_another(need, hash))
-        return violate("I14", fmt::format("{} needs {}, of which nothing whole stands", commit_name, need));
+    for (const ModelNeed& need : commit.needs) {
+      const auto original = state_.objects.find(need.object);
+      const bool whole = original != state_.objects.end() && quick_hash(original->second) == need.hash;
+      if (!whole && !has_another(need.object, need))
+        return violate("I14",
+                       fmt::format("{} needs {}, of which nothing whole stands", commit_name, need.object));
     }
   }
 }
@@ -362,13 +410,15 @@ void World::prune_landed(const Landed& landed) {
   }
 }
 
-bool World::is_needed(std::string_view origin) const {
+bool World::is_alone(std::string_view name) const {
+  const std::string_view origin = names::origin_of(name);
   return std::ranges::any_of(state_.commits, [&](const auto& named) {
     const auto& [commit_name, commit] = named;
     const bool is_read =
         std::ranges::any_of(state_.readers, [&](const auto& r) { return r.second == commit_name; });
-    return (commit.visible || is_read) &&
-           std::ranges::any_of(commit.needs, [&](const auto& need) { return need.first == origin; });
+    return (commit.visible || is_read) && std::ranges::any_of(commit.needs, [&](const auto& need) {
+             return need.object == origin && !has_another(name, need);
+           });
   });
 }
 
@@ -377,9 +427,8 @@ void World::remove_issued(std::string_view name) {
   if (!is_content(name) || allowed.contains(name)) return;
   // What healing replaced: damaged, and a whole incarnation of it stands; or needed by nobody any more, when
   // a healer is late and what it healed was pruned and collected meanwhile.
-  auto hash =
-      state_.rotten.contains(names::origin_of(name)) ? hash_of_need(names::origin_of(name)) : std::nullopt;
-  if (!hash || (!has_another(name, *hash) && is_needed(names::origin_of(name)))) {
+  const std::string_view origin = names::origin_of(name);
+  if (!state_.rotten.contains(origin) || !is_known(origin) || is_alone(name)) {
     violate("I5", fmt::format("{} is deleted, and no stored sweep {}names it", name,
                               state_.two_places ? "that a newer ledger would know " : ""));
   }
@@ -450,10 +499,10 @@ void World::reader_confirmed(const SessionId& reader, const std::string& commit)
   const auto& sessions = state_.at(state_.two_places ? state_.in_force : Place::kObjects);
   if (sessions.contains(end) || !sessions.contains(session)) return;  // broken already
   state_.readers[reader] = commit;
-  for (const auto& [need, hash] : state_.commits[commit].needs) {
-    std::string trouble = trouble_of(need, hash);
+  for (const ModelNeed& need : state_.commits[commit].needs) {
+    std::string trouble = trouble_of(need);
     if (!trouble.empty())
-      violate("I1", fmt::format("{} reads {}, and {} {}", session, commit, need, trouble));
+      violate("I1", fmt::format("{} reads {}, and {} {}", session, commit, need.object, trouble));
   }
 }
 
@@ -465,9 +514,9 @@ void World::check_nothing_left() {
     auto hold = state_.objects.lower_bound(holds);
     bool is_held = hold != state_.objects.end() && hold->first.starts_with(holds);
     if (commit.visible) {
-      for (const auto& need : commit.needs) needed.insert(need.first);
+      for (const auto& need : commit.needs) needed.insert(need.object);
     } else if (is_held) {
-      for (const auto& need : commit.needs) kept.insert(need.first);
+      for (const auto& need : commit.needs) kept.insert(need.object);
     }
   }
   for (const auto& [name, bytes] : state_.objects) {

@@ -39,10 +39,29 @@ struct Violation {
 };
 
 // A snapshot as the model sees it.
+struct ModelNeed {
+  std::string object;
+  uint64_t hash = 0;    // of its content
+  uint32_t frames = 0;  // of a pack: a bit for each frame that is needed
+};
+
+// A simulated thin pack: magic:8 hash of the whole pack:8 frames:4 filler, a byte a frame: so fewer frames
+// are fewer bytes. The last 8 bytes are the hash of what is before them.
+constexpr uint32_t kPackFrames = 4;
+constexpr size_t kWholePackBytes = 64;
+Bytes make_thin(uint64_t whole, uint32_t frames);
+struct Thin {
+  uint64_t whole;
+  uint32_t frames;
+};
+std::optional<Thin> parse_thin(ByteView bytes);
+uint32_t mask_of(const std::vector<FrameRange>& frames);
+std::vector<FrameRange> ranges_of(uint32_t mask);
+
 struct ModelCommit {
   SnapshotId snapshot;
   ResourceId resource;
-  std::vector<std::pair<std::string, uint64_t>> needs;  // object, and the hash of its content
+  std::vector<ModelNeed> needs;
   std::optional<WalSpan> wal;
   uint64_t object_hash = 0;
   bool visible = true;
@@ -128,7 +147,6 @@ class World {
     ByteView bytes;
   };
   void record_landed(const Landed& landed);
-  bool is_needed(std::string_view origin) const;  // by a snapshot that is visible or being read
   void commit_landed(const Landed& landed);
   std::optional<ModelCommit> model_of(const Landed& landed, std::string& trouble);
   void gc_landed(const Landed& landed);
@@ -136,11 +154,12 @@ class World {
   void mirror_landed(const Landed& landed);
   void seal_landed(Place place, const std::string& name, ByteView bytes);
   // Whether some incarnation of `need` stands with these bytes and may stay; "" or what is wrong.
-  std::string trouble_of(const std::string& need, uint64_t hash) const;
+  std::string trouble_of(const ModelNeed& need) const;
   void must_not_be_needed(std::string_view name, const char* invariant);
   // Whether an incarnation of what `name` holds stands besides it, whole, and was never swept.
-  bool has_another(std::string_view name, uint64_t hash) const;
-  std::optional<uint64_t> hash_of_need(std::string_view origin) const;
+  bool has_another(std::string_view name, const ModelNeed& need) const;
+  bool is_known(std::string_view origin) const;  // to some commit
+  bool is_alone(std::string_view name) const;    // something visible or being read needs what only it holds
   void wal_must_not_be_needed(const names::WalName& wal);
 
   RecordCodec& codec_;

@@ -9,6 +9,7 @@
 #include "testing/fiber.h"
 #include "testing/plain_codec.h"
 #include "vault/collector.h"
+#include "vault/compactor.h"
 #include "vault/copier.h"
 #include "vault/epochs.h"
 #include "vault/healer.h"
@@ -36,7 +37,8 @@ struct Faults {
 
 struct Cast {
   int writers = 1, attempts = 1, collectors = 1, collections = 1, pruners = 0, prunes = 1, holders = 0,
-      provers = 0, readers = 0, archivers = 0, owners = 0, newcomers = 0, copiers = 0, healers = 0;
+      provers = 0, readers = 0, archivers = 0, owners = 0, newcomers = 0, copiers = 0, healers = 0,
+      compactors = 0;
   bool two_places = false;
   bool clones = false;
   uint32_t closed = 50;  // percent of the writers' sessions
@@ -106,7 +108,7 @@ struct Simulation::Run {
   struct Actor {
     Run& run;
     std::string name;
-    Dice dice;
+    Dice dice, frame_dice;
     SimulatedClock clock;
     SimulatedRandom random;
     PlainCodec plain;
@@ -127,6 +129,7 @@ struct Simulation::Run {
         : run(r),
           name(std::move(n)),
           dice(seed),
+          frame_dice(seed ^ 0x5eed),
           random(random_seed),
           plain(signer, seed << 20),
           store(r, *this),
@@ -439,9 +442,10 @@ struct Simulation::Run {
       LiveRecord live;
       bool uploaded = true;
       for (int i = 1 + a.dice.below(2); i > 0 && uploaded; --i) {
-        Bytes content(24);
+        Bytes content(kWholePackBytes);
         store_le(content.data(), a.dice.next());
-        LivePack pack{.name = (*session)->next_pack_name(), .size = content.size(), .frames = {{0, 1}}};
+        LivePack pack{
+            .name = (*session)->next_pack_name(), .size = content.size(), .frames = {{0, kPackFrames}}};
         store_le(pack.trailer_digest.raw.data(), quick_hash(content));
         uploaded = (*session)->put_object(pack.name, content).has_value();
         live.packs.push_back(std::move(pack));
@@ -451,7 +455,13 @@ struct Simulation::Run {
         for (const LivePack& pack : parent.live->packs) {
           bool there =
               std::ranges::any_of(live.packs, [&](const LivePack& p) { return p.name == pack.name; });
-          if (!there && (*session)->may_refer_to(pack.name) && !a.dice.one_in(5)) live.packs.push_back(pack);
+          // Condemned, yet perhaps held by a thin one: whether it may refer to that is for commit() to say.
+          const bool tries = has_compactors && a.frame_dice.one_in(2);
+          if (there || (!tries && !(*session)->may_refer_to(pack.name)) || a.dice.one_in(5)) continue;
+          const uint32_t mask = mask_of(pack.frames);
+          const uint32_t fewer = mask & a.frame_dice.below(1u << kPackFrames);
+          live.packs.push_back(pack);
+          if (fewer != 0) live.packs.back().frames = ranges_of(fewer);
         }
       }
       if (a.dice.one_in(16)) {
@@ -475,9 +485,67 @@ struct Simulation::Run {
       if (!a.goes_on()) return;
       CollectOptions c{.sweep_share_max = give_up ? 0.0 : 1.0};
       if (dead != 0) c.is_dead = [&a, dead](const OpenSession&) { return a.dice.percent(dead); };
-      Collector collector(a.protocol);
+      SimulatedThinPacks thin(a.protocol);
+      Collector collector(a.protocol, &thin);
       auto report = collector.run(c);
       if (report) result.fences += report->fenced.size();
+    }
+  }
+
+  class SimulatedThinPacks : public ThinPacks {
+   public:
+    explicit SimulatedThinPacks(const Protocol& protocol) : log_(protocol) {}
+    Result<Shape> measure(const LivePack& pack, const std::string& object) override {
+      TRY_ASSIGN(Bytes bytes, log_.read_bytes(object));
+      TRY(holds(bytes, pack));
+      return Shape{std::vector<uint32_t>(kPackFrames, 4), make_thin(0, 0).size()};
+    }
+    Result<FrameRanges> kept(const LivePack& pack, const std::string& object, Look) override {
+      TRY_ASSIGN(Bytes bytes, log_.read_bytes(object));
+      auto thin = parse_thin(bytes);
+      if (thin && thin->whole == hash_of(pack)) return ranges_of(thin->frames);
+      return fail(ErrorKind::kDamaged, object + " is no thin pack");
+    }
+    Result<void> verify_whole(const LivePack& pack, const std::string& object) override {
+      TRY_ASSIGN(Bytes bytes, log_.read_bytes(object));
+      if (quick_hash(bytes) == hash_of(pack)) return {};
+      return fail(ErrorKind::kDamaged, object + " is damaged");
+    }
+    Result<void> make(const LivePack& pack, const std::string& from, const FrameRanges& frames,
+                      const std::string& to) override {
+      TRY_ASSIGN(Bytes bytes, log_.read_bytes(from));
+      TRY(holds(bytes, pack));
+      TRY(log_.put_bytes(to, make_thin(hash_of(pack), mask_of(frames))));
+      TRY_ASSIGN(FrameRanges there, kept(pack, to, Look::kEveryByte));
+      if (there == frames) return {};
+      return fail(ErrorKind::kDamaged, to + " does not read back");
+    }
+    Result<bool> is_locked(const std::string&) override { return false; }
+    static Result<void> holds(ByteView bytes, const LivePack& pack) {
+      auto thin = parse_thin(bytes);
+      const bool whole = quick_hash(bytes) == hash_of(pack);
+      if (whole || (thin && thin->whole == hash_of(pack) && (mask_of(pack.frames) & ~thin->frames) == 0))
+        return {};
+      return fail(ErrorKind::kDamaged, pack.name + " is damaged");
+    }
+
+   private:
+    static uint64_t hash_of(const LivePack& pack) {
+      return load_le<uint64_t>(pack.trailer_digest.raw.data());
+    }
+    RecordLog log_;
+  };
+
+  // Thins whatever it may, then collects, as `vault collect` does.
+  void compact(Actor& a, int rounds, uint32_t dead) {
+    for (int i = 0; i < rounds; ++i) {
+      if (!a.goes_on()) return;
+      if (a.dice.one_in(2)) collect(a, 1, dead, false);
+      SimulatedThinPacks thin(a.protocol);
+      auto report = Compactor(a.protocol, thin).run({.live_share_max = 0.95});
+      if (report && !a.dead) result.thinned += report->packs;
+      if (!a.goes_on()) return;
+      collect(a, 1 + static_cast<int>(a.dice.below(2)), dead, false);
     }
   }
 
@@ -665,8 +733,7 @@ struct Simulation::Run {
     }
     Result<void> check(const LivePack& pack, const std::string& at) override {
       TRY_ASSIGN(Bytes bytes, log_.read_bytes(at));
-      if (load_le<uint64_t>(pack.trailer_digest.raw.data()) == quick_hash(bytes)) return {};
-      return fail(ErrorKind::kDamaged, at + " is damaged");
+      return SimulatedThinPacks::holds(bytes, pack);
     }
     bool fits(const ObjectRef& ref, ByteView bytes) override {
       auto opened = log_.protocol().codec.decode(ref.name, bytes);
@@ -760,7 +827,7 @@ struct Simulation::Run {
   void spoil_some() {
     std::set<std::string> needed;
     for (const auto& [name, commit] : world.state().commits) {
-      for (const auto& [need, hash] : commit.needs) needed.insert(need);
+      for (const ModelNeed& need : commit.needs) needed.insert(need.object);
     }
     for (const std::string& name : needed) {
       if (dice.one_in(name.starts_with(names::kPacks) ? 2 : 6)) world.rot(name);
@@ -835,6 +902,15 @@ struct Simulation::Run {
     }
   }
 
+  void stage_compactors(const Cast& cast) {
+    for (int i = 0; i < cast.compactors; ++i) {
+      add(fmt::format("compactor {}", i), 200 + i, true, seed * 47 + i, seed + 1200 + i, [=, this](Actor& a) {
+        if (cast.two_places && !join(a, Place::kLedger)) return;
+        compact(a, 1 + static_cast<int>(a.dice.below(2)), cast.dead);
+      });
+    }
+  }
+
   std::unique_ptr<Actor> soloist(uint8_t number, bool keeper, uint64_t random_seed) {
     SignerId signer;
     signer.raw[0] = number;
@@ -881,9 +957,10 @@ struct Simulation::Run {
   }
 
   // Some of the source's snapshots are copied; of one, a plan has condemned what a dead copier had put.
-  const WorldState& start_replica() {
-    if (with_copies) return *with_copies;
-    source = &start_with(false);
+  const WorldState& start_replica(bool thin) {
+    std::unique_ptr<WorldState>& known = thin ? with_thin_copies : with_copies;
+    source = thin ? &start_thin() : &start_with(false);
+    if (known) return *known;
     world.reset(nullptr);
     auto dead = soloist(180, true, 71);
     SourceStore source_store(*source);
@@ -891,7 +968,7 @@ struct Simulation::Run {
                              dead->random, dead->protocol.self,  dead->protocol.may_delete};
     Ledger from(source_protocol);
     auto there = from.read_commits();
-    CHECK(there && there->visible.size() == 3);
+    CHECK(there && there->visible.size() >= 2);
     Transfer transfer(dead->protocol, source_store);
     Copier copier(dead->protocol, from, transfer);
     CHECK(copier.copy(*there->visible[0], {}));
@@ -900,7 +977,101 @@ struct Simulation::Run {
       return fail(ErrorKind::kInterrupted, "stopped");
     }});
     CHECK(!failed && !world.violation());
-    return *(with_copies = std::make_unique<WorldState>(world.state()));
+    return *(known = std::make_unique<WorldState>(world.state()));
+  }
+
+  void prune_below(int64_t started_ns, bool two_places = false) {
+    auto pruner = soloist(110, true, static_cast<uint64_t>(150 + started_ns));
+    if (two_places) CHECK(join(*pruner, Place::kLedger));
+    CHECK(
+        Pruner(pruner->protocol).run([&](const CommitListing& commits) -> Result<std::vector<PruneProposal>> {
+          std::vector<PruneProposal> proposals;
+          for (const VisibleCommit* commit : commits.visible) {
+            if (commit->record.started_ns < started_ns) proposals.push_back({commit->name, "simulated"});
+          }
+          return proposals;
+        }));
+  }
+
+  // Thin packs that were made while a session was open which then referred to other frames; what they were
+  // made for is pruned.
+  const WorldState& start_moved() {
+    if (with_moved) return *with_moved;
+    world.reset(&start_thin());
+    auto writer = soloist(84, false, 160);
+    WriterOptions w{.resource = resource(), .snapshot = writer->random.id<SnapshotId>()};
+    for (const auto& [name, commit] : world.state().commits) {
+      if (commit.visible) w.parents.push_back(name);
+    }
+    auto session = WriterSession::open(writer->protocol, w);
+    CHECK(session && (*session)->parents().size() == 2);
+    const bool first_is_older = (*session)->parents()[0].commit->record.started_ns <
+                                (*session)->parents()[1].commit->record.started_ns;
+    const LiveRecord& older = *(*session)->parents()[first_is_older ? 0 : 1].live;
+    const LiveRecord& newer = *(*session)->parents()[first_is_older ? 1 : 0].live;
+    LiveRecord live;
+    for (const LivePack& pack : older.packs) {
+      auto also = std::ranges::find(newer.packs, pack.name, &LivePack::name);
+      const uint32_t only = mask_of(pack.frames) & ~(also == newer.packs.end() ? 0 : mask_of(also->frames));
+      if (also == newer.packs.end() || only == 0) continue;
+      live.packs.push_back(pack);
+      live.packs.back().frames = ranges_of(only & (~only + 1));
+    }
+    CHECK(!live.packs.empty());
+    prune_below(4);
+    auto keeper = soloist(210, true, 161);
+    SimulatedThinPacks thin(keeper->protocol);
+    auto report = Compactor(keeper->protocol, thin).run({.live_share_max = 0.95});
+    CHECK(report && report->packs > 0);
+    CHECK((*session)->commit({.kind = "simulated", .started_ns = 9, .finished_ns = 9}, live));
+    prune_below(9);
+    CHECK(!world.violation());
+    return *(with_moved = std::make_unique<WorldState>(world.state()));
+  }
+
+  // The first two of four snapshots are pruned; of some of their packs the others need a frame or two.
+  const WorldState& start_thin(bool two_places = false) {
+    std::unique_ptr<WorldState>& known = two_places ? with_thin_ledger : with_thin;
+    if (known) return *known;
+    WorldState empty;
+    empty.two_places = two_places;
+    world.reset(&empty);
+    if (two_places) {
+      auto owner = soloist(160, true, 70);
+      CHECK(found(*owner, Place::kLedger));
+    }
+    for (int i = 0; i < 4; ++i) {
+      auto writer = soloist(static_cast<uint8_t>(80 + i), false, 140 + static_cast<uint64_t>(i));
+      if (two_places) CHECK(join(*writer, Place::kLedger));
+      WriterOptions w{.resource = resource(), .snapshot = writer->random.id<SnapshotId>()};
+      for (const auto& [name, commit] : world.state().commits) w.parents.push_back(name);
+      auto session = WriterSession::open(writer->protocol, w);
+      CHECK(session);
+      LiveRecord live;
+      for (int k = 0; k < 2; ++k) {
+        Bytes content(kWholePackBytes);
+        store_le(content.data(), writer->dice.next());
+        LivePack pack{
+            .name = (*session)->next_pack_name(), .size = content.size(), .frames = {{0, kPackFrames}}};
+        store_le(pack.trailer_digest.raw.data(), quick_hash(content));
+        CHECK((*session)->put_object(pack.name, content));
+        live.packs.push_back(std::move(pack));
+      }
+      for (const Parent& parent : (*session)->parents()) {
+        for (const LivePack& pack : parent.live->packs) {
+          const bool there =
+              std::ranges::any_of(live.packs, [&](const LivePack& p) { return p.name == pack.name; });
+          const uint32_t fewer = mask_of(pack.frames) & (1 + writer->dice.below((1u << kPackFrames) - 1));
+          if (there || fewer == 0) continue;
+          live.packs.push_back(pack);
+          live.packs.back().frames = ranges_of(fewer);
+        }
+      }
+      CHECK((*session)->commit({.kind = "simulated", .started_ns = i + 1, .finished_ns = i + 1}, live));
+    }
+    prune_below(3, two_places);
+    CHECK(!world.violation());
+    return *(known = std::make_unique<WorldState>(world.state()));
   }
 
   // A plan condemns what a pruned snapshot needed; a session it waits for commits a reference to it.
@@ -933,6 +1104,7 @@ struct Simulation::Run {
         Scenario::kReaders,  Scenario::kReaders, Scenario::kWal,    Scenario::kClones,    Scenario::kGarbled,
         Scenario::kRetained, Scenario::kRescue,  Scenario::kRescue, Scenario::kTwoPlaces, Scenario::kReplica};
     const Scenario drawn = kOften[dice.below(std::size(kOften))];
+    if (drawn == Scenario::kReaders && seed % 2 == 1) return Scenario::kThin;
     return drawn == Scenario::kReplica && dice.one_in(2) ? Scenario::kRot : drawn;
   }
 
@@ -948,17 +1120,22 @@ struct Simulation::Run {
     Faults drawn = std::exchange(faults, {});
     bool traced = std::exchange(options.trace, false);
     bool wal = scenario == Scenario::kWal;
-    const WorldState* start = scenario == Scenario::kRescue      ? &start_rescue()
-                              : scenario == Scenario::kTwoPlaces ? &start_two_places()
-                              : scenario == Scenario::kReplica   ? &start_replica()
-                                                                 : &start_with(wal);
+    // In a vault with a ledger, a copy or a damaged one, thin packs are made now and then.
+    const bool thins = seed % 3 == 0;
+    const WorldState* start = scenario == Scenario::kRescue ? &start_rescue()
+                              : scenario == Scenario::kTwoPlaces
+                                  ? (thins ? &start_thin(true) : &start_two_places())
+                              : scenario == Scenario::kReplica      ? &start_replica(thins)
+                              : scenario == Scenario::kRot && thins ? &start_thin()
+                              : scenario == Scenario::kThin ? (seed % 4 == 0 ? &start_moved() : &start_thin())
+                                                            : &start_with(wal);
     options.bug = bug;
     options.trace = traced;
     faults = drawn;
     result = {};
     Cast cast{.dead = dice.one_in(3) ? 0u : 40u};
-    const bool own_start =
-        scenario == Scenario::kRescue || scenario == Scenario::kTwoPlaces || scenario == Scenario::kRot;
+    const bool own_start = scenario == Scenario::kThin || scenario == Scenario::kRescue ||
+                           scenario == Scenario::kTwoPlaces || scenario == Scenario::kRot;
     if (!own_start && dice.one_in(6) && !wal) start = nullptr;
     switch (scenario) {
       case Scenario::kPair:
@@ -1027,6 +1204,7 @@ struct Simulation::Run {
         cast.readers = dice.one_in(4) ? 1 : 0;
         cast.owners = dice.one_in(8) ? 0 : 1;
         cast.newcomers = dice.below(3);
+        cast.compactors = thins ? 1 : 0;
         break;
       case Scenario::kReplica:
         cast.writers = dice.one_in(4) ? 1 : 0;
@@ -1035,6 +1213,7 @@ struct Simulation::Run {
         cast.collectors = 1 + dice.below(2);
         cast.collections = 2;
         cast.pruners = dice.one_in(3) ? 1 : 0;
+        if (thins) cast.compactors = 1 + dice.below(2), cast.writers = cast.pruners = 1;
         break;
       case Scenario::kRot:
         source = start;
@@ -1045,13 +1224,27 @@ struct Simulation::Run {
         cast.readers = dice.one_in(3) ? 1 : 0;
         cast.collectors = dice.below(3);
         cast.pruners = dice.one_in(2) ? 1 : 0;
+        cast.compactors = thins ? 1 : 0;
+        break;
+      case Scenario::kThin:
+        cast.writers = 1 + dice.below(2);
+        cast.attempts = 1 + dice.below(2);
+        cast.compactors = 1 + dice.below(2);
+        cast.collectors = dice.below(2);
+        cast.collections = 2;
+        cast.pruners = 1;
+        cast.prunes = 1 + dice.below(2);
+        cast.readers = dice.one_in(3) ? 1 : 0;
+        if (dice.one_in(8)) faults.retained = 30;
         break;
     }
     world.reset(start);
     has_copiers = cast.copiers != 0;
     has_healers = cast.healers != 0;
+    has_compactors = cast.compactors != 0;
     if (has_healers) spoil_some();
     stage(cast, wal);
+    stage_compactors(cast);
     uint32_t way = dice.below(10);
     strategy = way < 2 ? Strategy::kWalk : way < 6 ? Strategy::kSticky : Strategy::kPriorities;
     constexpr uint32_t kSwitch[] = {2, 4, 8, 16, 32, 64};
@@ -1090,7 +1283,8 @@ struct Simulation::Run {
         world.violate("I12", "a lone collector cannot open the ledger");
       for (int i = 0; i < kSoloCollections && !world.violation(); ++i) {
         CollectOptions c{.sweep_share_max = 1, .is_dead = [](const OpenSession&) { return true; }};
-        auto report = Collector(collector->protocol).run(c);
+        SimulatedThinPacks thin(collector->protocol);
+        auto report = Collector(collector->protocol, &thin).run(c);
         if (!report) world.violate("I12", "a lone collector fails: " + report.error().what);
       }
       if (!world.violation()) world.check_nothing_left();
@@ -1140,9 +1334,10 @@ struct Simulation::Run {
   SimulationOptions options;
   PlainCodec peek{SignerId{}};
   World world;
-  std::unique_ptr<WorldState> with_commits, with_wal, with_rescue, with_ledger, with_copies;
+  std::unique_ptr<WorldState> with_commits, with_wal, with_rescue, with_ledger, with_copies, with_thin,
+      with_moved, with_thin_ledger, with_thin_copies;
   const WorldState* source = nullptr;  // of copies
-  bool has_copiers = false, has_healers = false;
+  bool has_copiers = false, has_healers = false, has_compactors = false;
   uint64_t seed = 0;
   Dice dice;
   Faults faults;

@@ -35,6 +35,7 @@ enum class Scenario : uint8_t {
                // one's users go on
   kReplica,    // copiers bring the snapshots of another vault; collectors and a pruner work there
   kRot,        // some content is damaged; healers bring it back from another vault over a line that spoils
+  kThin,       // little is needed of some packs; compactors thin them while everybody else goes on
   kScenarios   // how many there are
 };
 
@@ -55,7 +56,7 @@ struct ScheduleResult {
   bool endless = false;  // was cut off
   // What took place, so that a run can tell whether it looked at anything.
   uint32_t commits = 0, sweeps = 0, deletes = 0, prunes = 0, fences = 0, holds = 0, reads = 0, copies = 0,
-           epochs = 0, heals = 0;
+           epochs = 0, heals = 0, thinned = 0;
 };
 
 // A forced change of actors: before store call `step`, go on with the `actor`-th of those that can.

@@ -13,8 +13,21 @@ bool has_name(const std::vector<std::string>& sorted, std::string_view name) {
   return std::binary_search(sorted.begin(), sorted.end(), name);
 }
 
+// What says that a thin pack cannot be relied on now: it is no such thing, gone, or in a class that must be
+// thawed.
+bool is_unreadable(const Error& error) {
+  return error.kind == ErrorKind::kDamaged || error.kind == ErrorKind::kNotFound ||
+         error.kind == ErrorKind::kRefused;
+}
+
 bool is_reader(const ListedSession& session) {
   return session.record.kind == SessionKind::kRead;
+}
+
+// Nothing where the object is garbage and no other stands in for it.
+const ReplacedObject* find_replacement(const GcRecord& record, std::string_view object) {
+  auto at = std::ranges::lower_bound(record.replaced, object, {}, &ReplacedObject::object);
+  return at == record.replaced.end() || at->object != object ? nullptr : &*at;
 }
 
 // A session that must be decided before a plan it may not have seen can be swept.
@@ -27,19 +40,6 @@ bool must_be_waited_for(const ListedSession& session, const ProtocolBugs& bugs) 
 
 DeadSessionPolicy dead_after(Duration silence, Time now) {
   return [=](const OpenSession& open) { return open.last_seen && now - *open.last_seen > silence; };
-}
-
-bool Collector::Needed::contains(const std::string& name) const {
-  if (auto wal = names::parse_wal(name)) {
-    if (wal->kind == names::WalKind::kHistory) return true;
-    auto floor = wal_floors.find(wal->resource);
-    return floor == wal_floors.end() || wal->to > floor->second;
-  }
-  // By origin: of something needed, every incarnation stays.
-  if (names.contains(names::origin_of(name))) return true;
-  if (owners.empty()) return false;
-  auto owner = names::owner_of(name);
-  return owner && owners.contains(*owner);
 }
 
 Result<Collector::Stored> Collector::list_stored(CollectReport& report) {
@@ -58,62 +58,123 @@ Result<Collector::Stored> Collector::list_stored(CollectReport& report) {
   return stored;
 }
 
-Result<Collector::Needed> Collector::find_needed(const CommitListing& commits,
-                                                 const SessionListing& sessions) {
-  Needed needed;
-  auto lower_floor = [&](const ResourceId& resource, uint64_t lsn) {
-    uint64_t& floor = needed.wal_floors.try_emplace(resource, lsn).first->second;
-    floor = std::min(floor, lsn);
+bool Collector::holds(const FrameRanges& kept, const FrameRanges& wanted) const {
+  if (ledger_.protocol().bugs.has(PlantedBug::kFramesOnlyCounted))
+    return frames_in(kept) >= frames_in(wanted);
+  return covers(kept, wanted);
+}
+
+WhichPacks Collector::standing_twice(const Stored& stored) const {
+  if (thin_ == nullptr) return {};
+  return [&stored](const std::string& origin) {
+    auto at = stored.objects.lower_bound(origin);
+    if (at == stored.objects.end() || names::origin_of(at->first) != origin) return false;
+    ++at;
+    // Between a pack and its incarnations no other name sorts: '.' comes before every digit.
+    return at != stored.objects.end() && names::origin_of(at->first) == origin;
   };
-  auto need = [&](const VisibleCommit& commit) -> Result<void> {
-    TRY_ASSIGN(const std::vector<std::string>* references, ledger_.references(commit));
-    needed.names.insert(references->begin(), references->end());
-    if (commit.record.wal) lower_floor(commit.key.resource, commit.record.wal->from);
-    return {};
-  };
-  // A pruned snapshot that was swept is past keeping: a reader that came too late, or was refused and died.
-  auto need_pruned = [&](const VisibleCommit& commit) -> Result<void> {
-    const std::string& live = commit.record.live.name;
-    auto first = std::lower_bound(swept_.begin(), swept_.end(), live);
-    if (first == swept_.end() || names::origin_of(*first) != live) return need(commit);
-    TRY_ASSIGN(std::vector<ObjectInfo> standing, ledger_.log().list(live));
-    if (std::ranges::all_of(standing, [&](auto& object) { return has_name(swept_, object.name); })) return {};
-    return need(commit);
-  };
-  for (const VisibleCommit* commit : commits.visible) TRY(need(*commit));
-  // No hold stands on a pruned snapshot, unless a prune went wrong. Then its data stays.
-  TRY_ASSIGN(std::set<SnapshotId> held, ledger_.read_held());
-  if (!held.empty()) {
-    for (const std::string& name : commits.pruned) {
-      auto key = names::parse_commit(name);
-      if (!key || !held.contains(key->snapshot)) continue;
-      TRY_ASSIGN(const VisibleCommit* commit, ledger_.read_commit(name));
-      TRY(need_pruned(*commit));
+}
+
+bool Collector::stands_thin_too(const Stored& stored, const Needed& needed) {
+  return std::ranges::any_of(needed.packs, [&](const auto& pack) {
+    const auto& [origin, need] = pack;
+    if (need.contradicted || needed.declared.contains(origin)) return false;
+    auto at = stored.objects.lower_bound(origin);
+    for (; at != stored.objects.end() && names::origin_of(at->first) == origin; ++at) {
+      if (at->second.size < need.pack.size) return true;
     }
-  }
-  for (const ListedSession& session : sessions.sessions) {
-    if (session.decided) continue;
-    if (is_reader(session)) {
-      for (const std::string& name : session.record.parents) {
-        Result<const VisibleCommit*> commit = ledger_.read_commit(name);
-        if (commit) {
-          TRY(need_pruned(**commit));
-        } else if (commit.error().kind != ErrorKind::kNotFound &&
-                   commit.error().kind != ErrorKind::kRefused) {
-          return std::move(commit).error();
-        }
+    return false;
+  });
+}
+
+Result<std::vector<ReplacedObject>> Collector::find_replaced(const Stored& stored,
+                                                             const CommitListing& commits,
+                                                             const Needed& needed,
+                                                             const CollectOptions& options) {
+  const ProtocolBugs& bugs = ledger_.protocol().bugs;
+  std::vector<ReplacedObject> all;
+  uint64_t bytes_all = 0, bytes = 0;
+  for (const auto& [name, object] : stored.objects) bytes_all += object.size;
+  for (const auto& [origin, need] : needed.packs) {
+    // Which frames an open session refers to is not known before it commits.
+    if (need.contradicted || needed.declared.contains(origin)) continue;
+    const ObjectInfo* whole = nullptr;
+    std::vector<std::pair<const ObjectInfo*, FrameRanges>> thin;
+    auto at = stored.objects.lower_bound(origin);
+    for (; at != stored.objects.end() && names::origin_of(at->first) == origin; ++at) {
+      const ObjectInfo& object = at->second;
+      if (has_name(swept_, object.name) && !bugs.has(PlantedBug::kCondemnedCounts)) continue;
+      auto owner = names::owner_of(object.name);
+      if (!owner || !is_decided(commits, *owner)) continue;
+      if (object.size == need.pack.size) {
+        if (whole == nullptr) whole = &object;
+        continue;
       }
-      continue;
+      Result<FrameRanges> kept = thin_->kept(need.pack, object.name, ThinPacks::Look::kTable);
+      if (kept) {
+        thin.emplace_back(&object, std::move(*kept));
+      } else if (!is_unreadable(kept.error())) {
+        return std::move(kept).error();
+      }
     }
-    needed.owners.insert(session.id);
-    needed.names.insert(session.record.foreign.begin(), session.record.foreign.end());
-    // Only lowers a floor that is there: with no visible base, no WAL goes anyway.
-    if (session.record.wal_timeline == 0 || ledger_.protocol().bugs.has(PlantedBug::kWalIgnoresSessions))
-      continue;
-    auto floor = needed.wal_floors.find(session.record.resource);
-    if (floor != needed.wal_floors.end()) floor->second = std::min(floor->second, session.record.wal_floor);
+    if (thin.empty()) continue;
+    // The smallest that holds everything; none does: what is whole stays, and thin ones are of no use beside
+    // it.
+    const std::pair<const ObjectInfo*, FrameRanges>* chosen = nullptr;
+    for (const auto& one : thin) {
+      if (bugs.has(PlantedBug::kCondemnedCounts) && whole != nullptr && has_name(swept_, whole->name)) break;
+      if (holds(one.second, need.pack.frames) && (chosen == nullptr || one.first->size < chosen->first->size))
+        chosen = &one;
+    }
+    if (chosen == nullptr && whole == nullptr) continue;
+    const ObjectInfo& stays = chosen ? *chosen->first : *whole;
+    for (auto other = stored.objects.lower_bound(origin); other != at; ++other) {
+      const ObjectInfo& object = other->second;
+      auto owner = names::owner_of(object.name);
+      if (object.name == stays.name || has_name(swept_, object.name) || !owner ||
+          !is_decided(commits, *owner))
+        continue;
+      // Beside a whole one only what is thin goes.
+      if (!chosen && std::ranges::none_of(thin, [&](auto& one) { return one.first->name == object.name; }))
+        continue;
+      bytes += object.size;
+      all.push_back({object.name, stays.name, chosen ? chosen->second : FrameRanges{}});
+    }
+    // As much as the breaker lets through; the next collection goes on.
+    if (bytes > options.sweep_share_max * bytes_all) {
+      while (!all.empty() && names::origin_of(all.back().object) == origin) all.pop_back();
+      break;
+    }
   }
-  return needed;
+  std::ranges::sort(all, {}, &ReplacedObject::object);
+  return all;
+}
+
+// Everything anew, on what is listed now.
+Result<bool> Collector::is_replaced(const ReplacedObject& one, const GcRecord& plan, const Stored& stored,
+                                    const Needed& needed) {
+  if (thin_ == nullptr) return false;
+  const std::string origin(names::origin_of(one.object));
+  if (one.by == one.object || names::origin_of(one.by) != origin) return false;
+  auto need = needed.packs.find(origin);
+  if (need == needed.packs.end() || need->second.contradicted || needed.declared.contains(origin))
+    return false;
+  const bool condemned = has_name(swept_, one.by) || has_name(plan.objects, one.by);
+  if (condemned && !ledger_.protocol().bugs.has(PlantedBug::kCondemnedCounts)) return false;
+  if (one.frames.empty()) {
+    auto whole = stored.objects.find(one.by);
+    if (ledger_.protocol().bugs.has(PlantedBug::kCondemnedCounts)) return true;
+    if (whole == stored.objects.end() || whole->second.size != need->second.pack.size) return false;
+    // The thin one may be all that is left of some frames.
+    Result<void> sound = thin_->verify_whole(need->second.pack, one.by);
+    if (sound || is_unreadable(sound.error())) return sound.has_value();
+    return std::move(sound).error();
+  }
+  if (!stored.objects.contains(one.by) || !holds(one.frames, need->second.pack.frames)) return false;
+  Result<FrameRanges> kept = thin_->kept(need->second.pack, one.by, ThinPacks::Look::kEveryByte);
+  if (kept) return *kept == one.frames;
+  if (is_unreadable(kept.error())) return false;
+  return std::move(kept).error();
 }
 
 Result<void> Collector::fence_dead(SessionListing& sessions, const Stored& stored,
@@ -193,8 +254,7 @@ Result<Collector::Settled> Collector::settle(uint64_t n, const Stored& stored, c
   return all_decided ? Settled::kYes : Settled::kWaiting;
 }
 
-Result<void> Collector::sweep(uint64_t n, const std::vector<std::string>& plan,
-                              const SessionListing& sessions,
+Result<void> Collector::sweep(uint64_t n, const GcRecord& plan, const SessionListing& sessions,
                               const std::optional<CommitListing>& commits_read_early, const Stored& stored,
                               const CollectOptions& options, CollectReport& report) {
   const ProtocolBugs& bugs = ledger_.protocol().bugs;
@@ -226,22 +286,29 @@ Result<void> Collector::sweep(uint64_t n, const std::vector<std::string>& plan,
     std::erase_if(commits.visible,
                   [&](const VisibleCommit* c) { return !seen_open_.contains(c->key.session); });
   }
-  TRY_ASSIGN(Needed needed, find_needed(commits, sessions));
+  TRY_ASSIGN(Needed needed, find_needed(ledger_, commits, sessions, swept_, standing_twice(stored)));
 
   GcRecord record{.number = n, .at_ns = to_unix_ns(ledger_.protocol().clock.now())};
   uint64_t bytes_all = 0, bytes_swept = 0;
   for (const auto& [name, object] : stored.objects) bytes_all += object.size;
-  for (const std::string& name : plan) {
+  for (const std::string& name : plan.objects) {
     auto object = stored.objects.find(name);
     uint64_t size = object == stored.objects.end() ? 0 : object->second.size;
     auto owner = names::owner_of(name);
     bool unproven = owner && !is_decided(commits, *owner) && !bugs.has(PlantedBug::kFenceRemoved);
-    if ((needed.contains(name) || unproven) && !bugs.has(PlantedBug::kNoRescue)) {
+    bool rescued = needed.contains(name) || unproven;
+    const ReplacedObject* replaced = find_replacement(plan, name);
+    if (rescued && !unproven && replaced != nullptr) {
+      TRY_ASSIGN(const bool goes, is_replaced(*replaced, plan, stored, needed));
+      rescued = !goes;
+    }
+    if (rescued && !bugs.has(PlantedBug::kNoRescue)) {
       ++report.rescued.objects;
       report.rescued.bytes += size;
       continue;
     }
     record.objects.push_back(name);
+    if (replaced != nullptr) record.replaced.push_back(*replaced);
     bytes_swept += size;
   }
   if (bytes_swept > options.sweep_share_max * bytes_all) {
@@ -252,29 +319,30 @@ Result<void> Collector::sweep(uint64_t n, const std::vector<std::string>& plan,
     // To give up is to store an empty sweep: another collector may be about to store a full one, and one
     // wins.
     record.objects.clear();
+    record.replaced.clear();
     record.reason = report.given_up;
   }
-  if (bugs.has(PlantedBug::kDeleteBeforeSweep)) TRY(delete_swept(record.objects, stored, report));
+  if (bugs.has(PlantedBug::kDeleteBeforeSweep)) TRY(delete_swept(record, stored, report));
   TRY_ASSIGN(PutResult put, ledger_.log().put(RecordType::kGcSweep, names::gc_sweep(n), {}, encode(record)));
-  if (!put.ours() && bugs.has(PlantedBug::kLoserDeletesOwnList))
-    return delete_swept(record.objects, stored, report);
+  if (!put.ours() && bugs.has(PlantedBug::kLoserDeletesOwnList)) return delete_swept(record, stored, report);
 
   // What counts is what stands there, whoever put it: read again before the first delete.
-  TRY_ASSIGN(std::vector<std::string> swept, ledger_.read_sweep(n));
-  for (const std::string& name : swept) {
-    if (!has_name(plan, name)) {
+  TRY_ASSIGN(GcRecord swept, ledger_.read_sweep(n));
+  for (const std::string& name : swept.objects) {
+    if (!has_name(plan.objects, name)) {
       return fail(ErrorKind::kDamaged, fmt::format("sweep {} names {}, which its plan does not", n, name),
                   "no collector writes such a sweep", "kuramori scrub");
     }
   }
-  if (report.outcome != CollectReport::Outcome::kGivenUp || !swept.empty()) {
+  if (report.outcome != CollectReport::Outcome::kGivenUp || !swept.objects.empty()) {
     report.outcome = CollectReport::Outcome::kSwept;
   }
   return delete_swept(swept, stored, report);
 }
 
-Result<void> Collector::delete_swept(const std::vector<std::string>& names, const Stored& stored,
-                                     CollectReport& report) {
+Result<void> Collector::delete_swept(const GcRecord& sweep, const Stored& stored, CollectReport& report) {
+  const std::vector<std::string>& names = sweep.objects;
+  std::set<std::string, std::less<>> standing_in;
   const bool any = std::ranges::any_of(names, [&](auto& name) { return stored.objects.contains(name); });
   if (!any) return {};
   // Two places: a rebuilt ledger must know the sweep. It does if the objects hold it and no rebuild has
@@ -296,6 +364,13 @@ Result<void> Collector::delete_swept(const std::vector<std::string>& names, cons
     }
     ++amount->objects;
     amount->bytes += object->second.size;
+    const ReplacedObject* replaced = find_replacement(sweep, name);
+    if (amount != &report.deleted || replaced == nullptr) continue;
+    ++report.replaced.objects;
+    report.replaced.bytes += object->second.size;
+    auto by = stored.objects.find(replaced->by);
+    if (by != stored.objects.end() && standing_in.insert(replaced->by).second)
+      report.standing_in += by->second.size;
   }
   return {};
 }
@@ -362,17 +437,20 @@ Result<CollectReport> Collector::run(const CollectOptions& options) {
     if (round.swept) swept_.insert(swept_.end(), round.objects.begin(), round.objects.end());
   }
   std::sort(swept_.begin(), swept_.end());
-  if (!dry) TRY(delete_swept(swept_, stored, report));
-  for (const std::string& name : swept_) stored.objects.erase(name);
+  if (!dry) TRY(delete_swept({.objects = swept_}, stored, report));
+  if (!bugs.has(PlantedBug::kCondemnedCounts)) {
+    for (const std::string& name : swept_) stored.objects.erase(name);
+  }
 
   // Plan: an unfinished collection is gone on with, and its plan is the stored one. A new one begins only
   // after the sweep before it stands.
-  std::vector<std::string> plan;
+  GcRecord plan;
   SessionListing sessions;
   if (!rounds.empty() && !rounds.back().swept) {
     report.number = rounds.back().number;
     report.resumed = true;
-    plan = std::move(rounds.back().objects);
+    plan.objects = std::move(rounds.back().objects);
+    plan.replaced = std::move(rounds.back().replaced);
   } else {
     report.number = rounds.empty() ? 1 : rounds.back().number + 1;
     TRY_ASSIGN(sessions, ledger_.read_sessions());
@@ -380,25 +458,31 @@ Result<CollectReport> Collector::run(const CollectOptions& options) {
     TRY_ASSIGN(CommitListing commits, ledger_.read_commits());
     TRY(commits.must_be_whole());
     report.disowned = commits.disowned;
-    TRY_ASSIGN(Needed needed, find_needed(commits, sessions));
-    TRY_ASSIGN(plan, find_garbage(stored, commits, needed));
-    if (plan.empty()) {
+    TRY_ASSIGN(Needed needed, find_needed(ledger_, commits, sessions, swept_, standing_twice(stored)));
+    TRY_ASSIGN(plan.objects, find_garbage(stored, commits, needed));
+    // One after the other: what is merely moved shall not make the breaker keep what is garbage.
+    report.more = !plan.objects.empty() && stands_thin_too(stored, needed);
+    if (plan.objects.empty() && thin_ != nullptr) {
+      TRY_ASSIGN(plan.replaced, find_replaced(stored, commits, needed, options));
+      for (const ReplacedObject& one : plan.replaced) plan.objects.push_back(one.object);
+    }
+    if (plan.objects.empty()) {
       report.number = 0;
       if (!dry) TRY(remove_decided(report));
       return report;
     }
     if (!dry) {
-      GcRecord record{
-          .number = report.number, .objects = plan, .at_ns = to_unix_ns(ledger_.protocol().clock.now())};
+      plan.number = report.number;
+      plan.at_ns = to_unix_ns(ledger_.protocol().clock.now());
       TRY_ASSIGN(PutResult put,
-                 ledger_.log().put(RecordType::kGcPlan, names::gc_plan(report.number), {}, encode(record)));
+                 ledger_.log().put(RecordType::kGcPlan, names::gc_plan(report.number), {}, encode(plan)));
       if (!put.ours()) {
         report.resumed = true;
         TRY_ASSIGN(plan, ledger_.read_plan(report.number));
       }
     }
   }
-  for (const std::string& name : plan) {
+  for (const std::string& name : plan.objects) {
     auto object = stored.objects.find(name);
     if (object == stored.objects.end()) continue;
     ++report.planned.objects;
@@ -406,7 +490,7 @@ Result<CollectReport> Collector::run(const CollectOptions& options) {
   }
   if (dry) {
     report.outcome = CollectReport::Outcome::kWouldPlan;
-    report.planned_names = std::move(plan);
+    report.planned_names = std::move(plan.objects);
     return report;
   }
 

@@ -9,6 +9,11 @@
 // Each step is a record put if absent; a collector that dies anywhere is followed by any other. A name that
 // was swept is never used again.
 //
+// Of a pack that stands whole and thin (vault/thin_pack.h) the larger one may go although it is needed: when
+// every frame that anything needs is in the thin one, which no collection has condemned. Found out when the
+// plan is made, and once more, with every byte of the thin one read, before the sweep; both records say which
+// stands in for which, so that a writer who finds a pack condemned knows what of it is left.
+//
 // Deletion needs positive proof: an object is planned only if the session in its name is decided. Whatever
 // cannot be read stops the run; names that nobody knows are left and reported.
 #pragma once
@@ -16,7 +21,8 @@
 #include <string>
 #include <vector>
 
-#include "vault/ledger.h"
+#include "vault/needed.h"
+#include "vault/thin_packs.h"
 
 namespace kuramori {
 
@@ -56,6 +62,9 @@ struct CollectReport {
   uint64_t number = 0;  // of the collection
   bool resumed = false;
   Amount planned, rescued, deleted;
+  bool more = false;         // what thin packs stand in for was not looked at: garbage goes before it
+  Amount replaced;           // of `deleted`: a thin pack stands in for them
+  uint64_t standing_in = 0;  // bytes of those thin packs
   Amount retained;           // swept, and the store does not let go yet (a lock)
   std::string retained_why;  // of the first of them, in the store's words
   Amount left;               // swept, and not deleted for another reason; the next run tries again
@@ -71,7 +80,8 @@ struct CollectReport {
 
 class Collector {
  public:
-  explicit Collector(const Protocol& protocol) : ledger_(protocol) {}
+  // `thin`: without it no pack is given up for a thin one.
+  explicit Collector(const Protocol& protocol, ThinPacks* thin = nullptr) : ledger_(protocol), thin_(thin) {}
   // One run, as far as it gets without waiting. kDamaged: something cannot be verified; nothing was deleted.
   // kDenied: this key may not put a plan.
   Result<CollectReport> run(const CollectOptions& options);
@@ -80,18 +90,19 @@ class Collector {
   struct Stored {  // what can be collected, by name
     std::map<std::string, ObjectInfo, std::less<>> objects;
   };
-  // What may not go, whoever planned it.
-  struct Needed {
-    std::set<std::string, std::less<>> names;
-    std::set<SessionId> owners;  // everything of these sessions
-    std::map<ResourceId, uint64_t>
-        wal_floors;  // no WAL that ends after it goes; a resource not here keeps all
-    bool contains(const std::string& name) const;
-  };
   enum class Settled { kYes, kWaiting };
 
   Result<Stored> list_stored(CollectReport& report);
-  Result<Needed> find_needed(const CommitListing& commits, const SessionListing& sessions);
+  // Of packs that stand more than once, one of them thin: what may go because another holds all that is
+  // needed.
+  Result<std::vector<ReplacedObject>> find_replaced(const Stored& stored, const CommitListing& commits,
+                                                    const Needed& needed, const CollectOptions& options);
+  Result<bool> is_replaced(const ReplacedObject& one, const GcRecord& plan, const Stored& stored,
+                           const Needed& needed);
+  WhichPacks standing_twice(const Stored& stored) const;
+  // Whether some pack stands more than once and one of them may be thin, by their sizes.
+  static bool stands_thin_too(const Stored& stored, const Needed& needed);
+  bool holds(const FrameRanges& kept, const FrameRanges& wanted) const;
   Result<void> fence_dead(SessionListing& sessions, const Stored& stored, const CollectOptions& options,
                           CollectReport& report);
   bool is_decided(const CommitListing& commits, const SessionId& sid) const;
@@ -99,15 +110,15 @@ class Collector {
                                                 const Needed& needed) const;
   Result<Settled> settle(uint64_t n, const Stored& stored, const CollectOptions& options,
                          SessionListing& sessions, CollectReport& report);
-  Result<void> sweep(uint64_t n, const std::vector<std::string>& plan, const SessionListing& sessions,
+  Result<void> sweep(uint64_t n, const GcRecord& plan, const SessionListing& sessions,
                      const std::optional<CommitListing>& commits_read_early, const Stored& stored,
                      const CollectOptions& options, CollectReport& report);
-  Result<void> delete_swept(const std::vector<std::string>& names, const Stored& stored,
-                            CollectReport& report);
+  Result<void> delete_swept(const GcRecord& sweep, const Stored& stored, CollectReport& report);
   Result<void> remove_decided(CollectReport& report);
   Result<void> remove_rounds(const std::vector<GcRound>& rounds, uint64_t n);  // a planted bug
 
   Ledger ledger_;
+  ThinPacks* thin_;
   std::vector<std::string> swept_;  // sorted: dead for ever, by the sweeps that stood when the run began
   std::vector<std::string> waits_;  // of this run's collection: sessions it waited for
   std::set<SessionId> seen_open_;   // of this run, after the plan stood

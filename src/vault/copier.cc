@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "vault/frame_ranges.h"
+
 namespace kuramori {
 namespace {
 
@@ -55,9 +57,13 @@ Result<void> Copier::copy_pack(const WriterSession& session, const LivePack& pac
   // over if it is not whole.
   for (std::string there = find_standing(session, pack.name); !there.empty();
        there = find_standing(session, pack.name)) {
-    Result<void> whole = checked_.contains(there) ? Result<void>() : transfer_.check(pack, there);
+    // Of one that holds only some frames (vault/thin_pack.h) each snapshot asks for others.
+    auto known = checked_.find(there);
+    const bool enough = known != checked_.end() && covers(known->second, normal_ranges(pack.frames));
+    Result<void> whole = enough ? Result<void>() : transfer_.check(pack, there);
     if (whole) {
-      checked_.insert(there);
+      FrameRanges& frames = checked_[there];
+      frames = united(frames, normal_ranges(pack.frames));
       ++result.found_objects;
       result.found_bytes += pack.size;
       return {};
@@ -70,7 +76,7 @@ Result<void> Copier::copy_pack(const WriterSession& session, const LivePack& pac
   TRY_ASSIGN(uint64_t bytes, transfer_.send(pack, name));
   TRY(transfer_.check(pack, name));
   standing_[pack.name].insert(name);
-  checked_.insert(name);
+  checked_[name] = normal_ranges(pack.frames);
   ++result.sent_objects;
   result.sent_bytes += bytes;
   return {};

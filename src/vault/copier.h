@@ -67,7 +67,8 @@ class Copier {
   CopyTransfer& transfer_;
   bool listed_ = false;
   std::map<std::string, std::set<std::string>, std::less<>> standing_;  // origin → its incarnations
-  std::set<std::string, std::less<>> checked_;                          // objects known to be whole
+  // Objects known to be whole, as far as these frames go.
+  std::map<std::string, std::vector<FrameRange>, std::less<>> checked_;
 };
 
 }  // namespace kuramori

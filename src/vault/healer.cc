@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "vault/epochs.h"
+#include "vault/frame_ranges.h"
 
 namespace kuramori {
 namespace {
@@ -59,6 +60,7 @@ Result<void> Healer::look() {
 }
 
 void Healer::need(const std::string& origin, Need need) {
+  if (need.pack) need.pack->frames = normal_ranges(std::move(need.pack->frames));
   auto [at, fresh] = needs_.try_emplace(origin, need);
   if (fresh) return;
   Need& known = at->second;
@@ -66,6 +68,7 @@ void Healer::need(const std::string& origin, Need need) {
               (!known.pack || (known.pack->size == need.pack->size &&
                                known.pack->trailer_digest == need.pack->trailer_digest));
   if (!same) known.contradicted = true;
+  if (same && known.pack) known.pack->frames = united(known.pack->frames, normal_ranges(need.pack->frames));
 }
 
 // Of a damaged live record the commit still has the digest: a source's will do.
@@ -112,6 +115,9 @@ Result<Healer::Standing> Healer::look_at(const std::string& origin, const Need& 
     // "packs/3f/<sid>-1" also begins "packs/3f/<sid>-17". A condemned one may be on its way out.
     if (names::origin_of(object.name) != origin || session.is_condemned(object.name)) continue;
     Result<void> sound = check(need, object.name);
+    // One that holds less than everything has what is needed now. That is enough to restore from, not to give
+    // up the original for: an open session may refer to more of it. Collections know how to find that out.
+    if (sound) standing.any_thin |= need.pack && object.size != need.pack->size;
     if (sound) {
       standing.whole.push_back(object.name);
     } else if (sound.error().kind == ErrorKind::kDamaged || sound.error().kind == ErrorKind::kRefused) {
@@ -193,6 +199,10 @@ Result<HealedObject> Healer::heal(const std::string& origin) {
       if (!std::ranges::count(standing.damaged, origin)) {
         return fail(ErrorKind::kRefused, fmt::format("{} stands whole", standing.whole.front()),
                     "what is wrong is not in its bytes");
+      }
+      if (standing.any_thin) {
+        return fail(ErrorKind::kRefused, fmt::format("{} holds all that is needed", standing.whole.front()),
+                    "readers take that", "kuramori vault collect removes the damaged one");
       }
       TRY(remove({origin}, healed));
       return healed;

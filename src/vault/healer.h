@@ -69,6 +69,7 @@ class Healer {
   };
   struct Standing {
     std::vector<std::string> whole, damaged;
+    bool any_thin = false;  // of `whole`: holds only what is needed (vault/thin_pack.h)
   };
   void need(const std::string& origin, Need need);
   Result<const LiveRecord*> live_of(const VisibleCommit& commit);

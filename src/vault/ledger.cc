@@ -81,8 +81,7 @@ Result<bool> Ledger::is_disowned(std::string_view name, Digest& digest) {
   return record.object_digest == digest && record.commit_name == name;
 }
 
-Result<std::vector<std::string>> Ledger::read_gc_record(const std::string& name, RecordType type,
-                                                        uint64_t n) {
+Result<GcRecord> Ledger::read_gc_record(const std::string& name, RecordType type, uint64_t n) {
   Result<OpenedRecord> opened = log_.read(name, type);
   Result<void> believed;
   if (opened) believed = must_be_keeper(opened->signer, name);
@@ -91,25 +90,26 @@ Result<std::vector<std::string>> Ledger::read_gc_record(const std::string& name,
     if (error.kind != ErrorKind::kDamaged) return error;
     Digest digest;
     TRY_ASSIGN(bool disowned, is_disowned(name, digest));
-    if (disowned) return std::vector<std::string>{};  // its number stays used; it condemns nothing
+    if (disowned) return GcRecord{.number = n};  // its number stays used; it condemns nothing
     return error;
   }
   TRY_ASSIGN(GcRecord record, decode<GcRecord>(opened->body));
-  if (record.number != n || !std::is_sorted(record.objects.begin(), record.objects.end())) {
+  if (record.number != n || !std::is_sorted(record.objects.begin(), record.objects.end()) ||
+      !std::ranges::is_sorted(record.replaced, {}, &ReplacedObject::object)) {
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
   }
-  return std::move(record.objects);
+  return record;
 }
 
-Result<std::vector<std::string>> Ledger::read_plan(uint64_t n) {
+Result<GcRecord> Ledger::read_plan(uint64_t n) {
   return read_gc_record(names::gc_plan(n), RecordType::kGcPlan, n);
 }
-Result<std::vector<std::string>> Ledger::read_sweep(uint64_t n) {
+Result<GcRecord> Ledger::read_sweep(uint64_t n) {
   return read_gc_record(names::gc_sweep(n), RecordType::kGcSweep, n);
 }
 Result<std::optional<std::vector<std::string>>> Ledger::read_waits(uint64_t n) {
   auto waits = read_gc_record(names::gc_waits(n), RecordType::kGcPlan, n);
-  if (waits) return std::optional(std::move(*waits));
+  if (waits) return std::optional(std::move(waits->objects));
   if (waits.error().kind == ErrorKind::kNotFound) return std::optional<std::vector<std::string>>{};
   return std::move(waits).error();
 }
@@ -139,10 +139,11 @@ Result<std::vector<GcRound>> Ledger::read_gc() {
                   "collections are never removed: the listing is not whole", "kuramori vault probe");
     }
     uint64_t n = rounds[i].number;
-    auto objects = rounds[i].swept ? read_sweep(n) : read_plan(n);
-    if (!objects && removed_on_purpose && objects.error().kind == ErrorKind::kNotFound) continue;
-    if (!objects) return unreadable(std::move(objects).error());
-    rounds[i].objects = std::move(*objects);
+    auto record = rounds[i].swept ? read_sweep(n) : read_plan(n);
+    if (!record && removed_on_purpose && record.error().kind == ErrorKind::kNotFound) continue;
+    if (!record) return unreadable(std::move(record).error());
+    rounds[i].objects = std::move(record->objects);
+    rounds[i].replaced = std::move(record->replaced);
   }
   // What older ledgers swept stays dead. As round 0, which every numbered one follows.
   if (protocol().epoch && !protocol().epoch->seal.swept.empty()) {

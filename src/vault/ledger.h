@@ -21,7 +21,8 @@ namespace kuramori {
 struct GcRound {
   uint64_t number = 0;
   bool swept = false;
-  std::vector<std::string> objects;  // sorted: of the sweep if it stands, else of the plan
+  std::vector<std::string> objects;           // sorted: of the sweep if it stands, else of the plan
+  std::vector<ReplacedObject> replaced = {};  // of these, what another incarnation stands in for
 };
 // Names that may not be referred to any more, sorted: of every round the sweep, or the plan while there is
 // none.
@@ -94,9 +95,9 @@ class Ledger {
   const Protocol& protocol() const { return log_.protocol(); }
 
   Result<std::vector<GcRound>> read_gc();
-  Result<std::vector<std::string>> read_plan(uint64_t n);
+  Result<GcRecord> read_plan(uint64_t n);
   Result<std::optional<std::vector<std::string>>> read_waits(uint64_t n);
-  Result<std::vector<std::string>> read_sweep(uint64_t n);
+  Result<GcRecord> read_sweep(uint64_t n);
   Result<std::vector<PruneRound>> read_prunes();
   // Reads the prunes first, then the commits.
   Result<CommitListing> read_commits();
@@ -131,7 +132,7 @@ class Ledger {
   Result<void> must_be_keeper(const SignerId& signer, std::string_view name) const;
   Result<VisibleCommit> open_copy(std::string_view name, const names::CommitName& key,
                                   const OpenedRecord& opened);
-  Result<std::vector<std::string>> read_gc_record(const std::string& name, RecordType type, uint64_t n);
+  Result<GcRecord> read_gc_record(const std::string& name, RecordType type, uint64_t n);
   Result<std::vector<std::string>> read_prune_record(const std::string& name, RecordType type, uint64_t n);
   // Whether the owner disowned the object that stands at `name`; its digest in `digest`.
   Result<bool> is_disowned(std::string_view name, Digest& digest);

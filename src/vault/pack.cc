@@ -3,9 +3,12 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "conc/guarded.h"
 #include "crypto/digest.h"
 #include "os/file.h"
+#include "vault/checked_reader.h"
 #include "vault/older_versions.h"
+#include "vault/thin_pack.h"
 #include "vault/wire.h"
 
 namespace kuramori {
@@ -297,6 +300,22 @@ Bytes make_footer(uint32_t trailer_bytes, uint64_t frames_end) {
   return footer;
 }
 
+// What stands under a pack's name, as the whole pack: of another size than its snapshot says it may be a thin
+// one, which must hold every frame that is expected.
+Result<std::unique_ptr<ObjectReader>> see_whole(std::unique_ptr<ObjectReader> object, std::string_view name,
+                                                const LivePack* expected, ThinPack** thin = nullptr) {
+  if (expected == nullptr || object->size() == expected->size) return object;
+  auto sized = fmt::format("it has {} bytes, its snapshot says {}", object->size(), expected->size);
+  auto opened = ThinPack::open(std::move(object), name);
+  if (!opened && opened.error().kind != ErrorKind::kDamaged) return std::move(opened).error();
+  if (!opened) return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {}", name, sized));
+  if (!covers((*opened)->table().frames, normal_ranges(expected->frames)))
+    return fail(ErrorKind::kDamaged,
+                fmt::format("{} is a thin pack without all frames that are needed", name));
+  if (thin != nullptr) *thin = opened->get();
+  return std::unique_ptr<ObjectReader>(std::move(*opened));
+}
+
 Result<FoundTrailer> find_trailer(ObjectReader& object, std::string_view name, const LivePack* expected) {
   auto damaged = [&](std::string_view why) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {}", name, why));
@@ -539,10 +558,52 @@ struct PackReader::State {
   std::string name;
   FamilyId family;
   std::array<uint8_t, 16> origin;
-  std::unique_ptr<ObjectReader> object;
   Secret key;
   Directory directory;
+  std::optional<LivePack> expected;
+
+  std::shared_ptr<ObjectReader> object() {
+    return object_.with([](auto& object) { return object; });
+  }
+  void set(std::unique_ptr<ObjectReader> object) { *object_.lock() = std::move(object); }
+  // A collection may give a pack up, for a thin one that holds all that is needed, while it is being read:
+  // what was opened is gone then, and what is asked for stands in an incarnation.
+  Result<void> read(uint64_t offset, MutableByteView out) {
+    const std::shared_ptr<ObjectReader> opened = object();
+    Result<void> done = opened->read(offset, out);
+    if (done || done.error().kind != ErrorKind::kNotFound || !expected) return done;
+    auto other = find_again(opened);
+    if (!other) return done;
+    return (*other)->read(offset, out);
+  }
+
+ private:
+  Result<std::shared_ptr<ObjectReader>> find_again(const std::shared_ptr<ObjectReader>& gone);
+  Guarded<std::shared_ptr<ObjectReader>> object_;
 };
+
+Result<std::shared_ptr<ObjectReader>> PackReader::State::find_again(
+    const std::shared_ptr<ObjectReader>& gone) {
+  auto locked = object_.lock();
+  if (*locked != gone) return *locked;  // another thread found it
+  using Found = std::shared_ptr<ObjectReader>;
+  auto fitting = [&](std::unique_ptr<ObjectReader> object) -> Result<Found> {
+    TRY_ASSIGN(auto whole, see_whole(std::move(object), name, &*expected));
+    TRY(find_trailer(*whole, name, &*expected));
+    return Found(std::move(whole));
+  };
+  TRY_ASSIGN(*locked, first_sound<Found>(
+                          *store, name,
+                          [&]() -> Result<Found> {
+                            TRY_ASSIGN(auto object, store->open(name));
+                            return fitting(std::move(object));
+                          },
+                          [&](Versions& versions, const ObjectVersion& version) -> Result<Found> {
+                            TRY_ASSIGN(auto object, versions.open_version(name, version.id));
+                            return fitting(std::move(object));
+                          }));
+  return *locked;
+}
 
 namespace {
 
@@ -637,11 +698,13 @@ Result<std::shared_ptr<PackReader>> PackReader::open_object(Store& store,
   state->name = name;
   state->family = keys.family;
   state->origin = origin_of(name);
-  state->object = std::move(object);
-  TRY_ASSIGN(FoundTrailer found, find_trailer(*state->object, name, expected));
+  if (expected != nullptr) state->expected = *expected;
+  TRY_ASSIGN(auto whole, see_whole(std::move(object), name, expected));
+  TRY_ASSIGN(FoundTrailer found, find_trailer(*whole, name, expected));
   Bytes head_bytes;
-  TRY_ASSIGN(Envelope head, read_head(*state->object, name, found.parsed.frames_end, head_bytes));
+  TRY_ASSIGN(Envelope head, read_head(*whole, name, found.parsed.frames_end, head_bytes));
   TRY_ASSIGN(state->directory, open_directory(keys, name, head, head_bytes, found, signers));
+  state->set(std::move(whole));
   if (expected == nullptr && !state->directory.wal) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is bound by no snapshot and signed by nobody", name));
   }
@@ -666,7 +729,7 @@ PageFilter PackReader::filter_of(uint32_t frame) const {
 }
 
 Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, Bytes& out, Pages pages) {
-  const State& s = *state_;
+  State& s = *state_;
   const auto& frames = s.directory.frames;
   if (first > frames.size() || count > frames.size() - first) {
     return fail(ErrorKind::kDamaged, fmt::format("{} has {} frames, frame {} was asked for", s.name,
@@ -685,7 +748,7 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
       bytes += frames[end++].stored_bytes;
     }
     w.sealed.resize(bytes);
-    if (auto done = s.object->read(frames[ordinal].offset, w.sealed); !done) {
+    if (auto done = s.read(frames[ordinal].offset, w.sealed); !done) {
       return std::move(done.error()).within(s.name);
     }
     size_t at = 0;
@@ -731,10 +794,13 @@ bool PackReader::open_older(FrameCipher& cipher, uint32_t ordinal, ByteView addi
   auto all = versions->versions(s.name);
   if (!all) return false;
   const FrameEntry& frame = s.directory.frames[ordinal];
+  const uint64_t size = state_->object()->size();
   Bytes sealed(frame.stored_bytes);
   for (const ObjectVersion& version : *all) {
-    if (version.delete_marker || version.size != s.object->size()) continue;
+    if (version.delete_marker || (!s.expected && version.size != size)) continue;
     auto object = versions->open_version(s.name, version.id);
+    // A thin one that stands beside it may have the frame.
+    if (object && s.expected) object = see_whole(std::move(*object), s.name, &*s.expected);
     if (object && (*object)->read(frame.offset, sealed) && cipher.open(ordinal, additional, sealed, out))
       return true;
   }
@@ -742,14 +808,17 @@ bool PackReader::open_older(FrameCipher& cipher, uint32_t ordinal, ByteView addi
 }
 
 Result<void> verify_pack_bytes(Store& store, const std::string& name, const LivePack* expected) {
-  TRY_ASSIGN(auto object, store.open(name));
+  TRY_ASSIGN(auto stored, store.open(name));
+  ThinPack* thin = nullptr;
+  TRY_ASSIGN(auto object, see_whole(std::move(stored), name, expected, &thin));
   TRY_ASSIGN(FoundTrailer found, find_trailer(*object, name, expected));
   auto damaged = [&](std::string why) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {}", name, why));
   };
   uint64_t frames_end = found.parsed.frames_end;
+  if (thin != nullptr) TRY(thin->verify());
   Bytes stripe;
-  for (size_t i = 0; i < found.parsed.stripes.size(); ++i) {
+  for (size_t i = 0; thin == nullptr && i < found.parsed.stripes.size(); ++i) {
     uint64_t offset = i * uint64_t{kStripeBytes};
     stripe.resize(std::min<uint64_t>(kStripeBytes, frames_end - offset));
     if (auto done = object->read(offset, stripe); !done) return std::move(done.error()).within(name);
@@ -767,6 +836,28 @@ Result<void> verify_pack_bytes(Store& store, const std::string& name, const Live
   Bytes head_bytes;
   TRY(read_head(*object, name, frames_end, head_bytes));
   return {};
+}
+
+Result<PackShape> read_pack_shape(Store& store, const KeyBundle& keys, const std::string& object,
+                                  const LivePack& pack) {
+  TRY_ASSIGN(auto stored, store.open(object));
+  PackShape shape{.object_bytes = stored->size()};
+  ThinPack* thin = nullptr;
+  TRY_ASSIGN(shape.bytes, see_whole(std::move(stored), pack.name, &pack, &thin));
+  TRY_ASSIGN(FoundTrailer found, find_trailer(*shape.bytes, pack.name, &pack));
+  Bytes head_bytes;
+  TRY_ASSIGN(Envelope head, read_head(*shape.bytes, pack.name, found.parsed.frames_end, head_bytes));
+  TRY_ASSIGN(Directory directory, open_directory(keys, pack.name, head, head_bytes, found, nullptr));
+  shape.frames = std::move(directory.frames);
+  shape.frames_end = found.parsed.frames_end;
+  shape.scope = *head.scope;
+  if (thin != nullptr) {
+    thin->check_reads();
+  } else {
+    shape.bytes = std::make_unique<CheckedReader>(std::move(shape.bytes), shape.frames_end,
+                                                  std::move(found.parsed.stripes), object);
+  }
+  return shape;
 }
 
 Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name,

@@ -142,6 +142,16 @@ class PackReader {
 // Checks every byte of a pack by the stripe checksums of its trailer, without any key. With `expected`, also
 // that it is the pack that a commit binds. Both trailer copies must be whole.
 Result<void> verify_pack_bytes(Store& store, const std::string& name, const LivePack* expected);
+// Where the frames of a pack lie, as far as it says so without a key to the content.
+struct PackShape {
+  std::unique_ptr<ObjectReader> bytes;  // as the whole pack, be it whole or thin; checked as it is read
+  std::vector<FrameEntry> frames;       // all that the whole pack has
+  uint64_t frames_end = 0;
+  uint64_t object_bytes = 0;  // of the object itself
+  ResourceId scope;
+};
+Result<PackShape> read_pack_shape(Store& store, const KeyBundle& keys, const std::string& object,
+                                  const LivePack& pack);
 // Reads a WAL object's header without opening its content (structure key only).
 Result<WalHeader> read_wal_header(Store& store, const KeyBundle& keys, const std::string& name,
                                   const Signers* signers = nullptr);

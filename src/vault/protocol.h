@@ -44,6 +44,8 @@ enum class PlantedBug : uint8_t {
   kNoSeal = 25,                // a rebuilt ledger believes whatever an older one left, whenever it comes
   kPruneUnnumbered = 26,       // two prunes may run at once
   kHoldsReadFirst = 27,        // reads the holds before the intent stands
+  kCondemnedCounts = 28,       // what a collection condemned counts as a place that holds frames
+  kFramesOnlyCounted = 29,     // … that holds enough frames, whichever they are
   kReaderChecksFirst = 30,     // a reader announces itself after it looked for prunes
   kWalIgnoresSessions = 31,    // the WAL floor does not count open sessions
   kClonesNotCompared = 32,     // takes every "exists" at its session or pack as its own

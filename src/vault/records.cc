@@ -241,6 +241,34 @@ Result<SessionRecord> decode(ByteView body) {
   });
 }
 
+namespace {
+
+// Ranges as gap and length, alternating: small numbers for the usual long runs.
+void put_frames(Writer& to, uint32_t field, const std::vector<FrameRange>& frames) {
+  std::vector<uint32_t> deltas;
+  uint32_t at = 0;
+  for (const FrameRange& range : frames) {
+    deltas.push_back(range.first - at);
+    deltas.push_back(range.count);
+    at = range.first + range.count;
+  }
+  to.add_packed_uint32(field, deltas.begin(), deltas.end());
+}
+void take_frames(Reader& from, std::vector<FrameRange>& frames) {
+  uint64_t at = 0;
+  auto deltas = from.get_packed_uint32();
+  for (auto it = deltas.begin(); it != deltas.end();) {
+    at += *it++;
+    if (it == deltas.end()) throw protozero::end_of_buffer_exception();
+    uint32_t count = *it++;
+    if (at + count > UINT32_MAX || count == 0) throw protozero::varint_too_long_exception();
+    frames.push_back({static_cast<uint32_t>(at), count});
+    at += count;
+  }
+}
+
+}  // namespace
+
 Bytes encode(const LiveRecord& live) {
   return message([&](Writer& w) {
     for (const LivePack& pack : live.packs) {
@@ -249,15 +277,7 @@ Bytes encode(const LiveRecord& live) {
                     put(p, 2, pack.size);
                     put(p, 3, pack.trailer_bytes);
                     put(p, 4, pack.trailer_digest);
-                    // Ranges as gap and length, alternating: small numbers for the usual long runs.
-                    std::vector<uint32_t> deltas;
-                    uint32_t at = 0;
-                    for (const FrameRange& range : pack.frames) {
-                      deltas.push_back(range.first - at);
-                      deltas.push_back(range.count);
-                      at = range.first + range.count;
-                    }
-                    p.add_packed_uint32(5, deltas.begin(), deltas.end());
+                    put_frames(p, 5, pack.frames);
                   }));
     }
     for (const ObjectRef& ref : live.maps) put(w, 2, ref);
@@ -284,19 +304,9 @@ Result<LiveRecord> decode(ByteView body) {
             case 4:
               take(p, pack.trailer_digest);
               break;
-            case 5: {
-              uint64_t at = 0;
-              auto deltas = p.get_packed_uint32();
-              for (auto it = deltas.begin(); it != deltas.end();) {
-                at += *it++;
-                if (it == deltas.end()) throw protozero::end_of_buffer_exception();
-                uint32_t count = *it++;
-                if (at + count > UINT32_MAX || count == 0) throw protozero::varint_too_long_exception();
-                pack.frames.push_back({static_cast<uint32_t>(at), count});
-                at += count;
-              }
+            case 5:
+              take_frames(p, pack.frames);
               break;
-            }
             default:
               p.skip();
           }
@@ -488,6 +498,13 @@ Bytes encode(const GcRecord& r) {
     put(w, 2, r.objects);
     put(w, 3, r.reason);
     put(w, 4, r.at_ns);
+    for (const ReplacedObject& one : r.replaced) {
+      put_message(w, 5, message([&](Writer& m) {
+                    put(m, 1, one.object);
+                    put(m, 2, one.by);
+                    put_frames(m, 3, one.frames);
+                  }));
+    }
   });
 }
 template <>
@@ -506,6 +523,26 @@ Result<GcRecord> decode(ByteView body) {
       case 4:
         take(f, r.at_ns);
         break;
+      case 5: {
+        ReplacedObject& one = r.replaced.emplace_back();
+        Reader m = f.get_message();
+        while (m.next()) {
+          switch (m.tag()) {
+            case 1:
+              take(m, one.object);
+              break;
+            case 2:
+              take(m, one.by);
+              break;
+            case 3:
+              take_frames(m, one.frames);
+              break;
+            default:
+              m.skip();
+          }
+        }
+        break;
+      }
       default:
         f.skip();
     }

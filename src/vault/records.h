@@ -33,7 +33,7 @@ enum class RecordType : uint8_t {
   kPageMap = 16,
   kPack = 17,
   kDisowned = 18,
-  // 19 pins, 20 relocation, 22 key bundle, 25 chunk index: later issues
+  // 19, 20 and 22 were set aside and never used; 25: the chunk index, a later issue
   kCatalog = 21,
   kAudit = 23,
   kEpoch = 24,
@@ -151,12 +151,21 @@ struct FenceRecord {
   bool operator==(const FenceRecord&) const = default;
 };
 
+// That an object may go because another incarnation of the same origin holds what is needed of it.
+struct ReplacedObject {
+  std::string object;              // what may go
+  std::string by;                  // what stays instead
+  std::vector<FrameRange> frames;  // that `by` holds; none: it is whole
+  bool operator==(const ReplacedObject&) const = default;
+};
+
 // gc/<n>/plan and /sweep: names that are condemned, and names that may be deleted.
 struct GcRecord {
   uint64_t number = 0;
   std::vector<std::string> objects;  // sorted
   std::string reason;                // of an empty sweep: why the plan was given up
   int64_t at_ns = 0;
+  std::vector<ReplacedObject> replaced;  // by object: of `objects`, those that are needed and not here alone
   bool operator==(const GcRecord&) const = default;
 };
 

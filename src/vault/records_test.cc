@@ -87,7 +87,10 @@ void make(FenceRecord& r) {
   r = {any<std::string>(), any<int64_t>()};
 }
 void make(GcRecord& r) {
-  r = {any<uint64_t>(), any<Texts>(), any<std::string>(), any<int64_t>()};
+  r = {any<uint64_t>(), any<Texts>(), any<std::string>(), any<int64_t>(), {}};
+  for (int i = *rc::gen::inRange(0, 3); i > 0; --i)
+    r.replaced.push_back({any<std::string>(), any<std::string>(), {}});
+  if (!r.replaced.empty()) r.replaced.front().frames = {{3, 4}, {9, 1}};
 }
 void make(PruneRecord& r) {
   r = {any<uint64_t>(), any<Texts>(), any<Texts>(), any<int64_t>()};

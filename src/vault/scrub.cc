@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "crypto/digest.h"
+#include "vault/frame_ranges.h"
 #include "vault/incarnations.h"
 #include "vault/ledger.h"
 #include "vault/names.h"
@@ -223,6 +224,7 @@ class Scrubber {
       for (const LivePack& pack : live->second.packs) {
         packs.insert(pack.name);
         auto [it, fresh] = bound_.try_emplace(pack.name, Bound{pack, {}});
+        if (!fresh) it->second.pack.frames = united(it->second.pack.frames, pack.frames);
         it->second.by.insert(c.snapshot);
         if (it->second.pack.trailer_digest != pack.trailer_digest || it->second.pack.size != pack.size)
           damage(pack.name, "two snapshots bind different contents of it", it->second.by);
@@ -398,9 +400,31 @@ class Scrubber {
     }
     for (const std::string& other : standing_as(origin)) {
       if (other == item.name || is_condemned(other) || !verify(other)) continue;
-      return supersede(item.name, other, whole.error().what);
+      // Gone since it was listed: a collection gave it up for the other.
+      item.gone = whole.error().kind == ErrorKind::kNotFound;
+      if (!item.gone) supersede(item.name, other, whole.error().what);
+      return;
+    }
+    // Or for one that was put since then (vault/compactor.h).
+    if (whole.error().kind == ErrorKind::kNotFound && stands_since(origin, verify)) {
+      item.gone = true;
+      return;
     }
     refused(item.name, whole.error(), bound == bound_.end() ? std::set<SnapshotId>{} : bound->second.by);
+  }
+
+  // Whether what was put since everything was listed is whole.
+  template <class Verify>
+  bool stands_since(const std::string& origin, Verify&& verify) {
+    const std::vector<std::string> known = standing_as(origin);
+    bool found = false;
+    auto look = [&](const ObjectInfo& object) -> Result<void> {
+      const bool is_new =
+          names::origin_of(object.name) == origin && std::ranges::count(known, object.name) == 0;
+      found = found || (is_new && verify(object.name));
+      return {};
+    };
+    return for_each_object(store_, origin, look) && found;
   }
 
   bool is_cold(const std::string& object) {

@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "vault/epochs.h"
+#include "vault/frame_ranges.h"
+#include "vault/thin_pack.h"
 
 namespace kuramori {
 namespace {
@@ -103,6 +105,9 @@ Result<void> WriterSession::read_condemned() {
   TRY_ASSIGN(std::vector<GcRound> rounds, ledger_.read_gc());
   if (!rounds.empty()) newest_gc_ = rounds.back().number;
   condemned_ = condemned_by(rounds);
+  for (GcRound& round : rounds) {
+    for (ReplacedObject& one : round.replaced) replaced_.insert_or_assign(one.object, std::move(one));
+  }
   if (record_.wal_timeline == 0) return {};
   // WAL that a plan condemned before it saw this session's floor will go. A snapshot cannot start below it.
   const std::string wal = names::wal_prefix(record_.resource);
@@ -156,17 +161,22 @@ bool WriterSession::may_refer_to(std::string_view name) const {
 Result<CommittedSnapshot> WriterSession::commit(CommitRecord record, const LiveRecord& live) {
   CHECK(!over_);
   over_ = true;
-  auto must_be_usable = [&](const std::string& name) -> Result<void> {
-    if (may_refer_to(name)) return {};
-    if (is_condemned(name)) {
-      TRY_ASSIGN(bool again, has_incarnation(name));
-      if (again && contains(usable_, name)) return {};
+  auto must_be_usable = [&](const std::string& name, const LivePack* pack = nullptr) -> Result<void> {
+    bool condemned = is_condemned(name);
+    if (may_refer_to(name)) {
+      if (pack == nullptr || !may_hold_less(*pack)) return {};
+      TRY_ASSIGN(const bool stands, stands_for(*pack));
+      if (stands) return {};
+      condemned = true;
+    } else if (condemned && contains(usable_, name)) {
+      if (pack != nullptr && is_held_elsewhere(name, *pack)) return {};
+      TRY_ASSIGN(bool again, has_incarnation(name, pack));
+      if (again) return {};
     }
-    return fail(
-        ErrorKind::kRefused, fmt::format("the snapshot may not refer to {}", name),
-        is_condemned(name) ? "a collection condemned it" : "it is neither the session's own nor of a parent");
+    return fail(ErrorKind::kRefused, fmt::format("the snapshot may not refer to {}", name),
+                condemned ? "a collection condemned it" : "it is neither the session's own nor of a parent");
   };
-  for (const LivePack& pack : live.packs) TRY(must_be_usable(pack.name));
+  for (const LivePack& pack : live.packs) TRY(must_be_usable(pack.name, &pack));
   for (const ObjectRef& map : live.maps) TRY(must_be_usable(map.name));
   for (const ObjectRef& map : record.maps) TRY(must_be_usable(map.name));
   for (const FrameSpan& span : record.tree) TRY(must_be_usable(span.pack));
@@ -225,10 +235,59 @@ Result<void> WriterSession::make_certain(const std::vector<std::string>& built_o
   return must_be_in_force(log());
 }
 
-Result<bool> WriterSession::has_incarnation(const std::string& name) const {
+// A thin pack does not count: what it holds is in the record of the collection that chose it. That record is
+// gone where an older ledger decided it: but then every session that had not seen it is void, and the thin
+// pack has all that the commits need which this ledger began with.
+Result<bool> WriterSession::has_incarnation(const std::string& name, const LivePack* pack) const {
   if (!names::is_content(name)) return false;
+  const Epoch* epoch = ledger_.protocol().epoch;
+  const bool of_older_ledger = epoch != nullptr && contains(epoch->seal.swept, name);
   TRY_ASSIGN(std::vector<ObjectInfo> again, log().list(name + "."));
-  return std::ranges::any_of(again, [&](const ObjectInfo& object) { return !is_condemned(object.name); });
+  return std::ranges::any_of(again, [&](const ObjectInfo& object) {
+    const bool whole = pack == nullptr || object.size == pack->size;
+    return !is_condemned(object.name) && (whole || of_older_ledger);
+  });
+}
+
+// Whether a collection condemned the object because another holds what is needed, and that one, which nobody
+// condemned since, holds every frame of these. A collection that would condemn it too comes after this
+// session stood: it waits for the session, or spares what the session declared.
+bool WriterSession::is_held_elsewhere(const std::string& object, const LivePack& pack) const {
+  std::string_view at = object;
+  for (size_t i = 0; i <= replaced_.size(); ++i) {
+    auto replaced = replaced_.find(at);
+    if (replaced == replaced_.end()) return false;
+    const ReplacedObject& one = replaced->second;
+    if (!is_condemned(one.by)) return one.frames.empty() || covers(one.frames, normal_ranges(pack.frames));
+    at = one.by;
+  }
+  return false;
+}
+
+// Of a copied pack no object has the pack's own name, so that this is not condemned. But of the incarnations
+// one may be, for a thin one that holds less than is asked for.
+bool WriterSession::may_hold_less(const LivePack& pack) const {
+  const std::string incarnations = pack.name + ".";
+  for (auto at = replaced_.lower_bound(incarnations);
+       at != replaced_.end() && at->first.starts_with(incarnations); ++at) {
+    if (is_condemned(at->first) && !is_held_elsewhere(at->first, pack)) return true;
+  }
+  return false;
+}
+
+// Whether anything that nobody condemned holds what is asked for.
+Result<bool> WriterSession::stands_for(const LivePack& pack) const {
+  TRY_ASSIGN(std::vector<ObjectInfo> standing, log().list(pack.name));
+  for (const ObjectInfo& object : standing) {
+    if (names::origin_of(object.name) != pack.name || is_condemned(object.name)) continue;
+    if (object.size == pack.size) return true;
+    auto opened = ledger_.protocol().store.open(object.name);
+    if (!opened && opened.error().kind == ErrorKind::kNotFound) continue;
+    if (!opened) return std::move(opened).error();
+    auto thin = ThinPack::open(std::move(*opened), object.name);
+    if (thin && covers((*thin)->table().frames, normal_ranges(pack.frames))) return true;
+  }
+  return false;
 }
 
 Result<void> WriterSession::abandon(std::string reason) {

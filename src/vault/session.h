@@ -5,6 +5,7 @@
 // the writer refers to was visible *after* its session stood. And its commit is put if absent at a key that a
 // collector may fence: exactly one of the two puts wins, whenever they land.
 #pragma once
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -79,7 +80,10 @@ class WriterSession {
   Result<void> stand(WriterOptions& options);           // W1, W2
   Result<void> read_condemned();                        // W3
   Result<void> read_parents(std::vector<std::string>);  // W4
-  Result<bool> has_incarnation(const std::string& name) const;
+  Result<bool> has_incarnation(const std::string& name, const LivePack* pack) const;
+  bool is_held_elsewhere(const std::string& object, const LivePack& pack) const;
+  bool may_hold_less(const LivePack& pack) const;
+  Result<bool> stands_for(const LivePack& pack) const;
   Result<Digest> decide(RecordType type, ByteView body);                // W8
   Result<void> make_certain(const std::vector<std::string>& built_on);  // W9
 
@@ -87,8 +91,9 @@ class WriterSession {
   SessionId id_;
   SnapshotId snapshot_;
   SessionRecord record_;
-  std::vector<std::string> condemned_;  // sorted
-  std::vector<std::string> usable_;     // sorted: the parents', condemned or not
+  std::vector<std::string> condemned_;                           // sorted
+  std::map<std::string, ReplacedObject, std::less<>> replaced_;  // of these, by object
+  std::vector<std::string> usable_;                              // sorted: the parents', condemned or not
   std::vector<Parent> parents_;
   uint64_t newest_gc_ = 0;
   uint32_t packs_ = 0, maps_ = 0;

@@ -16,6 +16,7 @@ import re
 import struct
 import sys
 
+import thin
 import nacl.bindings
 import nacl.exceptions
 import nacl.public
@@ -144,8 +145,7 @@ class Keys:
             found = re.fullmatch(r"argon2id memory=(\d+) passes=(\d+) salt=([0-9a-f]{32})", wrap)
             require(found, "the key file is wrapped in an unknown way")
             phrase = os.environ.get("KURAMORI_PASSPHRASE", "").encode()
-            key = nacl.pwhash.argon2id.kdf(32, phrase, bytes.fromhex(found.group(3)), opslimit=int(found.group(2)),
-                                           memlimit=int(found.group(1)))
+            key = nacl.pwhash.argon2id.kdf(32, phrase, bytes.fromhex(found.group(3)), opslimit=int(found.group(2)), memlimit=int(found.group(1)))
             body = unseal(key, head.encode(), body)
         bundle = Message(body)
         self.family, self.structure, self.owner = bundle.b(2), bundle.b(6), bundle.b(9)
@@ -240,7 +240,7 @@ class Pack:
 
     def __init__(self, vault, name, bound):
         self.name, self.keys = name, vault.keys
-        self.data = data = vault.get(name)
+        self.data = data = vault.get(name) if bound is None else thin.whole(vault.folder, name, bound[0], require)
         self.trailer_of(bound)
         head = Envelope(name, data[:min(4096, self.end)], whole=False)
         require(head.type == T_PACK and len(head.scope) == 8, f"{name} is not a pack")

@@ -32,7 +32,7 @@ uint64_t number(const char* text) {
 
 struct Sum {
   uint64_t schedules = 0, steps = 0, endless = 0, commits = 0, sweeps = 0, deletes = 0, prunes = 0,
-           fences = 0, holds = 0, reads = 0, copies = 0, epochs = 0, heals = 0, violations = 0;
+           fences = 0, holds = 0, reads = 0, copies = 0, epochs = 0, heals = 0, thinned = 0, violations = 0;
 };
 
 }  // namespace
@@ -96,6 +96,7 @@ int main(int argc, char** argv) {
           own.copies += result.copies;
           own.epochs += result.epochs;
           own.heals += result.heals;
+          own.thinned += result.thinned;
           if (!result.violation) continue;
           ++own.violations;
           found = true;
@@ -121,6 +122,7 @@ int main(int argc, char** argv) {
         sum.copies += own.copies;
         sum.epochs += own.epochs;
         sum.heals += own.heals;
+        sum.thinned += own.thinned;
         sum.violations += own.violations;
       });
     }
@@ -129,11 +131,11 @@ int main(int argc, char** argv) {
   fmt::print(
       "{} schedules, {} store calls in {:.1f} s ({:.0f} µs of a core each); {} commits, {} sweeps, {} "
       "deletes, "
-      "{} prunes, {} fences, {} holds, {} reads, {} copies, {} epochs, {} heals; {} cut off\n",
+      "{} prunes, {} fences, {} holds, {} reads, {} copies, {} epochs, {} heals, {} thinned; {} cut off\n",
       sum.schedules, sum.steps, seconds,
       seconds * 1e6 * static_cast<double>(workers) / static_cast<double>(sum.schedules), sum.commits,
       sum.sweeps, sum.deletes, sum.prunes, sum.fences, sum.holds, sum.reads, sum.copies, sum.epochs,
-      sum.heals, sum.endless);
+      sum.heals, sum.thinned, sum.endless);
   if (options.bug != PlantedBug::kNone) return sum.violations != 0 ? 0 : 1;
   return sum.violations == 0 ? 0 : 1;
 }
