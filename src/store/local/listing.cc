@@ -6,9 +6,9 @@
 // which for the folder is its '/'. ('-' is 0x2d, '.' 0x2e, '/' 0x2f, '0' 0x30.)
 //
 // Each level keeps at most kLevelKeysMax keys, the smallest ones after where it stands, and reads the
-// folder again when they are used up: memory does not grow with the folder. Folders that cannot hold
-// anything wanted are not opened. A name that is put while we list may be seen or not; one that was
-// there all the time is seen.
+// folder again when they are used up: memory does not grow with the folder. The next page goes on with what
+// the last one had read of the folder it ended in (ListingMark). Folders that cannot hold anything wanted are
+// not opened. A name that is put while we list may be seen or not; one that was there all the time is seen.
 #include "store/local/listing.h"
 
 #include <dirent.h>
@@ -19,7 +19,7 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kLevelKeysMax = 8192;  // keys in memory per level; vaults keep ≤4,096 names in a folder
+constexpr size_t kLevelKeysMax = 32'768;  // keys in memory per level: 4 MiB of a vault's names
 
 // Calls `visit(name, type)` for every entry of the folder, in the order the filesystem has them.
 template <class Visit>
@@ -41,24 +41,43 @@ Result<void> for_each_entry(const Fd& folder, const std::string& path, Visit&& v
 
 class Lister {
  public:
-  Lister(std::string_view prefix, std::string_view after, size_t limit)
-      : prefix_(prefix), after_(after), limit_(limit) {}
+  Lister(std::string_view prefix, std::string_view after, size_t limit, std::optional<ListingMark> mark)
+      : prefix_(prefix), after_(after), limit_(limit), mark_(std::move(mark)) {}
 
   // `base` is "" or ends in '/'.
   Result<void> walk(const Fd& folder, const std::string& base) {
     std::string bound;  // the greatest key done so far
     for (;;) {
-      TRY_ASSIGN(std::vector<std::string> keys, smallest_keys(folder, base, bound));
-      for (const std::string& key : keys) {
-        TRY(key.back() == '/' ? enter(folder, base, key) : take(folder, base, key));
-        if (page_.more) return {};
+      bool all = false;
+      std::vector<std::string> keys;
+      if (mark_ && mark_->base == base && bound.empty()) {
+        keys = std::move(mark_->keys);
+        all = mark_->all;
+        mark_.reset();
+      } else {
+        TRY_ASSIGN(keys, smallest_keys(folder, base, bound));
+        all = keys.size() < kLevelKeysMax;
       }
-      if (keys.size() < kLevelKeysMax) return {};
-      bound = keys.back();
+      for (size_t i = 0; i < keys.size(); ++i) {
+        const std::string& key = keys[i];
+        TRY(key.back() == '/' ? enter(folder, base, key) : take(folder, base, key));
+        if (!page_.more) continue;
+        // The innermost folder with files alone is the one worth remembering.
+        if (!next_ && key.back() != '/') {
+          next_ = {
+              .prefix = prefix_, .last = page_.objects.back().name, .base = base, .keys = {}, .all = all};
+          next_->keys.assign(std::make_move_iterator(keys.begin() + static_cast<ptrdiff_t>(i)),
+                             std::make_move_iterator(keys.end()));
+        }
+        return {};
+      }
+      if (all) return {};
+      bound = keys.empty() ? bound : keys.back();
     }
   }
 
   ListPage page() && { return std::move(page_); }
+  std::optional<ListingMark> next() && { return std::move(next_); }
 
  private:
   bool wanted(const std::string& name) const { return name > after_ && name.starts_with(prefix_); }
@@ -129,13 +148,17 @@ class Lister {
 
   const std::string prefix_, after_;
   const size_t limit_;
+  std::optional<ListingMark> mark_;  // where the page before ended
+  std::optional<ListingMark> next_;  // where this one does
   ListPage page_;
 };
 
 }  // namespace
 
 Result<ListPage> list_objects(VaultFolder& folder, std::string_view prefix, std::string_view after,
-                              size_t limit) {
+                              size_t limit, std::optional<ListingMark>& mark) {
+  std::optional<ListingMark> from = std::exchange(mark, std::nullopt);
+  if (from && (from->prefix != prefix || from->last != after)) from.reset();
   // A folder that is gone would list as empty, and a collector would believe it.
   TRY(folder.check_present());
   // Straight to the deepest folder that the prefix names.
@@ -145,8 +168,9 @@ Result<ListPage> list_objects(VaultFolder& folder, std::string_view prefix, std:
       open_beneath_if_there(folder.root(), base.empty() ? "." : base, O_RDONLY | O_DIRECTORY);
   if (!start) return std::move(start).error().within("list the vault");
   if (!*start) return ListPage{};
-  Lister lister(prefix, after, limit);
+  Lister lister(prefix, after, limit, std::move(from));
   TRY(lister.walk(**start, base));
+  mark = std::move(lister).next();
   return std::move(lister).page();
 }
 

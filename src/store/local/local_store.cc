@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 
+#include <mutex>
+
 #include "store/local/listing.h"
 #include "store/local/vault_folder.h"
 
@@ -149,7 +151,22 @@ class LocalStore final : public Store {
 
   Result<ListPage> list(std::string_view prefix, std::string_view after, size_t limit) override {
     TRY(check_list_request(prefix, limit));
-    return list_objects(folder_, prefix, after, limit);
+    std::optional<ListingMark> mark;
+    uint64_t read = 0;
+    {
+      std::lock_guard hold(mutex_);
+      mark.swap(mark_);  // of several listings at once one goes on by it
+      read = mark ? mark_read_ : ++reads_;
+    }
+    Result<ListPage> page = list_objects(folder_, prefix, after, limit, mark);
+    std::lock_guard hold(mutex_);
+    // Never one of an older reading in place of a newer: whoever began in between may have been told of names
+    // that it lacks.
+    if (mark && read >= mark_read_) {
+      mark_ = std::move(mark);
+      mark_read_ = read;
+    }
+    return page;
   }
 
   Result<void> remove(std::string_view name) override {
@@ -159,6 +176,10 @@ class LocalStore final : public Store {
 
  private:
   VaultFolder folder_;
+  std::mutex mutex_;
+  std::optional<ListingMark> mark_;  // where the last page of a listing ended
+  uint64_t reads_ = 0;               // begun so far
+  uint64_t mark_read_ = 0;           // which of them the newest mark is of
 };
 
 }  // namespace
