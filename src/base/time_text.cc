@@ -130,7 +130,8 @@ seconds offset_at(const Zone& zone, std::chrono::sys_seconds when) {
 }
 
 Zone display_zone(std::string_view name) {
-  auto zone = resolve_zone(name.empty() ? std::string_view(machine_zone()) : name);
+  static const std::string machine = machine_zone();  // once: a listing asks for each of its lines
+  auto zone = resolve_zone(name.empty() ? std::string_view(machine) : name);
   return zone ? *zone : Zone{"UTC", seconds(0), nullptr};
 }
 

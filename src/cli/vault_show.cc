@@ -117,7 +117,7 @@ class Neighbours {
   Result<Holdings> look_at(const VaultConfig& configured) {
     if (configured.name == self_.name) return holdings_of(vault_, list_, configured.name, configured.site);
     TRY_ASSIGN(Vault * vault, reach(configured.name));
-    TRY_ASSIGN(const SnapshotList list, list_snapshots(*vault, std::nullopt));
+    TRY_ASSIGN(const SnapshotList list, list_snapshots(*vault, std::nullopt, Detail::kSummary));
     return holdings_of(*vault, list, configured.name, configured.site);
   }
   Result<CopyLag> measure(const CopyPath& path) {
@@ -255,7 +255,7 @@ void write_scores(JsonWriter& json, std::string& out, const std::vector<CopiesSc
 
 Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vault,
                         std::string_view key_was_made, Around around) {
-  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, std::nullopt));
+  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, std::nullopt, Detail::kSummary));
   TRY_ASSIGN(std::vector<KeyEntry> keys, list_keys(vault));
   const VaultInfo& info = vault.info();
   TRY_ASSIGN(const std::string probed, latest_probe_words(vault));

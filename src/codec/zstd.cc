@@ -82,7 +82,9 @@ Result<Bytes> zstd_decompress(ByteView compressed, size_t max_plain) {
     return fail(ErrorKind::kDamaged, "a compressed record has an impossible size");
   }
   Bytes out(size);
-  TRY(Decompressor().decompress(compressed, out));
+  // One a thread: making it costs more than a small record.
+  static thread_local Decompressor decompressor;
+  TRY(decompressor.decompress(compressed, out));
   return out;
 }
 

@@ -86,12 +86,11 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
   TRY_ASSIGN(outcome.report, pruner.run(
                                  [&](const CommitListing& visible) -> Result<std::vector<PruneProposal>> {
                                    std::vector<PruneProposal> still;
+                                   std::set<std::string_view> there;
+                                   for (const VisibleCommit* commit : visible.visible)
+                                     there.insert(commit->name);
                                    for (const PruneProposal& proposal : proposals) {
-                                     bool there = std::any_of(visible.visible.begin(), visible.visible.end(),
-                                                              [&](const VisibleCommit* commit) {
-                                                                return commit->name == proposal.commit;
-                                                              });
-                                     if (there) still.push_back(proposal);
+                                     if (there.contains(proposal.commit)) still.push_back(proposal);
                                    }
                                    return still;
                                  },

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "crypto/digest.h"
+#include "engine/local_state.h"
 #include "engine/open_vault.h"
 #include "vault/overview.h"
 
@@ -94,48 +95,72 @@ namespace {
 // Whose snapshots are wanted, once it is known who is there; nothing: everybody's.
 using Choice = std::function<Result<std::optional<ResourceId>>(const std::vector<ResourceRecord>&)>;
 
-Result<SnapshotList> list_chosen(Vault& vault, const Choice& choose) {
+void leave_out_particulars(CommitRecord& commit) {
+  commit.live = {};
+  commit.maps = {};
+  commit.tree = {};
+  commit.parents = {};
+  commit.previous = {};
+  commit.facts = {};
+}
+
+Result<SnapshotList> list_chosen(Vault& vault, Detail detail, const Choice& choose) {
   SnapshotList list;
-  TRY_ASSIGN(auto seen_there, Overview::look(protocol_of(vault), vault.codec().signers()));
+  OpenedMemory memory(state_folder(), vault.keys(), vault.info().id, vault.random());
+  TRY_ASSIGN(auto seen_there, Overview::look(protocol_of(vault), vault.codec().signers(), &memory));
   Ledger ledger(seen_there->protocol());
   const RecordLog& log = ledger.log();
   TRY_ASSIGN(list.resources, resources_of(log));
   TRY_ASSIGN(const std::optional<ResourceId> resource, choose(list.resources));
-  TRY_ASSIGN(CommitListing commits, ledger.read_commits());
+  if (!resource) {
+    // At once: growing, it would be held twice.
+    TRY_ASSIGN(const std::vector<ObjectInfo> listed, log.list(names::kCommits));
+    list.snapshots.reserve(listed.size());
+  }
+  auto take = [&](VisibleCommit&& visible) -> Result<void> {
+    if (resource && visible.key.resource != *resource) return {};
+    if (detail == Detail::kSummary) leave_out_particulars(visible.record);
+    list.snapshots.push_back({.commit_name = std::move(visible.name),
+                              .commit_digest = visible.digest,
+                              .signer = visible.signer,
+                              .commit = std::move(visible.record)});
+    return {};
+  };
+  TRY_ASSIGN(CommitListing commits, ledger.visit_commits(take));
   list.unverifiable = std::move(commits.unverifiable);
+  // Copied twice: it is one snapshot. By name, those of one snapshot lie side by side.
+  const auto twins = std::ranges::unique(list.snapshots, [](const Snapshot& a, const Snapshot& b) {
+    return a.commit.snapshot == b.commit.snapshot;
+  });
+  list.snapshots.erase(twins.begin(), twins.end());
   TRY_ASSIGN(auto retained, ledger.read_retained());
-  std::set<SnapshotId> seen;
-  for (const VisibleCommit* visible : commits.visible) {
-    if (!seen.insert(visible->key.snapshot).second) continue;  // copied twice: it is one snapshot
-    if (resource && visible->key.resource != *resource) continue;
-    Snapshot snapshot{.commit_name = visible->name,
-                      .commit_digest = visible->digest,
-                      .signer = visible->signer,
-                      .commit = visible->record,
-                      .keep_until_ns = visible->record.keep_until_ns};
-    const SnapshotId& id = visible->key.snapshot;
+  for (Snapshot& snapshot : list.snapshots) {
+    const SnapshotId& id = snapshot.commit.snapshot;
+    snapshot.keep_until_ns = snapshot.commit.keep_until_ns;
     if (auto later = retained.find(id); later != retained.end()) {
       snapshot.keep_until_ns = std::max(snapshot.keep_until_ns, later->second);
     }
     TRY_ASSIGN(snapshot.holds, holds_of(log, id, list.unreadable));
     TRY_ASSIGN(snapshot.proof, latest_proof(log, id, list));
-    list.snapshots.push_back(std::move(snapshot));
   }
-  std::sort(list.snapshots.begin(), list.snapshots.end(), [](const Snapshot& a, const Snapshot& b) {
+  std::ranges::sort(list.snapshots, [](const Snapshot& a, const Snapshot& b) {
     return std::tie(a.commit.started_ns, a.commit_name) < std::tie(b.commit.started_ns, b.commit_name);
   });
+  // For speed alone: where it cannot be kept, the next look takes longer.
+  (void)memory.keep();
   return list;
 }
 
 }  // namespace
 
-Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource) {
-  return list_chosen(vault, [&](const auto&) { return resource; });
+Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource, Detail detail) {
+  return list_chosen(vault, detail, [&](const auto&) { return resource; });
 }
 
 Result<ResourceSnapshots> list_snapshots_of(Vault& vault, std::string_view resource) {
   ResourceRecord chosen;
-  TRY_ASSIGN(SnapshotList list, list_chosen(vault, [&](const auto& all) -> Result<std::optional<ResourceId>> {
+  TRY_ASSIGN(SnapshotList list,
+             list_chosen(vault, Detail::kWhole, [&](const auto& all) -> Result<std::optional<ResourceId>> {
                TRY_ASSIGN(chosen, find_resource(all, resource));
                return chosen.id;
              }));

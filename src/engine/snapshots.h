@@ -17,9 +17,15 @@ struct SnapshotList {
   std::vector<Unverifiable> unreadable;
   std::set<SnapshotId> unreadable_proofs;
 };
+// How much of each commit is held: with a hundred thousand of them it counts.
+enum class Detail {
+  kWhole,
+  kSummary,  // not what it is made of (live, maps, tree), what it was built on, nor its facts
+};
 // `resource`: only this one's; nothing — all. Costs a few requests where a catalog stands (vault/overview.h),
-// one more for each record since.
-Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource);
+// one more for each record since; what this machine opened before (vault/opened_memory.h) is not read again.
+Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource,
+                                    Detail detail = Detail::kWhole);
 // The same of the resource of this name; kUsage when there is none.
 struct ResourceSnapshots : SnapshotList {
   ResourceRecord resource;

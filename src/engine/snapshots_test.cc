@@ -5,12 +5,15 @@
 #include <gtest/gtest.h>
 
 #include "conc/task_group.h"
+#include "crypto/digest.h"
 #include "engine/open_vault.h"
+#include "os/file.h"
 #include "store/prefetch.h"
 #include "store/read_ahead.h"
 #include "store/s3/s3_store.h"
 #include "testing/rgw_cluster.h"
 #include "vault/catalog.h"
+#include "vault/opened_memory.h"
 #include "vault/test_support.h"
 
 namespace kuramori {
@@ -53,6 +56,8 @@ struct OpeningTest : testing::Test {
   std::vector<std::string> commits;
 
   OpeningTest() {
+    // Each test looks as a machine does that never looked before; what is remembered has a test of its own.
+    ::setenv("KURAMORI_STATE", "/proc/none", 1);
     grant(writer);
     grant(keeper);
   }
@@ -221,6 +226,154 @@ TEST_F(OpeningTest,
   const auto later = look();
   EXPECT_EQ(later.list.snapshots.size(), static_cast<size_t>(kSnapshots + 2));
   EXPECT_LE(later.requests, after.requests + 2);
+}
+
+// More than one object holds: the newest names the others, and only what changed is written anew.
+TEST_F(OpeningTest, a_catalog_goes_on_in_others_and_is_not_written_as_a_whole_each_time) {
+  // A few large ones instead of very many: a revocation of ten thousand objects is one record.
+  for (int i = 0; i < 60; ++i) {
+    const std::string name = commit(i);
+    ProofRecord proof{
+        .snapshot = snapshot_of(name), .resource = t.resource.id, .vault = "here", .passed = true};
+    const Bytes noise = t.random.bytes(400'000);  // not to be compressed
+    proof.target = std::string(noise.begin(), noise.end());
+    put(t.keys, RecordType::kProof, names::proof(proof.snapshot, "00"), {}, encode(proof));
+  }
+  ASSERT_TRUE(write_catalog().written);
+  const auto catalogs = [&] {
+    std::map<std::string, size_t> found;
+    for (const auto& [name, object] : t.store.objects)
+      if (name.starts_with(names::kCatalog)) found[name] = object.size();
+    return found;
+  };
+  const auto first = catalogs();
+  EXPECT_GE(first.size(), 2u);
+  for (const auto& [name, bytes] : first) EXPECT_LE(bytes, kCatalogPartBytes + (size_t{1} << 20));
+  const Seen seen = look();
+  EXPECT_LE(seen.requests, 20u);
+  EXPECT_EQ(say(seen.list), say_without_catalogs());
+
+  // Ten more: the full ones stay, and what is put is small.
+  for (int i = 60; i < 70; ++i) commit(i);
+  ASSERT_TRUE(write_catalog().written);
+  size_t put_bytes = 0;
+  for (const auto& [name, bytes] : catalogs()) put_bytes += first.contains(name) ? 0 : bytes;
+  EXPECT_LE(put_bytes, kCatalogPartBytes);
+  EXPECT_LE(look().requests, 20u);
+  EXPECT_EQ(say(look().list), say_without_catalogs());
+  for (int i = 70; i < 80; ++i) commit(i);
+  ASSERT_TRUE(write_catalog().written);
+  EXPECT_TRUE(t.store.objects.contains(first.begin()->first)) << "it is gone on in";
+  // One of them is gone: what it held is read where it stands.
+  t.store.objects.erase(first.begin()->first);
+  const Seen without = look();
+  EXPECT_GT(without.requests, 20u);
+  EXPECT_EQ(say(without.list), say_without_catalogs());
+}
+
+struct RememberingTest : OpeningTest {
+  TemporaryFolder state = std::move(*TemporaryFolder::make("opened"));
+  RememberingTest() { ::setenv("KURAMORI_STATE", state.path().c_str(), 1); }
+  ~RememberingTest() override { ::setenv("KURAMORI_STATE", "/proc/none", 1); }
+  std::vector<std::string> say_anew() {
+    ::setenv("KURAMORI_STATE", "/proc/none", 1);
+    auto said = say_without_catalogs();
+    ::setenv("KURAMORI_STATE", state.path().c_str(), 1);
+    return said;
+  }
+  std::string file() {
+    auto entries = list_folder(state / "opened");
+    CHECK(entries.has_value());
+    return entries->size() == 1 ? state / "opened" + ("/" + entries->front().name) : "";
+  }
+};
+
+TEST_F(RememberingTest, what_was_opened_once_is_not_read_again_and_what_happened_since_counts) {
+  for (int i = 0; i < 60; ++i) commit(i);
+  hold(commits[0]);
+  prove(commits[1]);
+  EXPECT_GT(look().requests, 60u);
+  EXPECT_LE(look().requests, 12u);
+  EXPECT_EQ(say(look().list), say_anew());
+  // Since then: more commits, a prune, a release, a proof; one gone, and one put over with another size.
+  for (int i = 60; i < 65; ++i) commit(i);
+  prune(1, {commits[3], commits[4]});
+  HoldRecord release{snapshot_of(commits[0]), "audit", "", 6};
+  put(keeper, RecordType::kHoldRelease, names::hold_release(release.snapshot, "audit"), {}, encode(release));
+  prove(commits[7]);
+  t.store.objects.erase(commits[5]);
+  t.store.objects[commits[6]] = t.random.bytes(300);
+  Seen seen = look();
+  EXPECT_EQ(seen.list.snapshots.size(), 61u);
+  EXPECT_EQ(say(seen.list), say_anew());
+  // Twenty more: the file is written anew, with what it had.
+  for (int i = 65; i < 85; ++i) commit(i);
+  look();
+  seen = look();
+  EXPECT_LE(seen.requests, 16u);
+  EXPECT_EQ(say(seen.list), say_anew());
+  // The writer is revoked, and of what it made only the first ten count.
+  RevocationRecord revoked{.signer = id_of(writer), .reason = "stolen", .at_ns = 7};
+  for (int i = 10; i < 20; ++i)
+    revoked.counted.push_back(sha256(t.store.objects[commits[static_cast<size_t>(i)]]));
+  std::ranges::sort(revoked.counted);
+  for (int copy = 1; copy <= names::kSignerCopies; ++copy)
+    put(t.keys, RecordType::kRevocation, names::revocation(id_of(writer), copy), {}, encode(revoked));
+  seen = look();
+  EXPECT_EQ(seen.list.snapshots.size(), 10u);
+  EXPECT_EQ(say(seen.list), say_anew());
+}
+
+TEST_F(RememberingTest, what_most_of_nobody_asks_for_any_more_is_dropped) {
+  for (int i = 0; i < 100; ++i) commit(i);
+  look();
+  const uint64_t before = status_of(file())->size;
+  prune(1, std::vector<std::string>(commits.begin(), commits.begin() + 80));
+  for (int i = 100; i < 120; ++i) commit(i);
+  const Seen seen = look();
+  EXPECT_EQ(seen.list.snapshots.size(), 40u);
+  EXPECT_LT(status_of(file())->size, before * 2 / 3);
+  EXPECT_LE(look().requests, 12u);
+  EXPECT_EQ(say(look().list), say_anew());
+}
+
+// Whoever writes into this machine's state folder without the key: it costs time, never truth.
+TEST_F(RememberingTest, a_file_that_was_changed_cut_or_made_by_another_key_counts_for_nothing) {
+  for (int i = 0; i < 40; ++i) commit(i);
+  look();
+  const std::string path = file();
+  const Bytes whole = *read_file(path);
+  const auto anew = say_anew();
+  for (size_t at = 0; at < whole.size(); at += whole.size() / 23) {
+    Bytes bad = whole;
+    bad[at] ^= 0x40;
+    ASSERT_TRUE(write_file_durably(path, bad));
+    EXPECT_EQ(say(look().list), anew) << "byte " << at;
+    ASSERT_TRUE(write_file_durably(path, ByteView(whole).first(at)));
+    EXPECT_EQ(say(look().list), anew) << "cut at " << at;
+  }
+  // Another key's: sealed well, with a commit in it that nobody made, under the name that this key reads.
+  const VaultId vault = t.vault->info().id;
+  {
+    OpenedMemory forged(state.path(), keeper, vault, t.random);
+    for (size_t i = 0; i < commits.size(); ++i) {
+      CommitRecord made_up{
+          .snapshot = snapshot_of(commits[i]), .resource = t.resource.id, .kind = "postgres"};
+      forged.remember(
+          commits[i], t.store.objects[commits[i]].size(),
+          {.type = RecordType::kCommit, .signer = id_of(writer), .body = encode(made_up), .digest = {}});
+    }
+    ASSERT_TRUE(forged.keep());
+  }
+  auto entries = list_folder(state / "opened");
+  ASSERT_TRUE(entries);
+  ASSERT_EQ(entries->size(), 2u);
+  for (const FolderEntry& entry : *entries) {
+    const std::string other = state / "opened" + ("/" + entry.name);
+    if (other == path) continue;
+    ASSERT_EQ(::rename(other.c_str(), path.c_str()), 0);
+  }
+  EXPECT_EQ(say(look().list), anew);
 }
 
 TEST_F(OpeningTest, what_happened_since_the_catalog_counts) {

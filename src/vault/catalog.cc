@@ -1,7 +1,6 @@
 #include "vault/catalog.h"
 
 #include <algorithm>
-#include <functional>
 #include <set>
 
 #include "vault/ledger.h"
@@ -54,13 +53,15 @@ Result<std::vector<std::string>> wanted_records(Ledger& ledger) {
   return wanted;
 }
 
-Result<size_t> remove_older(const Protocol& protocol, const Overview& overview, uint64_t number) {
+// `keep`: what stands for the one that was written, or is in use. What is older than that goes.
+Result<size_t> remove_older(const Protocol& protocol, const Overview& overview, uint64_t number,
+                            const std::set<std::string>& keep) {
   RecordLog log(protocol);
   std::set<std::string> old(overview.catalogs_refused().begin(), overview.catalogs_refused().end());
   TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::kCatalog));
   for (const ObjectInfo& object : listed) {
     auto n = names::parse_catalog(object.name);
-    if (n && *n + 1 < number) old.insert(object.name);
+    if (n && *n < number && !keep.contains(object.name)) old.insert(object.name);
   }
   size_t removed = 0;
   for (const std::string& name : old) {
@@ -72,6 +73,48 @@ Result<size_t> remove_older(const Protocol& protocol, const Overview& overview, 
   return removed;
 }
 
+// Writes catalogs one after the other, each when it is full; the last names the others.
+class Writing {
+ public:
+  Writing(const Protocol& protocol, uint64_t number) : protocol_(protocol), number_(number) {}
+
+  Result<void> add(const std::string& name, Bytes object) {
+    bytes_ += object.size();
+    entries_.push_back({name, std::move(object)});
+    if (bytes_ < kCatalogPartBytes) return {};
+    TRY(put_one());
+    return {};
+  }
+  void go_on_in(const std::string& catalog) { parts_.push_back(catalog); }
+  // Puts the one to be found, after all that it names.
+  Result<void> finish() {
+    for (const std::string& part : parts_) entries_.push_back({part, {}});
+    return put_one();
+  }
+  uint64_t number() const { return number_; }
+  const std::vector<std::string>& parts() const { return parts_; }
+
+ private:
+  Result<void> put_one() {
+    std::ranges::sort(entries_, {}, &CatalogRecord::Entry::name);
+    CatalogRecord catalog{.number = ++number_, .at_ns = to_unix_ns(protocol_.clock.now()), .entries = {}};
+    catalog.entries = std::exchange(entries_, {});
+    bytes_ = 0;
+    const std::string name = names::catalog(number_, protocol_.random.id<names::CatalogId>());
+    const Bytes body = encode(catalog);
+    catalog = {};  // a copy less in memory
+    TRY(RecordLog(protocol_).put(RecordType::kCatalog, name, {}, body));
+    parts_.push_back(name);
+    return {};
+  }
+
+  const Protocol& protocol_;
+  uint64_t number_;
+  size_t bytes_ = 0;
+  std::vector<CatalogRecord::Entry> entries_;
+  std::vector<std::string> parts_;
+};
+
 }  // namespace
 
 Result<CatalogReport> refresh_catalog(const Protocol& protocol, const Signers& signers) {
@@ -79,16 +122,48 @@ Result<CatalogReport> refresh_catalog(const Protocol& protocol, const Signers& s
   CatalogReport report{.number = overview->catalog_number()};
   Ledger ledger(overview->protocol());
   TRY_ASSIGN(std::vector<std::string> wanted, wanted_records(ledger));
-  auto is_at_hand = [&](const std::string& name) {
-    return overview->is_at_hand(ledger.log().place_of(name).name);
-  };
-  size_t fresh = std::ranges::count_if(wanted, std::not_fn(is_at_hand));
-  if (fresh >= kCatalogWorthRecords && report.number < kCatalogNumberMax) {
-    CatalogRecord catalog{.number = report.number + 1, .at_ns = to_unix_ns(protocol.clock.now())};
-    size_t bytes = 0;
+  const std::vector<Overview::Catalog>& standing = overview->catalogs();
+  std::vector<size_t> wanted_records_of(standing.size());
+  std::vector<std::optional<size_t>> held_in(wanted.size());
+  size_t fresh = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    held_in[i] = overview->catalog_of(ledger.log().place_of(wanted[i]).name);
+    if (held_in[i])
+      ++wanted_records_of[*held_in[i]];
+    else
+      ++fresh;
+  }
+  std::set<std::string> keep;
+  for (const Overview::Catalog& catalog : standing) keep.insert(catalog.name);
+  if (fresh >= kCatalogWorthRecords && report.number + kCatalogPartsMax < kCatalogNumberMax) {
+    // A large one of which most is still wanted is gone on in as it is; the others are written anew. So a
+    // hundred thousand snapshots do not cost a hundred megabytes for every eight that come.
+    std::vector<bool> stays(standing.size());
+    for (size_t i = 0; i < standing.size(); ++i) {
+      stays[i] =
+          standing[i].bytes >= kCatalogPartBytes / 2 && wanted_records_of[i] * 2 >= standing[i].records;
+    }
+    Writing writing(protocol, report.number);
+    size_t bytes = 0, records = 0;
     fresh = 0;
-    for (const std::string& name : wanted) {
-      const RecordLog::Place place = ledger.log().place_of(name);
+    for (size_t i = 0; i < standing.size(); ++i) {
+      if (!stays[i]) continue;
+      writing.go_on_in(standing[i].name);
+      bytes += standing[i].bytes;
+      records += wanted_records_of[i];
+    }
+    std::vector<size_t> to_write;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (!held_in[i] || !stays[*held_in[i]]) to_write.push_back(i);
+    }
+    // Nothing is put before it is known that it is worth it: what cannot be verified is in none.
+    std::vector<std::pair<std::string, Bytes>> first;
+    auto put_first = [&]() -> Result<void> {
+      for (auto& [name, object] : std::exchange(first, {})) TRY(writing.add(name, std::move(object)));
+      return {};
+    };
+    for (size_t i : to_write) {
+      const RecordLog::Place place = ledger.log().place_of(wanted[i]);
       Result<Bytes> object = place.store->get(place.name);
       if (!object && object.error().kind == ErrorKind::kNotFound)
         continue;  // of signers, one of two may be lost
@@ -96,21 +171,22 @@ Result<CatalogReport> refresh_catalog(const Protocol& protocol, const Signers& s
       // What does not open is not handed on: who meets it shall look where it stands.
       if (bytes + object->size() > kCatalogBytesMax || !protocol.codec.decode(place.name, *object)) continue;
       bytes += object->size();
-      if (!is_at_hand(name)) ++fresh;
-      catalog.entries.push_back({place.name, std::move(*object)});
+      ++records;
+      if (!held_in[i]) ++fresh;
+      first.emplace_back(place.name, std::move(*object));
+      if (fresh >= kCatalogWorthRecords) TRY(put_first());
     }
     if (fresh >= kCatalogWorthRecords) {
-      std::ranges::sort(catalog.entries, {}, &CatalogRecord::Entry::name);
-      report = {.number = catalog.number, .written = true, .records = catalog.entries.size()};
-      const std::string name = names::catalog(catalog.number, protocol.random.id<names::CatalogId>());
-      const Bytes body = encode(catalog);
-      catalog = {};  // a copy less in memory
-      TRY(RecordLog(protocol).put(RecordType::kCatalog, name, {}, body));
+      TRY(put_first());
+      TRY(writing.finish());
+      report = {.number = writing.number(), .written = true, .records = records};
+      // For whoever has just listed the one before, that and what it goes on in stays until the next.
+      keep.insert(writing.parts().begin(), writing.parts().end());
     }
   }
   if (!report.written && overview->catalogs_refused().empty()) return report;
   // Only now: whoever finds the old one gone finds the new one.
-  TRY_ASSIGN(report.removed, remove_older(protocol, *overview, report.number));
+  TRY_ASSIGN(report.removed, remove_older(protocol, *overview, report.number, keep));
   return report;
 }
 

@@ -11,8 +11,11 @@
 namespace kuramori {
 
 constexpr size_t kCatalogWorthRecords = 8;  // not in the catalog before a new one is worth a put
-// Of objects in it. What does not fit is read where it stands; ten thousand snapshots take a third of it.
-constexpr size_t kCatalogBytesMax = size_t{24} << 20;
+// Of records in one object; where there are more, the newest catalog names those that it goes on in. Ten
+// thousand snapshots take one.
+constexpr size_t kCatalogPartBytes = size_t{12} << 20;
+// Of records in all of them. What does not fit is read where it stands.
+constexpr size_t kCatalogBytesMax = size_t{256} << 20;
 
 constexpr uint64_t kCatalogNumberMax = 9'999'999'998;  // ten digits, and one to spare
 

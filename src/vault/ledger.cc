@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "crypto/digest.h"
 
@@ -259,6 +260,11 @@ Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::Comm
 
 Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
   if (auto known = commits_.find(name); known != commits_.end()) return &known->second;
+  TRY_ASSIGN(VisibleCommit commit, open_commit(name));
+  return &commits_.emplace(std::string(name), std::move(commit)).first->second;
+}
+
+Result<VisibleCommit> Ledger::open_commit(std::string_view name) {
   Error is_fenced =
       fail(ErrorKind::kRefused, fmt::format("{} is fenced", name), "this attempt never became a snapshot");
   if (fenced_.contains(name)) return is_fenced;
@@ -273,8 +279,7 @@ Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
     return is_fenced;
   }
   if (opened.type == RecordType::kCopy && own) {
-    TRY_ASSIGN(VisibleCommit copy, open_copy(name, *key, opened));
-    return &commits_.emplace(std::string(name), std::move(copy)).first->second;
+    return open_copy(name, *key, opened);
   }
   bool may_commit = !protocol().may_commit || protocol().may_commit(opened.signer);
   if (opened.type != RecordType::kCommit || !own || !may_commit) {
@@ -286,8 +291,7 @@ Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
       record.resource != key->resource) {
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
   }
-  VisibleCommit commit{std::string(name), *key, std::move(record), opened.signer, opened.digest, {}};
-  return &commits_.emplace(std::string(name), std::move(commit)).first->second;
+  return VisibleCommit{std::string(name), *key, std::move(record), opened.signer, opened.digest, {}};
 }
 
 Result<CommitListing> Ledger::read_commits() {
@@ -296,6 +300,16 @@ Result<CommitListing> Ledger::read_commits() {
 }
 
 Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes) {
+  return list_commits(prunes, nullptr);
+}
+
+Result<CommitListing> Ledger::visit_commits(const std::function<Result<void>(VisibleCommit&&)>& take) {
+  TRY_ASSIGN(std::vector<PruneRound> prunes, read_prunes());
+  return list_commits(prunes, &take);
+}
+
+Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes,
+                                           const std::function<Result<void>(VisibleCommit&&)>* take) {
   CommitListing listing;
   for (const PruneRound& round : prunes) {
     if (round.finished)
@@ -306,15 +320,44 @@ Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes
   std::vector<std::string> listed_names;
   listed_names.reserve(listed.size());
   for (ObjectInfo& object : listed) listed_names.push_back(std::move(object.name));
+  listed = {};
+  const std::unordered_set<std::string_view> is_listed(listed_names.begin(), listed_names.end());
+  auto must_be_listed = [&](const std::string& name) {
+    if (name.empty() || is_listed.contains(name)) return;
+    // An older ledger may have known of it alone. Then it is void, and its ledger's seal says all there is.
+    auto key = names::parse_commit(name);
+    if (key && is_of_older_epoch(key->session)) return;
+    listing.missing.push_back(name);
+  };
+  auto must_be_rooted = [&](const VisibleCommit& commit) {
+    if (commit.is_copy()) return;  // what it names stands in another vault
+    must_be_listed(commit.record.previous);
+    for (const std::string& parent : commit.record.parents) {
+      if (parent != commit.record.previous) must_be_listed(parent);
+    }
+  };
   for (const std::string& name : listed_names) {
     if (auto key = names::parse_commit(name)) listing.decided.insert(key->session);
     if (contains(listing.pruned, name)) continue;
-    Result<const VisibleCommit*> commit = read_commit(name);
-    if (commit) {
-      listing.visible.push_back(*commit);
-      continue;
+    std::optional<Error> failed;
+    if (take != nullptr) {
+      Result<VisibleCommit> commit = open_commit(name);
+      if (commit) {
+        must_be_rooted(*commit);
+        TRY((*take)(std::move(*commit)));
+        continue;
+      }
+      failed = std::move(commit).error();
+    } else {
+      Result<const VisibleCommit*> commit = read_commit(name);
+      if (commit) {
+        must_be_rooted(**commit);
+        listing.visible.push_back(*commit);
+        continue;
+      }
+      failed = std::move(commit).error();
     }
-    Error error = std::move(commit).error();
+    Error error = std::move(*failed);
     if (error.kind == ErrorKind::kRefused && fenced_.contains(name)) {
       listing.fenced.push_back(name);
       continue;
@@ -331,18 +374,6 @@ Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes
     } else {
       listing.unverifiable.push_back({name, digest, std::move(error)});
     }
-  }
-  auto must_be_listed = [&](const std::string& name) {
-    if (name.empty() || contains(listed_names, name)) return;
-    // An older ledger may have known of it alone. Then it is void, and its ledger's seal says all there is.
-    auto key = names::parse_commit(name);
-    if (key && is_of_older_epoch(key->session)) return;
-    listing.missing.push_back(name);
-  };
-  for (const VisibleCommit* commit : listing.visible) {
-    if (commit->is_copy()) continue;  // what it names stands in another vault
-    must_be_listed(commit->record.previous);
-    for (const std::string& parent : commit->record.parents) must_be_listed(parent);
   }
   for (const std::string& name : listing.pruned) must_be_listed(name);
   return listing;

@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
+#include "conc/task_group.h"
 #include "vault/envelope.h"
 #include "vault/names.h"
 #include "vault/record_log.h"
@@ -12,7 +14,17 @@
 namespace kuramori {
 namespace {
 
-using AtHand = std::map<std::string, Bytes, std::less<>>;  // by full name
+constexpr uint64_t kRememberedBytesMax = 1 << 20;
+// Ten thousand snapshots are listed one page after the other: cut, they would cost more pages.
+constexpr size_t kPagesBeforeCuts = 14;
+constexpr size_t kListsAtOnce = 8;
+constexpr size_t kCutsMax = 32;
+
+struct Copy {
+  Bytes object;
+  size_t catalog = 0;  // that holds it
+};
+using AtHand = std::map<std::string, Copy, std::less<>>;  // by full name
 
 // "holds/" → "holds0": the first name after all that begin with it.
 std::string end_of(std::string_view prefix) {
@@ -24,36 +36,65 @@ std::string end_of(std::string_view prefix) {
 // A store whose names were listed beforehand, in ranges, and of whose objects some are at hand.
 class ViewedStore final : public Store {
  public:
-  ViewedStore(Store& inner, const AtHand& at_hand) : inner_(inner), at_hand_(at_hand), versions_(*this) {}
+  // `missed`: called before an object that is not at hand is fetched.
+  ViewedStore(Store& inner, const AtHand& at_hand, std::function<void()> missed)
+      : inner_(inner), at_hand_(at_hand), missed_(std::move(missed)), versions_(*this) {}
 
-  // Lists every name from `first` up to `end`.
-  Result<void> cover(std::string first, std::string end) {
+  // Lists every name from `first` up to `end`. What lies between two of `cuts` (sorted) is listed at the same
+  // time as the rest, once it is seen that there are many.
+  Result<void> cover(std::string first, std::string end, std::vector<std::string> cuts = {}) {
     Range range{std::move(first), std::move(end), {}};
     // A prefix is no name of an object, so nothing in the range sorts at or before it.
     std::string after = range.first;
-    for (bool more = true; more;) {
-      TRY_ASSIGN(ListPage page, inner_.list("", after, kListPageMax));
-      more = page.more;
-      if (more && page.objects.empty())
-        return fail(ErrorKind::kFailed, "the store announced more names and listed none");
-      for (ObjectInfo& object : page.objects) {
-        if (object.name >= range.end) {
-          more = false;
-          break;
-        }
-        after = object.name;
-        range.objects.push_back(std::move(object));
+    TRY_ASSIGN(bool more, list_up_to(after, range.end, kPagesBeforeCuts, range.objects));
+    if (more) {
+      // A folder answers at once, and is read as a whole for each piece.
+      const bool is_near = inner_.location().starts_with('/');
+      std::erase_if(cuts,
+                    [&](const std::string& cut) { return is_near || cut <= after || cut >= range.end; });
+      cuts.push_back(range.end);
+      std::vector<std::vector<ObjectInfo>> pieces(cuts.size());
+      // Names at a cut itself belong to the piece before it: "after" is exclusive.
+      TRY(parallel_for(cuts.size(), kListsAtOnce, {}, [&](size_t i, std::stop_token) -> Result<void> {
+        std::string from = i == 0 ? after : cuts[i - 1];
+        const std::string to = i + 1 == cuts.size() ? cuts[i] : cuts[i] + '\0';
+        TRY(list_up_to(from, to, SIZE_MAX, pieces[i]));
+        return {};
+      }));
+      for (std::vector<ObjectInfo>& piece : pieces) {
+        std::ranges::move(piece, std::back_inserter(range.objects));
+        piece = {};
       }
     }
     ranges_.push_back(std::move(range));
     return {};
   }
 
+  // All of the range in which the prefix lies; null: it was not covered.
+  const std::vector<ObjectInfo>* listed(std::string_view prefix) const {
+    const Range* range = range_of(prefix);
+    return range == nullptr ? nullptr : &range->objects;
+  }
+  const ObjectInfo* find(std::string_view name) const {
+    const Range* range = range_of(name);
+    if (range == nullptr) return nullptr;
+    // Mostly they are asked for in order.
+    const std::vector<ObjectInfo>& objects = range->objects;
+    for (const size_t next : {range->found, range->found + 1}) {
+      if (next >= objects.size() || objects[next].name != name) continue;
+      range->found = next;
+      return &objects[next];
+    }
+    auto at = std::ranges::lower_bound(objects, name, {}, &ObjectInfo::name);
+    if (at == objects.end() || at->name != name) return nullptr;
+    range->found = static_cast<size_t>(at - objects.begin());
+    return &*at;
+  }
   bool is_at_hand(std::string_view name) const {
     const ObjectInfo* seen = find(name);
     auto held = at_hand_.find(name);
     // Another size is another object: somebody put over it. What stands there is the truth.
-    return seen != nullptr && held != at_hand_.end() && held->second.size() == seen->size;
+    return seen != nullptr && held != at_hand_.end() && held->second.object.size() == seen->size;
   }
 
   std::string location() const override { return inner_.location(); }
@@ -72,7 +113,8 @@ class ViewedStore final : public Store {
   }
 
   Result<Bytes> get(std::string_view name) override {
-    if (is_at_hand(name)) return at_hand_.find(name)->second;
+    if (!is_at_hand(name)) missed_();  // perhaps it is now
+    if (is_at_hand(name)) return at_hand_.find(name)->second.object;
     if (range_of(name) != nullptr && find(name) == nullptr)
       return fail(ErrorKind::kNotFound, fmt::format("{} was not there when the vault was listed", name));
     return inner_.get(name);
@@ -98,7 +140,24 @@ class ViewedStore final : public Store {
   struct Range {
     std::string first, end;
     std::vector<ObjectInfo> objects;  // by name
+    mutable size_t found = 0;         // what was asked for last
   };
+  // At most `pages` pages of names after `after`, which goes along; whether there are more before `end`.
+  Result<bool> list_up_to(std::string& after, std::string_view end, size_t pages,
+                          std::vector<ObjectInfo>& into) {
+    for (size_t number = 0; number < pages; ++number) {
+      TRY_ASSIGN(ListPage page, inner_.list("", after, kListPageMax));
+      if (page.more && page.objects.empty())
+        return fail(ErrorKind::kFailed, "the store announced more names and listed none");
+      for (ObjectInfo& object : page.objects) {
+        if (object.name >= end) return false;
+        after = object.name;
+        into.push_back(std::move(object));
+      }
+      if (!page.more) return false;
+    }
+    return true;
+  }
   // What stands there comes first of what may be behind bytes that were at hand and did not open.
   class Behind final : public Versions {
    public:
@@ -153,25 +212,21 @@ class ViewedStore final : public Store {
         std::ranges::find_if(ranges_, [&](const Range& r) { return name >= r.first && name < r.end; });
     return range == ranges_.end() ? nullptr : &*range;
   }
-  const ObjectInfo* find(std::string_view name) const {
-    const Range* range = range_of(name);
-    if (range == nullptr) return nullptr;
-    auto at = std::ranges::lower_bound(range->objects, name, {}, &ObjectInfo::name);
-    return at != range->objects.end() && at->name == name ? &*at : nullptr;
-  }
 
   Store& inner_;
   const AtHand& at_hand_;
+  std::function<void()> missed_;
   std::vector<Range> ranges_;
   Behind versions_;
 };
 
 }  // namespace
 
-struct Overview::Parts {
-  Parts(const Protocol& from, const Signers& who)
+struct Overview::Parts final : KnownRecords {
+  Parts(const Protocol& from, const Signers& who, OpenedMemory* remembered)
       : signers(who),
-        objects(from.store, at_hand),
+        memory(remembered),
+        objects(from.store, at_hand, [this] { missed(); }),
         protocol{.store = objects,
                  .codec = from.codec,
                  .clock = from.clock,
@@ -179,33 +234,82 @@ struct Overview::Parts {
                  .self = from.self,
                  .may_delete = from.may_delete,
                  .may_commit = from.may_commit,
-                 .bugs = from.bugs} {
+                 .bugs = from.bugs,
+                 .known = remembered != nullptr ? this : nullptr} {
     if (from.epoch == nullptr) return;
     epoch = *from.epoch;
     protocol.epoch = &epoch;
     if (epoch.ledger == nullptr) return;
-    ledger = std::make_unique<ViewedStore>(*epoch.ledger, at_hand);
+    ledger = std::make_unique<ViewedStore>(*epoch.ledger, at_hand, [this] { missed(); });
     epoch.ledger = ledger.get();
   }
 
   // Prunes before commits, as everywhere.
   Result<void> list_names() {
+    TRY(objects.cover(std::string(names::kProofs), end_of(names::kSigners)));
     if (protocol.epoch != nullptr) {
       const std::string prefix = names::epoch_prefix(epoch.number);
-      TRY((ledger ? *ledger : objects).cover(prefix, end_of(prefix)));
+      TRY((ledger ? *ledger : objects).cover(prefix, end_of(prefix), cuts_of(prefix)));
       std::set<uint64_t> older;
       for (const AcceptedCommit& accepted : epoch.seal.accepted) older.insert(accepted.epoch);
       for (uint64_t number : older) {
         const std::string commits = names::epoch_prefix(number) + std::string(names::kCommits);
-        TRY(objects.cover(commits, end_of(commits)));
+        TRY(objects.cover(commits, end_of(commits), cuts_of(names::epoch_prefix(number))));
       }
     }
-    TRY(objects.cover(std::string(names::kProofs), end_of(names::kSigners)));
-    return objects.cover(std::string(names::kCatalog), end_of(names::kHolds));
+    return objects.cover(std::string(names::kCatalog), end_of(names::kHolds), cuts_of(""));
+  }
+
+  // Where the names of commits can be cut into about equal pieces: they go on with the resource, which was
+  // listed before, and then with random digits.
+  std::vector<std::string> cuts_of(const std::string& in_front) {
+    std::vector<std::string> cuts;
+    const std::vector<ObjectInfo>* listed = objects.listed(names::kResources);
+    if (listed == nullptr) return cuts;
+    std::vector<std::string_view> resources;
+    for (const ObjectInfo& object : *listed) {
+      if (object.name.starts_with(names::kResources))
+        resources.push_back(std::string_view(object.name).substr(names::kResources.size()));
+    }
+    const size_t each =
+        std::max<size_t>(1, std::min<size_t>(16, kCutsMax / std::max<size_t>(1, resources.size())));
+    const size_t step = std::max<size_t>(1, resources.size() / kCutsMax);
+    for (size_t i = 0; i < resources.size(); i += step) {
+      for (size_t piece = 0; piece < each; ++piece)
+        cuts.push_back(
+            fmt::format("{}{}{}/{:x}", in_front, names::kCommits, resources[i], piece * 16 / each));
+    }
+    std::ranges::sort(cuts);
+    return cuts;
+  }
+
+  // KnownRecords: only what stands there with that size, and only while its signer's word counts. In doubt it
+  // is read where it stands, which says in words what is wrong.
+  std::optional<OpenedRecord> recall(std::string_view name) override {
+    const ObjectInfo* seen = ledger ? ledger->find(name) : nullptr;
+    if (seen == nullptr) seen = objects.find(name);
+    if (seen == nullptr) return std::nullopt;
+    std::optional<OpenedRecord> known = memory->recall(name, seen->size);
+    if (!known) return std::nullopt;
+    Result<const Signer*> signer = signers.find(known->signer);
+    if (!signer || !may_sign((*signer)->role, known->type) || !(*signer)->counts(known->digest))
+      return std::nullopt;
+    return known;
+  }
+  void remember(std::string_view name, uint64_t bytes, const OpenedRecord& record) override {
+    // Unsigned types are bound by others, and large: they are no part of a look.
+    if (record.signer != SignerId{} && bytes <= kRememberedBytesMax) memory->remember(name, bytes, record);
+  }
+
+  void missed() {
+    if (!catalog_wanted || ++misses <= kReadSinglyMax) return;
+    // What the store did not answer here, it will not answer whoever asked either.
+    (void)take_catalog();
   }
 
   // Nothing goes wrong here but for the store: whatever is no catalog is passed over.
   Result<void> take_catalog() {
+    catalog_wanted = false;
     RecordLog log(protocol);
     TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::kCatalog));
     int tries = 0;
@@ -216,10 +320,15 @@ struct Overview::Parts {
       Result<CatalogRecord> catalog = read_catalog(object->name, *n);
       if (catalog) {
         in_use = *n;
-        for (CatalogRecord::Entry& entry : catalog->entries) {
-          // What is cut or rotten in a catalog is not needed from it.
-          if (parse_envelope(entry.name, entry.object))
-            at_hand.emplace(std::move(entry.name), std::move(entry.object));
+        for (const std::string& part : take_entries(object->name, std::move(*catalog))) {
+          auto number = names::parse_catalog(part);
+          if (!number || catalogs.size() > kCatalogPartsMax) continue;
+          // One that is gone or damaged: what it held is read where it stands.
+          Result<CatalogRecord> more = read_catalog(part, *number);
+          if (more)
+            take_entries(part, std::move(*more));
+          else if (more.error().kind == ErrorKind::kInterrupted)
+            return std::move(more).error();
         }
         return {};
       }
@@ -228,6 +337,23 @@ struct Overview::Parts {
       if (kind == ErrorKind::kDamaged) refused.push_back(object->name);
     }
     return {};
+  }
+
+  // The names of the catalogs it goes on in: entries that have no object.
+  std::vector<std::string> take_entries(const std::string& name, CatalogRecord&& catalog) {
+    std::vector<std::string> parts;
+    catalogs.push_back({.name = name});
+    for (CatalogRecord::Entry& entry : catalog.entries) {
+      if (entry.object.empty() && entry.name.starts_with(names::kCatalog)) {
+        parts.push_back(std::move(entry.name));
+      } else if (parse_envelope(entry.name, entry.object)) {
+        // What is cut or rotten in a catalog is not needed from it.
+        ++catalogs.back().records;
+        catalogs.back().bytes += entry.object.size();
+        at_hand.emplace(std::move(entry.name), Copy{std::move(entry.object), catalogs.size() - 1});
+      }
+    }
+    return parts;
   }
 
   Result<CatalogRecord> read_catalog(const std::string& name, uint64_t n) {
@@ -255,21 +381,26 @@ struct Overview::Parts {
 
   AtHand at_hand;
   const Signers& signers;
+  OpenedMemory* memory;
+  bool catalog_wanted = true;  // it was not looked for yet
+  size_t misses = 0;
   ViewedStore objects;
   std::unique_ptr<ViewedStore> ledger;
   Epoch epoch;
   Protocol protocol;
   uint64_t in_use = 0;  // the number of the catalog that was taken
+  std::vector<Catalog> catalogs;
   std::vector<std::string> refused;
 };
 
 Overview::Overview(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Overview::~Overview() = default;
 
-Result<std::unique_ptr<Overview>> Overview::look(const Protocol& protocol, const Signers& signers) {
-  auto parts = std::make_unique<Parts>(protocol, signers);
+Result<std::unique_ptr<Overview>> Overview::look(const Protocol& protocol, const Signers& signers,
+                                                 OpenedMemory* memory) {
+  auto parts = std::make_unique<Parts>(protocol, signers, memory);
   TRY(parts->list_names());
-  TRY(parts->take_catalog());
+  if (memory == nullptr || memory->empty()) TRY(parts->take_catalog());
   TRY(parts->meet_signers());
   return std::unique_ptr<Overview>(new Overview(std::move(parts)));
 }
@@ -282,6 +413,13 @@ bool Overview::is_at_hand(const std::string& full_name) const {
 }
 uint64_t Overview::catalog_number() const {
   return parts_->in_use;
+}
+const std::vector<Overview::Catalog>& Overview::catalogs() const {
+  return parts_->catalogs;
+}
+std::optional<size_t> Overview::catalog_of(const std::string& full_name) const {
+  if (!is_at_hand(full_name)) return std::nullopt;
+  return parts_->at_hand.find(full_name)->second.catalog;
 }
 const std::vector<std::string>& Overview::catalogs_refused() const {
   return parts_->refused;

@@ -12,21 +12,29 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "vault/opened_memory.h"
 #include "vault/protocol.h"
 #include "vault/signers.h"
 
 namespace kuramori {
 
+// Read one by one before the catalog is fetched, where this machine remembers the rest.
+constexpr size_t kReadSinglyMax = 8;
+constexpr size_t kCatalogPartsMax = 64;  // that one may go on in
 constexpr int kCatalogTriesMax =
     3;  // of the newest; behind them somebody would have to look at garbage for ever
 
 class Overview {
  public:
-  // `signers`: who is met in it is looked up in it too. Borrows both, and what `protocol` borrows.
-  static Result<std::unique_ptr<Overview>> look(const Protocol& protocol, const Signers& signers);
+  // `signers`: who is met in it is looked up in it too. `memory`: what this machine opened before; with it
+  // the catalog is fetched only when more than a few records are neither there. Borrows all three, and what
+  // `protocol` borrows.
+  static Result<std::unique_ptr<Overview>> look(const Protocol& protocol, const Signers& signers,
+                                                OpenedMemory* memory = nullptr);
   ~Overview();
   Overview(const Overview&) = delete;
 
@@ -34,7 +42,16 @@ class Overview {
   const Protocol& protocol() const;
   // Whether the bytes of this record (its full name) come from the catalog.
   bool is_at_hand(const std::string& full_name) const;
-  uint64_t catalog_number() const;                           // of the one in use; 0: none is
+  uint64_t catalog_number() const;  // of the one in use; 0: none is
+  // The one in use, and those that it goes on in.
+  struct Catalog {
+    std::string name;
+    size_t records = 0;
+    uint64_t bytes = 0;  // of these
+  };
+  const std::vector<Catalog>& catalogs() const;
+  // Whose bytes is_at_hand() speaks of: an index into catalogs().
+  std::optional<size_t> catalog_of(const std::string& full_name) const;
   const std::vector<std::string>& catalogs_refused() const;  // names that were tried and are no catalogs
 
  private:

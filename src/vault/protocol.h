@@ -82,8 +82,9 @@ struct Protocol {
   std::function<bool(const SignerId&)> may_delete;
   // Writers and owners. A commit of anybody else is unverifiable. None: the codec's word is enough.
   std::function<bool(const SignerId&)> may_commit = {};
-  ProtocolBugs bugs = {};        // for the simulation
-  const Epoch* epoch = nullptr;  // set when there are two places
+  ProtocolBugs bugs = {};         // for the simulation
+  const Epoch* epoch = nullptr;   // set when there are two places
+  KnownRecords* known = nullptr;  // for a look alone (vault/overview.h); whoever decides reads what stands
 };
 
 }  // namespace kuramori

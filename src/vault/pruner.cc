@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "vault/epochs.h"
 
@@ -23,16 +25,27 @@ PruneRecord make_record(uint64_t n, std::vector<PruneProposal> proposals, Time n
   return record;
 }
 
+// Views into it.
+std::set<std::string_view> names_of(const std::vector<KeptSnapshot>& kept) {
+  std::set<std::string_view> names;
+  for (const KeptSnapshot& one : kept) names.insert(one.commit);
+  return names;
+}
+
 // Two attempts at copying a snapshot may both have succeeded: they go together.
 void add_twins(const CommitListing& commits, std::vector<PruneProposal>& proposals) {
+  std::multimap<SnapshotId, const VisibleCommit*> of_snapshot;
+  for (const VisibleCommit* commit : commits.visible) of_snapshot.emplace(commit->key.snapshot, commit);
+  std::set<std::string, std::less<>> there;
+  for (const PruneProposal& proposal : proposals) there.insert(proposal.commit);
   const size_t proposed = proposals.size();
   for (size_t i = 0; i < proposed; ++i) {
     auto key = names::parse_commit(proposals[i].commit);
     if (!key) continue;
-    for (const VisibleCommit* twin : commits.visible) {
-      bool other = twin->key.snapshot == key->snapshot && twin->name != proposals[i].commit;
-      bool there = std::ranges::any_of(proposals, [&](auto& p) { return p.commit == twin->name; });
-      if (other && !there) proposals.push_back({twin->name, proposals[i].reason});
+    const auto [first, last] = of_snapshot.equal_range(key->snapshot);
+    for (auto twin = first; twin != last; ++twin) {
+      if (there.insert(twin->second->name).second)
+        proposals.push_back({twin->second->name, proposals[i].reason});
     }
   }
 }
@@ -98,11 +111,11 @@ Result<std::vector<std::string>> Pruner::finish(uint64_t n, PruneReport& report)
   TRY_ASSIGN(CommitListing commits, ledger_.read_commits());
   TRY(commits.must_be_whole());
   TRY_ASSIGN(std::vector<KeptSnapshot> kept, read_protected(intent.commits, commits));
+  const std::set<std::string_view> stays = names_of(kept);
   std::vector<PruneProposal> remaining;
   for (size_t i = 0; i < intent.commits.size(); ++i) {
-    bool stays =
-        std::ranges::any_of(kept, [&](const KeptSnapshot& k) { return k.commit == intent.commits[i]; });
-    if (!stays) remaining.push_back({intent.commits[i], i < intent.reasons.size() ? intent.reasons[i] : ""});
+    if (!stays.contains(intent.commits[i]))
+      remaining.push_back({intent.commits[i], i < intent.reasons.size() ? intent.reasons[i] : ""});
   }
   PruneRecord record = make_record(n, std::move(remaining), ledger_.protocol().clock.now());
   TRY_ASSIGN(PutResult put,
@@ -150,10 +163,11 @@ Result<PruneReport> Pruner::run(const PrunePolicy& policy, Mode mode) {
     for (const PruneProposal& proposal : proposals) intent.push_back(proposal.commit);
     std::ranges::sort(intent);
     TRY_ASSIGN(std::vector<KeptSnapshot> kept, read_protected(intent, commits));
+    std::set<std::string_view> visible;
+    for (const VisibleCommit* commit : commits.visible) visible.insert(commit->name);
+    const std::set<std::string_view> stays = names_of(kept);
     std::erase_if(proposals, [&](const PruneProposal& proposal) {
-      bool visible =
-          std::ranges::any_of(commits.visible, [&](auto* c) { return c->name == proposal.commit; });
-      return !visible || std::ranges::any_of(kept, [&](auto& k) { return k.commit == proposal.commit; });
+      return !visible.contains(proposal.commit) || stays.contains(proposal.commit);
     });
     report.kept = std::move(kept);
     if (mode == Mode::kDryRun) {

@@ -25,4 +25,14 @@ class RecordCodec {
   virtual Result<OpenedRecord> decode(std::string_view name, ByteView object) = 0;
 };
 
+// Records that need not be read and opened again: what stands at a name never changes.
+class KnownRecords {
+ public:
+  virtual ~KnownRecords() = default;
+  // Nothing: read it where it stands.
+  virtual std::optional<OpenedRecord> recall(std::string_view full_name) = 0;
+  // It was read, with this size, and opens to that.
+  virtual void remember(std::string_view full_name, uint64_t object_bytes, const OpenedRecord& record) = 0;
+};
+
 }  // namespace kuramori

@@ -162,8 +162,13 @@ Result<OpenedRecord> RecordLog::read_bound(const ObjectRef& ref, RecordType type
 }
 
 Result<OpenedRecord> RecordLog::read_fitting(std::string_view name, const ObjectRef* bound) const {
-  TRY_ASSIGN(Bytes object, read_bytes(name));
   const Place place = place_of(name);
+  if (protocol_.known != nullptr && bound == nullptr) {
+    std::optional<OpenedRecord> known = protocol_.known->recall(place.name);
+    if (known && (!place.accepted || known->digest == place.accepted->digest)) return std::move(*known);
+  }
+  TRY_ASSIGN(Bytes object, read_bytes(name));
+  bool stands = false;  // what was opened is what was read first, and nothing that lay behind it
   auto decode = [&](ByteView bytes) -> Result<OpenedRecord> {
     TRY_ASSIGN(OpenedRecord opened, protocol_.codec.decode(place.name, bytes));
     if (bound == nullptr || opened.digest == bound->digest) return opened;
@@ -173,7 +178,12 @@ Result<OpenedRecord> RecordLog::read_fitting(std::string_view name, const Object
   // In a versioned place the newest bytes may be somebody's who put them over a record: it still stands
   // behind.
   Result<OpenedRecord> opened = first_sound<OpenedRecord>(
-      *place.store, place.name, [&] { return decode(object); },
+      *place.store, place.name,
+      [&] {
+        Result<OpenedRecord> standing = decode(object);
+        stands = standing.has_value();
+        return standing;
+      },
       [&](Versions& versions, const ObjectVersion& version) -> Result<OpenedRecord> {
         TRY_ASSIGN(Bytes older, versions.get_version(place.name, version.id));
         return decode(older);
@@ -182,6 +192,8 @@ Result<OpenedRecord> RecordLog::read_fitting(std::string_view name, const Object
     return fail(ErrorKind::kDamaged, fmt::format("{} is not the commit that was accepted", place.name),
                 fmt::format("the seal of epoch {} binds another", protocol_.epoch->number));
   }
+  if (opened && stands && protocol_.known != nullptr)
+    protocol_.known->remember(place.name, object.size(), *opened);
   // "Not found" is the store's word alone; a codec that uses it for a missing key must not make a record
   // absent.
   if (!opened && opened.error().kind == ErrorKind::kNotFound) {

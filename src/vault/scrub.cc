@@ -629,8 +629,10 @@ class Scrubber {
       auto catalog = open<CatalogRecord>(name, {RecordType::kCatalog});
       if (!catalog) return;
       auto& held = catalogs_[name];
-      for (const CatalogRecord::Entry& entry : catalog->entries)
+      for (const CatalogRecord::Entry& entry : catalog->entries) {
+        if (entry.object.empty()) continue;  // the name of another catalog, which is looked at by itself
         held.emplace_back(entry.name, sha256(entry.object));
+      }
     } else if (text.starts_with(names::kSigners)) {
       check_signer(name);
     } else if (text.starts_with(names::kAudit)) {
