@@ -8,6 +8,7 @@
 #include "engine/backup.h"
 
 #include <fmt/core.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <mutex>
@@ -505,6 +506,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
   std::vector<CaptureFile> captured_files = capture->take_files();
   if (!start.on_host && start.server_version >= kChangesAreSentFrom && !vault.keys().reader)
     remember_relation_files(vault.info(), resource.id, captured_files, reporter);
+  ::malloc_trim(0);  // what the workers read into is not needed any more
   for (const CaptureFile& file : captured_files) {
     const bool is_tablespace =
         file.entry.type == EntryType::kSymlink && file.entry.path.starts_with(kTablespaceFolder);
@@ -598,6 +600,11 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
     while (next_file < order.size()) {
       if (auto file = kept_as(order[next_file++])) return file;
     }
+    // All were handed on; of a million, what is left of them takes as much as the map that is made now.
+    captured_files = {};
+    order = {};
+    next_file = 0;
+    ::malloc_trim(0);  // their names were small pieces; free, they still would be held
     if (next_own == own_files.size()) return std::nullopt;
     return std::move(own_files[next_own++]);
   };

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <unordered_set>
 
 #include "base/check.h"
@@ -23,9 +24,9 @@ constexpr std::string_view kJournalHead = "kuramori restore 1";
 constexpr std::string_view kInPlace = " in-place";
 constexpr size_t kJournalBytesMax = 256u << 20;
 
+// Where it goes is asked of it each time: the paths of a million files would take as much as their tree.
 struct Destination {
   const TreeNode* node;
-  std::string path;
 };
 
 // A stretch of one file: pages [first, first+pages) of a page file, or the whole of another.
@@ -190,6 +191,16 @@ class FileRestore {
     return place->starts_with('/') ? *place : join_path(options_.target, *place);
   }
 
+  using Mark = std::array<uint8_t, 16>;  // of a path: two have the same only if SHA-256 is broken
+  // Of what plan() gave a place.
+  std::string path_of(const Destination& to) const { return *path_of(to.node->entry); }
+  static Mark mark_of(const std::string& path) {
+    const Digest digest = sha256(as_bytes(path));
+    Mark mark;
+    std::copy_n(digest.raw.begin(), mark.size(), mark.begin());
+    return mark;
+  }
+
   Result<void> remove_last() {
     for (const TreeNode& node : snapshot_.tree().nodes) {
       if (node.entry.type != EntryType::kFile || !options_.last || !options_.last(node.entry)) continue;
@@ -207,7 +218,7 @@ class FileRestore {
       auto to_path = path_of(entry);
       if (!to_path) continue;
       std::string path = std::move(*to_path);
-      known_.insert(path);
+      if (options_.delta) known_.push_back(mark_of(path));
       switch (entry.type) {
         case EntryType::kDirectory:
           TRY(make_folders(path, entry.mode));
@@ -222,13 +233,14 @@ class FileRestore {
           ++outcome_.files;
           outcome_.bytes += entry.size;
           if (options_.last && options_.last(entry)) {
-            last_.push_back({&node, path});
+            last_.push_back({&node});
           } else {
-            destinations_.push_back({&node, path});
+            destinations_.push_back({&node});
           }
           break;
       }
     }
+    std::ranges::sort(known_);
     for (const Destination& to : destinations_) {
       if (to.node->entry.content != ContentKind::kPages) {
         slices_.push_back({.to = &to});
@@ -269,14 +281,15 @@ class FileRestore {
                         uint64_t bytes) {
     auto claim = journal_->claim(slice.number);
     if (!claim) return false;
-    auto fd = open_file(slice.to->path, O_RDONLY | O_NOFOLLOW);
+    const std::string path = path_of(*slice.to);
+    auto fd = open_file(path, O_RDONLY | O_NOFOLLOW);
     if (!fd) return false;
-    TRY_ASSIGN(FileStatus status, status_of(*fd, slice.to->path));
+    TRY_ASSIGN(FileStatus status, status_of(*fd, path));
     if (status.size < offset + bytes) return false;
     SliceCheck check(cipher, slice.number);
     for (uint64_t at = 0; at < bytes; at += kPieceBytes) {
       auto part = buffer.view().first(std::min<uint64_t>(kPieceBytes, bytes - at));
-      TRY(pread_full(*fd, offset + at, part, slice.to->path));
+      TRY(pread_full(*fd, offset + at, part, path));
       check.add(part);
     }
     if (check.finish() != *claim) {
@@ -292,7 +305,7 @@ class FileRestore {
   Result<void> restore_pages(const Slice& slice, SnapshotReader::Context& context, FrameCipher& cipher,
                              AlignedBuffer& piece, AlignedBuffer& other) {
     const TreeEntry& entry = slice.to->node->entry;
-    const std::string& path = slice.to->path;
+    const std::string path = path_of(*slice.to);
     uint64_t offset = uint64_t{slice.first} * kPageBytes, bytes = uint64_t{slice.pages} * kPageBytes;
     TRY_ASSIGN(bool there, is_there(slice, cipher, piece, offset, bytes));
     if (there) return {};
@@ -361,7 +374,7 @@ class FileRestore {
   Result<void> restore_bytes(const Slice& slice, SnapshotReader::Context& context, FrameCipher& cipher,
                              AlignedBuffer& buffer) {
     const TreeEntry& entry = slice.to->node->entry;
-    const std::string& path = slice.to->path;
+    const std::string path = path_of(*slice.to);
     TRY_ASSIGN(bool there, is_there(slice, cipher, buffer, 0, entry.size));
     if (there) return {};
     TRY_ASSIGN(Fd fd, open_for_write(path, false));
@@ -409,7 +422,7 @@ class FileRestore {
 
   Result<void> write_last(const Destination& to, SnapshotReader::Context& context) {
     TRY_ASSIGN(Bytes content, content_of(*to.node, context));
-    TRY(write_file_durably(to.path, content, to.node->entry.mode));
+    TRY(write_file_durably(path_of(to), content, to.node->entry.mode));
     written_ += content.size();
     return {};
   }
@@ -421,7 +434,7 @@ class FileRestore {
       TRY_ASSIGN(auto entries, list_folder(folder));
       for (const FolderEntry& entry : entries) {
         std::string path = join_path(folder, entry.name);
-        if (known_.contains(path) || entry.name == kJournalName) continue;
+        if (std::ranges::binary_search(known_, mark_of(path)) || entry.name == kJournalName) continue;
         if (entry.type == FileType::kFile) {
           TRY(remove_file(path));
         } else if (entry.type == FileType::kFolder) {
@@ -456,7 +469,7 @@ class FileRestore {
   std::stop_token stop_;
   std::optional<Journal> journal_;
   std::vector<std::string> folders_;
-  std::unordered_set<std::string> known_;
+  std::vector<Mark> known_;  // of a delta: what the snapshot has, sorted
   std::vector<Destination> destinations_, last_;
   std::vector<Slice> slices_;
   FileRestoreOutcome outcome_;

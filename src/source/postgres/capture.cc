@@ -72,6 +72,11 @@ class RunningCapture final : public Capture {
     bool vanished = false;
   };
 
+  // The absolute path that a file is read from.
+  std::string source_of(uint32_t file) const {
+    const std::string& source = list_.sources[file];
+    return source.empty() ? join_path(start_.data_directory, list_.files[file].entry.path) : source;
+  }
   void plan_work(const SkipRule& skip);
   void plan_listed(uint32_t file, uint32_t pages, const Skip& skip);
   Result<void> work(CaptureLane& lane, const SkipRule& skip, std::stop_token stop);
@@ -225,6 +230,7 @@ Result<void> RunningCapture::copy(const SkipRule& skip, const LaneFactory& lanes
     if (file.entry.content == ContentKind::kPages)
       file.entry.size = file.vanished ? 0 : uint64_t{shapes_[index].end_page} * kPageBytes;
   }
+  shapes_ = {};
   return {};
 }
 
@@ -276,7 +282,7 @@ Result<void> RunningCapture::work(CaptureLane& lane, const SkipRule& skip, std::
 Result<void> RunningCapture::copy_pages(const Work& work, const SkipRule& skip, PageReader& reader,
                                         CaptureLane& lane) {
   const CaptureFile& file = list_.files[work.file];
-  const std::string& source = list_.sources[work.file];
+  const std::string source = source_of(work.file);
   Shape& shape = shapes_[work.file];
   reporter_.advance(uint64_t{work.pages} * kPageBytes);
   {
@@ -359,11 +365,11 @@ Result<std::vector<PageLook>> RunningCapture::look_at(std::span<const PagePlace>
   }
   const auto announce = [&](Stretch& stretch) -> Result<void> {
     const uint32_t file = places[stretch.begin].file;
-    auto opened = open_file(list_.sources[file], O_RDONLY);
+    auto opened = open_file(source_of(file), O_RDONLY);
     if (!opened && opened.error().kind == ErrorKind::kNotFound) return {};
     if (!opened) return std::move(opened).error();
     // Another file may have the name by now.
-    TRY_ASSIGN(const FileStatus status, status_of(*opened, list_.sources[file]));
+    TRY_ASSIGN(const FileStatus status, status_of(*opened, source_of(file)));
     if (status.inode != list_.files[file].inode) return {};
     ::posix_fadvise(opened->get(), 0, 0, POSIX_FADV_RANDOM);
     for (size_t i = stretch.begin; i < stretch.end; ++i) {
@@ -382,7 +388,7 @@ Result<std::vector<PageLook>> RunningCapture::look_at(std::span<const PagePlace>
     Stretch& stretch = stretches[at];
     if (!stretch.file) continue;
     for (size_t i = stretch.begin; i < stretch.end; ++i) {
-      TRY_ASSIGN(looks[i], reader.look(*stretch.file, list_.sources[places[i].file], places[i].page));
+      TRY_ASSIGN(looks[i], reader.look(*stretch.file, source_of(places[i].file), places[i].page));
     }
     stretch.file.reset();
   }
@@ -404,7 +410,7 @@ Result<void> RunningCapture::give_zeros(const Work& work, uint32_t from, Capture
 
 Result<void> RunningCapture::copy_bytes(const Work& work, CaptureLane& lane, MutableByteView buffer) {
   CaptureFile& file = list_.files[work.file];  // this worker's alone
-  const std::string& source = list_.sources[work.file];
+  const std::string source = source_of(work.file);
   reporter_.advance(file.entry.size);
   auto opened = open_file(source, O_RDONLY);
   if (!opened) {

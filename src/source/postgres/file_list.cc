@@ -272,7 +272,11 @@ class Walk {
     file.inode = status.inode;
     file.birth_ns = status.born ? to_unix_ns(*status.born) : 0;
     list_.files.push_back(std::move(file));
-    list_.sources.push_back(source);
+    // Of a million files nearly all are where they are called.
+    const std::string& top = options_.data_directory;
+    const bool is_its_own = source.size() == top.size() + 1 + path.size() && source.starts_with(top) &&
+                            source[top.size()] == '/' && source.ends_with(path);
+    list_.sources.push_back(is_its_own ? std::string() : source);
   }
 
   // The folders above a configuration file are made once each.

@@ -40,10 +40,11 @@ struct FileListOptions {
 };
 
 struct FileList {
-  std::vector<CaptureFile> files;    // a folder before what it holds; names in byte order
-  std::vector<std::string> sources;  // of each: the absolute path it is read from
-  std::vector<std::string> notes;    // what was found odd, in words
-  uint64_t bytes = 0;                // of all files, as listed
+  std::vector<CaptureFile> files;  // a folder before what it holds; names in byte order
+  // Of each: the absolute path it is read from; "": it is its own path below the data directory.
+  std::vector<std::string> sources;
+  std::vector<std::string> notes;  // what was found odd, in words
+  uint64_t bytes = 0;              // of all files, as listed
 };
 
 // kDenied when something that must be read cannot be; nothing is left out because it could not be read (V13).
