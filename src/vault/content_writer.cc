@@ -460,7 +460,8 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
       if (base != nullptr)
         commit.maps.insert(commit.maps.end(), base->commit.maps.begin(), base->commit.maps.end());
     }
-    TRY(lay_over(resolved, std::move(map)));
+    // A first snapshot needs its own packs, which are known: nothing is to be found out by laying it over.
+    if (base != nullptr) TRY(lay_over(resolved, std::move(map)));
   }
 
   // 4. What keeps it alive: every pack and frame, own and foreign, that this snapshot needs.
