@@ -10,6 +10,7 @@
 #include "vault/incarnations.h"
 #include "vault/pack.h"
 #include "vault/pruner.h"
+#include "vault/scrub.h"
 #include "vault/test_support.h"
 #include "vault/thin_pack.h"
 
@@ -209,6 +210,26 @@ TEST_F(CompactorTest, only_who_may_delete_is_believed) {
   EXPECT_EQ(collect().replaced.objects, 0u);
   EXPECT_EQ(bytes_under(t.store, names::kPacks), before);
   expect_reads_back();
+}
+
+// Between the prune of the last snapshot that needed it and the collection that removes it.
+TEST_F(CompactorTest, one_that_no_snapshot_needs_any_more_is_no_damage) {
+  history(30);
+  prune(2);
+  collect();
+  ASSERT_GT(compact().packs, 0u);
+  ASSERT_GT(collect().replaced.objects, 0u);
+  prune(0);
+  auto result = scrub(*t.vault, {}, silent_reporter());
+  ASSERT_TRUE(result) << result.error().what;
+  for (const ScrubFinding& finding : result->findings)
+    EXPECT_NE(finding.severity, ScrubSeverity::kDamage) << finding.object << ": " << finding.what;
+  t.store.objects[thin_one().second][20] ^= 1;
+  result = scrub(*t.vault, {}, silent_reporter());
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(std::ranges::any_of(result->findings, [](const ScrubFinding& finding) {
+    return finding.severity == ScrubSeverity::kDamage && finding.what.contains("are not what was written");
+  })) << "that is one";
 }
 
 TEST_F(CompactorTest, a_damaged_thin_pack_stands_in_for_nothing) {

@@ -7,6 +7,7 @@
 #include "crypto/digest.h"
 #include "os/file.h"
 #include "vault/checked_reader.h"
+#include "vault/names.h"
 #include "vault/older_versions.h"
 #include "vault/thin_pack.h"
 #include "vault/wire.h"
@@ -314,6 +315,17 @@ Result<std::unique_ptr<ObjectReader>> see_whole(std::unique_ptr<ObjectReader> ob
                 fmt::format("{} is a thin pack without all frames that are needed", name));
   if (thin != nullptr) *thin = opened->get();
   return std::unique_ptr<ObjectReader>(std::move(*opened));
+}
+
+// The same where no snapshot says how large it is: a thin pack stands until a collection finds that nothing
+// needs it any more. Its end tells.
+Result<std::unique_ptr<ObjectReader>> see_unneeded(std::unique_ptr<ObjectReader> object,
+                                                   std::string_view name, ThinPack** thin) {
+  TRY_ASSIGN(const bool is_thin, ThinPack::ends_as_one(*object));
+  if (!is_thin) return object;
+  TRY_ASSIGN(auto opened, ThinPack::open(std::move(object), name));
+  *thin = opened.get();
+  return std::unique_ptr<ObjectReader>(std::move(opened));
 }
 
 Result<FoundTrailer> find_trailer(ObjectReader& object, std::string_view name, const LivePack* expected) {
@@ -810,7 +822,9 @@ bool PackReader::open_older(FrameCipher& cipher, uint32_t ordinal, ByteView addi
 Result<void> verify_pack_bytes(Store& store, const std::string& name, const LivePack* expected) {
   TRY_ASSIGN(auto stored, store.open(name));
   ThinPack* thin = nullptr;
-  TRY_ASSIGN(auto object, see_whole(std::move(stored), name, expected, &thin));
+  const bool is_unneeded = expected == nullptr && name.starts_with(names::kPacks);  // WAL is never thin
+  TRY_ASSIGN(auto object, is_unneeded ? see_unneeded(std::move(stored), name, &thin)
+                                      : see_whole(std::move(stored), name, expected, &thin));
   TRY_ASSIGN(FoundTrailer found, find_trailer(*object, name, expected));
   auto damaged = [&](std::string why) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {}", name, why));

@@ -103,6 +103,12 @@ Result<ThinTable> parse_thin_table(ByteView bytes) {
   return table;
 }
 
+Result<bool> ThinPack::ends_as_one(ObjectReader& object) {
+  if (object.size() < kFooterBytes) return false;
+  TRY_ASSIGN(const Bytes end, read_at(object, object.size() - kFooterMagic.size(), kFooterMagic.size()));
+  return as_text(end) == kFooterMagic;
+}
+
 Result<std::unique_ptr<ThinPack>> ThinPack::open(std::unique_ptr<ObjectReader> object,
                                                  std::string_view name) {
   auto damaged = [&](std::string_view why) {

@@ -40,6 +40,8 @@ class ThinPack final : public ObjectReader {
  public:
   // kDamaged: it is no thin pack, or its table is damaged.
   static Result<std::unique_ptr<ThinPack>> open(std::unique_ptr<ObjectReader> object, std::string_view name);
+  // Whether it ends as a thin pack does: for who knows of no commit that tells its size.
+  static Result<bool> ends_as_one(ObjectReader& object);
   uint64_t size() const override { return table_.whole_bytes; }
   Result<void> read(uint64_t offset, MutableByteView out) override;
   const ThinTable& table() const { return table_; }
