@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <utility>
 
 #include "vault/collector.h"
@@ -248,7 +249,8 @@ TEST_F(CompactorTest, a_damaged_thin_pack_stands_in_for_nothing) {
 struct ByName final : Store {
   test::OpenStore& inner;
   std::string storage_class;
-  int reads = 0, wrong_read = 0;  // the one that gives other bytes, from 1
+  std::atomic<int> reads = 0;  // by any thread
+  int wrong_read = 0;          // the one that gives other bytes, from 1
   explicit ByName(test::OpenStore& s) : inner(s) {}
   std::string location() const override { return "by name"; }
   Result<void> put_if_absent(std::string_view n, ByteView b) override { return inner.put_if_absent(n, b); }
@@ -334,7 +336,7 @@ TEST_F(CompactorTest, wrong_bytes_at_any_read_cost_nothing) {
     StoredThinPacks thin(*seen, keeper->keys(), keeper->codec().signers(), t.clock);
     (void)Compactor(protocol, thin).run({});
     (void)Collector(protocol, &thin).run({.sweep_share_max = 1});
-    reads = std::max(reads, place.reads);
+    reads = std::max(reads, place.reads.load());
     expect_reads_back();
     collect();
     expect_reads_back();
