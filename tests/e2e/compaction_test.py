@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import unittest
 
 import harness
@@ -43,6 +44,7 @@ class WithHistory(harness.Case):
         # What is due is due by `last` alone.
         text = self.config.read_text()
         self.config.write_text(text.replace("    window: 14d\n", "").replace("all: 14d", f"all: 1s, last: {KEPT}"))
+        time.sleep(1.1)
         return made
 
     def backup(self):
@@ -62,14 +64,7 @@ class WithHistory(harness.Case):
         return found
 
     def collect_all(self, *words):
-        """Collects as a keeper until nothing is left to do; what all runs said."""
-        outcomes = []
-        for _ in range(100):
-            outcomes.append(self.as_keeper("vault", "collect", "here", "--json", *words).json())
-            open_sessions = [path for path in self.vault.glob("sessions/*") if path.is_file()]
-            if outcomes[-1]["outcome"] == "nothing_to_do" and not outcomes[-1]["compacted"]["packs"] and not open_sessions:
-                return outcomes
-        raise AssertionError(f"a collection does not end: {outcomes[-3:]}")
+        kill_points.collect_all(lambda *each: self.as_keeper(*each), self.vault, *words)
 
 
 class Compaction(WithHistory):

@@ -15,6 +15,16 @@ import harness
 LANES = 2
 
 
+def collect_all(run, vault, *words):
+    """Collects until nothing is left to do and no session of a killed one stands. `run`: Case.kuramori, or a lane's."""
+    for _ in range(100):
+        said = run("vault", "collect", "here", "--json", *words).json()
+        open_sessions = [path for path in vault.glob("sessions/*") if path.is_file()]
+        if said["outcome"] == "nothing_to_do" and not said["compacted"]["packs"] and not open_sessions:
+            return
+    raise AssertionError(f"a collection does not end: {said}")
+
+
 def tree_digest(folder, folders=("base", "global", "pg_xact", "pg_multixact")):
     """One digest over the names and bytes of everything that nobody changed since the snapshot."""
     total = hashlib.sha256()

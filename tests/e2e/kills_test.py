@@ -116,8 +116,9 @@ class Kills(kill_points.Scene):
             self.check_after(lane, keep, look=call % 8 == 0)
             lane.run("vault", "collect", "here")
             self.assertEqual(self.check_after(lane, keep, look=call % 8 == 4), keep)
-            # What the killed one had not removed yet, this one has.
-            self.assertLess(packs_size(lane.vault), packs_size(pruned))
+            # What the killed one had not removed yet goes, and so do the thin packs of its session, once that is fenced.
+            kill_points.collect_all(lane.run, lane.vault, "--dead-after", "1s")
+            self.assertLessEqual(packs_size(lane.vault), size)
 
         self.sweep(range(1, calls + 1), collect)
 
