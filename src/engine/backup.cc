@@ -600,11 +600,13 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
     while (next_file < order.size()) {
       if (auto file = kept_as(order[next_file++])) return file;
     }
-    // All were handed on; of a million, what is left of them takes as much as the map that is made now.
-    captured_files = {};
-    order = {};
-    next_file = 0;
-    ::malloc_trim(0);  // their names were small pieces; free, they still would be held
+    if (!order.empty()) {
+      // All were handed on; of a million, what is left of them takes as much as the map that is made now.
+      captured_files = {};
+      order = {};
+      next_file = 0;
+      ::malloc_trim(0);  // their names were small pieces; free, they still would be held
+    }
     if (next_own == own_files.size()) return std::nullopt;
     return std::move(own_files[next_own++]);
   };

@@ -69,10 +69,8 @@ class VaultTransfer final : public CopyTransfer {
         found = object.name;
         return {};
       }
-      auto opened = store.open(object.name);
-      if (!opened) return opened.error().kind == ErrorKind::kNotFound ? Result<void>() : opened.error();
-      auto thin = ThinPack::open(std::move(*opened), object.name);
-      if (thin && covers((*thin)->table().frames, normal_ranges(pack.frames))) found = object.name;
+      TRY_ASSIGN(const bool holds, is_thin_with(store, object.name, pack));
+      if (holds) found = object.name;
       return {};
     }));
     // Nothing that fits: what stands under its own name is sent, and what is wrong with it told.

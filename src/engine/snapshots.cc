@@ -117,14 +117,13 @@ Result<SnapshotList> list_chosen(Vault& vault, Detail detail, const Choice& choo
     TRY_ASSIGN(const std::vector<ObjectInfo> listed, log.list(names::kCommits));
     list.snapshots.reserve(listed.size());
   }
-  auto take = [&](VisibleCommit&& visible) -> Result<void> {
-    if (resource && visible.key.resource != *resource) return {};
+  auto take = [&](VisibleCommit&& visible) {
+    if (resource && visible.key.resource != *resource) return;
     if (detail == Detail::kSummary) leave_out_particulars(visible.record);
     list.snapshots.push_back({.commit_name = std::move(visible.name),
                               .commit_digest = visible.digest,
                               .signer = visible.signer,
                               .commit = std::move(visible.record)});
-    return {};
   };
   TRY_ASSIGN(CommitListing commits, ledger.visit_commits(take));
   list.unverifiable = std::move(commits.unverifiable);

@@ -75,10 +75,8 @@ Result<std::vector<Suspect>> perhaps_cold(Store& store, const std::vector<LivePa
   }));
   auto at_once = [](const ObjectInfo& object) { return is_read_at_once(object.storage_class); };
   auto holds_all = [&](const ObjectInfo& object, const LivePack& pack) {
-    auto opened = store.open(object.name);
-    if (!opened) return false;
-    auto thin = ThinPack::open(std::move(*opened), object.name);
-    return thin && covers((*thin)->table().frames, normal_ranges(pack.frames));
+    const auto holds = is_thin_with(store, object.name, pack);
+    return holds && *holds;
   };
   std::vector<Suspect> suspects;
   for (size_t i = 0; i < packs.size(); ++i) {

@@ -48,8 +48,9 @@ struct CompactorTest : testing::Test {
     EXPECT_TRUE(vault);
     return std::move(*vault);
   }
-  Protocol protocol_of(Vault& vault) {
-    return {.store = vault.store(),
+  Protocol protocol_of(Vault& vault) { return protocol_of(vault, vault.store()); }
+  Protocol protocol_of(Vault& vault, Store& store) {
+    return {.store = store,
             .codec = vault.codec(),
             .clock = t.clock,
             .random = t.random,
@@ -99,25 +100,8 @@ struct CompactorTest : testing::Test {
     return report ? *report : CompactReport{};
   }
   void expect_reads_back() {
-    for (const MadeSnapshot& made : t.snapshots) {
-      auto reader = SnapshotReader::open(t.vault->store(), t.keys, t.vault->codec(), made.name, made.commit);
-      ASSERT_TRUE(reader) << reader.error().what;
-      SnapshotReader::Context context;
-      for (const TreeNode& node : (*reader)->tree().nodes) {
-        const auto file = made.model.find(node.entry.path);
-        if (node.entry.type != EntryType::kFile || file == made.model.end()) continue;
-        Bytes bytes;
-        if (node.entry.content == ContentKind::kPages) {
-          auto pages = (*reader)->pages_of(node.entry.path);
-          ASSERT_TRUE(pages);
-          bytes.resize(node.entry.size);
-          auto read = (*reader)->read_pages(**pages, 0, bytes, context);
-          ASSERT_TRUE(read) << read.error().what;
-        }
-        for (const Extent& extent : node.extents) ASSERT_TRUE((*reader)->read_extent(extent, context, bytes));
-        EXPECT_TRUE(equal(bytes, file->second.bytes)) << node.entry.path;
-      }
-    }
+    auto back = t.all_read_back();
+    EXPECT_TRUE(back) << back.error().what;
   }
   // A pack that a thin one stands in for now, and that one.
   std::pair<std::string, std::string> thin_one() {
@@ -326,13 +310,7 @@ TEST_F(CompactorTest, wrong_bytes_at_any_read_cost_nothing) {
     ByName place(t.store);
     place.wrong_read = wrong;
     auto seen = with_incarnations(std::make_unique<BorrowedStore>(place));
-    const Protocol own = protocol_of(*keeper);
-    Protocol protocol{.store = *seen,
-                      .codec = own.codec,
-                      .clock = own.clock,
-                      .random = own.random,
-                      .self = own.self,
-                      .may_delete = own.may_delete};
+    const Protocol protocol = protocol_of(*keeper, *seen);
     StoredThinPacks thin(*seen, keeper->keys(), keeper->codec().signers(), t.clock);
     (void)Compactor(protocol, thin).run({});
     (void)Collector(protocol, &thin).run({.sweep_share_max = 1});
@@ -350,13 +328,7 @@ TEST_F(CompactorTest, what_must_be_thawed_is_left_where_it_lies) {
   collect();
   ByName cold(t.store);
   auto seen = with_incarnations(std::make_unique<BorrowedStore>(cold));
-  const Protocol own = protocol_of(*keeper);
-  Protocol protocol{.store = *seen,
-                    .codec = own.codec,
-                    .clock = own.clock,
-                    .random = own.random,
-                    .self = own.self,
-                    .may_delete = own.may_delete};
+  const Protocol protocol = protocol_of(*keeper, *seen);
   StoredThinPacks thin(*seen, keeper->keys(), keeper->codec().signers(), t.clock);
   cold.storage_class = "GLACIER";
   auto left = Compactor(protocol, thin).run({});

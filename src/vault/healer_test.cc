@@ -81,29 +81,6 @@ struct HealerTest : testing::Test {
     }
     return names;
   }
-  // Every byte of both snapshots, as a restore reads them: through the vault, which finds incarnations.
-  bool reads_back() {
-    for (const auto& made : t.snapshots) {
-      auto reader = SnapshotReader::open(t.vault->store(), t.keys, t.vault->codec(), made.name, made.commit);
-      if (!reader) return false;
-      SnapshotReader::Context context;
-      for (const TreeNode& node : (*reader)->tree().nodes) {
-        const auto file = made.model.find(node.entry.path);
-        if (node.entry.type != EntryType::kFile || file == made.model.end()) continue;
-        Bytes bytes;
-        if (node.entry.content == ContentKind::kPages) {
-          auto pages = (*reader)->pages_of(node.entry.path);
-          bytes.resize(node.entry.size);
-          if (!pages || !(*reader)->read_pages(**pages, 0, bytes, context)) return false;
-        }
-        for (const Extent& extent : node.extents) {
-          if (!(*reader)->read_extent(extent, context, bytes)) return false;
-        }
-        if (!equal(bytes, file->second.bytes)) return false;
-      }
-    }
-    return true;
-  }
   void sweep(uint64_t n, const std::string& object, bool swept) {
     GcRecord record{n, {object}, "", 1};
     ASSERT_TRUE(t.vault->put(RecordType::kGcPlan, names::gc_plan(n), {}, encode(record)));
@@ -140,7 +117,7 @@ TEST_F(HealerTest, what_is_condemned_is_not_relied_on) {
     EXPECT_EQ(healed->removed, std::vector{pack});
     EXPECT_EQ(standing(pack).size(), 2u) << "the condemned one is the collector's";
     t.store.objects.erase(doomed);
-    EXPECT_TRUE(reads_back());
+    EXPECT_TRUE(t.all_read_back());
     t.store.objects = before;
   }
 }
@@ -150,12 +127,12 @@ TEST_F(HealerTest, a_whole_incarnation_that_stands_is_enough) {
   const std::string again = names::incarnation(pack, t.random.id<SessionId>());
   t.store.objects[again] = t.store.objects[pack];
   spoil(pack, t.store);
-  EXPECT_TRUE(reads_back()) << "readers go on from the damaged one to the whole one";
+  EXPECT_TRUE(t.all_read_back()) << "readers go on from the damaged one to the whole one";
   auto healed = heal(pack);
   ASSERT_TRUE(healed);
   EXPECT_EQ(healed->sent_bytes, 0u);
   EXPECT_EQ(standing(pack), std::vector{again});
-  EXPECT_TRUE(reads_back());
+  EXPECT_TRUE(t.all_read_back());
   // A damaged incarnation beside a whole original stays: nobody's removal may rest on another's put.
   t.store.objects[pack] = t.store.objects[again];
   spoil(again, t.store);

@@ -303,13 +303,13 @@ Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes
   return list_commits(prunes, nullptr);
 }
 
-Result<CommitListing> Ledger::visit_commits(const std::function<Result<void>(VisibleCommit&&)>& take) {
+Result<CommitListing> Ledger::visit_commits(const std::function<void(VisibleCommit&&)>& take) {
   TRY_ASSIGN(std::vector<PruneRound> prunes, read_prunes());
   return list_commits(prunes, &take);
 }
 
 Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes,
-                                           const std::function<Result<void>(VisibleCommit&&)>* take) {
+                                           const std::function<void(VisibleCommit&&)>* take) {
   CommitListing listing;
   for (const PruneRound& round : prunes) {
     if (round.finished)
@@ -336,28 +336,24 @@ Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes
       if (parent != commit.record.previous) must_be_listed(parent);
     }
   };
+  auto see = [&](const std::string& name) -> Result<void> {
+    if (take != nullptr) {
+      TRY_ASSIGN(VisibleCommit commit, open_commit(name));
+      must_be_rooted(commit);
+      (*take)(std::move(commit));
+    } else {
+      TRY_ASSIGN(const VisibleCommit* commit, read_commit(name));
+      must_be_rooted(*commit);
+      listing.visible.push_back(commit);
+    }
+    return {};
+  };
   for (const std::string& name : listed_names) {
     if (auto key = names::parse_commit(name)) listing.decided.insert(key->session);
     if (contains(listing.pruned, name)) continue;
-    std::optional<Error> failed;
-    if (take != nullptr) {
-      Result<VisibleCommit> commit = open_commit(name);
-      if (commit) {
-        must_be_rooted(*commit);
-        TRY((*take)(std::move(*commit)));
-        continue;
-      }
-      failed = std::move(commit).error();
-    } else {
-      Result<const VisibleCommit*> commit = read_commit(name);
-      if (commit) {
-        must_be_rooted(**commit);
-        listing.visible.push_back(*commit);
-        continue;
-      }
-      failed = std::move(commit).error();
-    }
-    Error error = std::move(*failed);
+    Result<void> seen = see(name);
+    if (seen) continue;
+    Error error = std::move(seen).error();
     if (error.kind == ErrorKind::kRefused && fenced_.contains(name)) {
       listing.fenced.push_back(name);
       continue;

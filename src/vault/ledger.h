@@ -105,7 +105,7 @@ class Ledger {
   Result<CommitListing> read_commits(const std::vector<PruneRound>& prunes);
   // The same for a look at very many: each visible one is handed over once, in the order of names, and is not
   // remembered; `visible` of what is returned stays empty.
-  Result<CommitListing> visit_commits(const std::function<Result<void>(VisibleCommit&&)>& take);
+  Result<CommitListing> visit_commits(const std::function<void(VisibleCommit&&)>& take);
   // Two places: writes to the objects what this epoch's ledger decided and they lack: commits, finals,
   // sweeps. Whoever decides upon any of these does this before it counts on its own decision.
   Result<void> mirror_decided();
@@ -135,7 +135,7 @@ class Ledger {
   // Sees to it that `signer` may have written a record of its kind at `name`.
   Result<void> must_be_keeper(const SignerId& signer, std::string_view name) const;
   Result<CommitListing> list_commits(const std::vector<PruneRound>& prunes,
-                                     const std::function<Result<void>(VisibleCommit&&)>* take);
+                                     const std::function<void(VisibleCommit&&)>* take);
   Result<VisibleCommit> open_commit(std::string_view name);
   Result<VisibleCommit> open_copy(std::string_view name, const names::CommitName& key,
                                   const OpenedRecord& opened);

@@ -281,11 +281,8 @@ Result<bool> WriterSession::stands_for(const LivePack& pack) const {
   for (const ObjectInfo& object : standing) {
     if (names::origin_of(object.name) != pack.name || is_condemned(object.name)) continue;
     if (object.size == pack.size) return true;
-    auto opened = ledger_.protocol().store.open(object.name);
-    if (!opened && opened.error().kind == ErrorKind::kNotFound) continue;
-    if (!opened) return std::move(opened).error();
-    auto thin = ThinPack::open(std::move(*opened), object.name);
-    if (thin && covers((*thin)->table().frames, normal_ranges(pack.frames))) return true;
+    TRY_ASSIGN(const bool holds, is_thin_with(ledger_.protocol().store, object.name, pack));
+    if (holds) return true;
   }
   return false;
 }

@@ -182,6 +182,14 @@ Result<void> ThinPack::verify() const {
   return {};
 }
 
+Result<bool> is_thin_with(Store& store, const std::string& object, const LivePack& pack) {
+  auto opened = store.open(object);
+  if (!opened && opened.error().kind == ErrorKind::kNotFound) return false;
+  if (!opened) return std::move(opened).error();
+  const auto thin = ThinPack::open(std::move(*opened), object);
+  return thin && covers((*thin)->table().frames, normal_ranges(pack.frames));
+}
+
 Bytes thin_binding(const FamilyId& family, std::string_view origin, ByteView signed_part) {
   Bytes bytes = to_bytes(as_bytes("kuramori thin pack signature 1"));
   append(bytes, family.view());

@@ -57,6 +57,10 @@ class ThinPack final : public ObjectReader {
   ThinTable table_;
 };
 
+// Whether the object is a thin pack of `pack` with every frame that is wanted of it. Also no: it is gone, or
+// is none. An error: the store did not open it.
+Result<bool> is_thin_with(Store& store, const std::string& object, const LivePack& pack);
+
 // What a thin pack's signature is over.
 Bytes thin_binding(const FamilyId& family, std::string_view origin, ByteView signed_part);
 

@@ -13,6 +13,7 @@ the scratch folder, so that this user reaches them wherever the checkout lies.
 """
 
 import atexit
+import collections
 import json
 import os
 import pathlib
@@ -236,6 +237,10 @@ class Server:
             time.sleep(0.02)
 
 
+# Of one run: seconds of the clock and of the processor, and the most bytes it held.
+Measured = collections.namedtuple("Measured", "outcome seconds processor peak")
+
+
 class Case(unittest.TestCase):
     """A test with a scratch folder, a configuration and the program."""
 
@@ -311,6 +316,20 @@ plans:
         if status is not None:
             self.assertEqual(done.returncode, status, outcome)
         return outcome
+
+    def measured_run(self, *words, status=0, env=None):
+        """The same, and what the kernel counted of the process."""
+        outs = [self.folder / "measured.out", self.folder / "measured.err"]
+        with open(outs[0], "wb") as out, open(outs[1], "wb") as err:
+            begun = time.monotonic()
+            process = subprocess.Popen(as_server([self.programs / "kuramori", "--config", self.config, *words]), stdin=subprocess.DEVNULL,
+                                       stdout=out, stderr=err, env=environment(**(env or {})), cwd="/")
+            _, ended, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(ended)
+            seconds = time.monotonic() - begun
+        outcome = Outcome(words, process.returncode, *[path.read_text(errors="replace") for path in outs])
+        self.assertEqual(process.returncode, status, outcome)
+        return Measured(outcome, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
 
     def adopt(self, data, major=15, *arguments):
         """Starts the server of a restored folder, and waits until it is promoted."""

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import subprocess
-import time
 import unittest
 
 import harness
@@ -50,18 +49,8 @@ class Limits(harness.Case):
 
     def measured(self, *words):
         """The document, and seconds and CPU seconds of the process as the kernel counts them."""
-        begun = time.monotonic()
-        out = self.folder / "out"
-        with open(out, "w") as file:
-            process = subprocess.Popen(harness.as_server([self.programs / "kuramori", "--config", self.config, *words, "--json"]),
-                                       stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE, env=harness.environment(), cwd="/")
-        problems = process.stderr.read().decode()
-        process.stderr.close()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - begun
-        self.assertEqual(process.returncode, 0, problems)
-        return json.loads(out.read_text()), seconds, used.ru_utime + used.ru_stime
+        run = self.measured_run(*words, "--json")
+        return run.outcome.json(), run.seconds, run.processor
 
     def restored(self, snapshot):
         target = self.folder / f"restored-{snapshot}"

@@ -11,7 +11,6 @@ import os
 import pathlib
 import subprocess
 import threading
-import time
 
 import harness
 
@@ -32,21 +31,11 @@ class ManyRelations(harness.Case):
 
     def measured(self, what, *words, status=0):
         """Runs a command; (its seconds, the most memory it held)."""
-        command = harness.as_server([self.programs / "kuramori", "--config", self.config, *words])
-        with open(self.scratch / "out", "wb") as out:
-            begin = time.monotonic()
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-                                       env=harness.environment(KURAMORI_STATE=self.state))
-            _, ended, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(ended)
-        seconds = time.monotonic() - begin
-        text = (self.scratch / "out").read_text(errors="replace")
-        self.assertEqual(process.returncode, status, f"{what}: {text[-3000:]}")
-        peak = usage.ru_maxrss << 10
-        print(f"  {what:<28} {seconds:8.1f} s, {usage.ru_utime + usage.ru_stime:8.1f} s of processor, {peak / 2**20:6.0f} MiB", flush=True)
-        if peak > MEMORY_BYTES_MAX:
-            self.too_much.append(f"{what} held {peak >> 20} MiB")
-        return peak
+        run = self.measured_run(*words, status=status, env={"KURAMORI_STATE": self.state})
+        print(f"  {what:<28} {run.seconds:8.1f} s, {run.processor:8.1f} s of processor, {run.peak / 2**20:6.0f} MiB", flush=True)
+        if run.peak > MEMORY_BYTES_MAX:
+            self.too_much.append(f"{what} held {run.peak >> 20} MiB")
+        return run.peak
 
     def add_relations(self, page, first, count):
         """Files of one page, in as many folders as there are databases."""

@@ -30,20 +30,11 @@ class ManySnapshots(harness.Case):
 
     def measured(self, what, *words):
         """Runs a command; (what it printed, its seconds of processor)."""
-        command = harness.as_server([self.programs / "kuramori", "--config", self.config, *words])
-        with open(self.folder / "out", "wb+") as out, open(self.folder / "err", "wb+") as err:
-            begin = time.monotonic()
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/",
-                                       env=harness.environment(KURAMORI_STATE=self.state))
-            _, ended, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(ended)
-        seconds = time.monotonic() - begin
-        self.assertEqual(process.returncode, 0, (self.folder / "err").read_text())
-        print(f"  {what:<32} {seconds:7.2f} s, {usage.ru_utime + usage.ru_stime:6.2f} s of processor, {usage.ru_maxrss / 1024:5.0f} MiB",
-              flush=True)
+        run = self.measured_run(*words, env={"KURAMORI_STATE": self.state})
+        print(f"  {what:<32} {run.seconds:7.2f} s, {run.processor:6.2f} s of processor, {run.peak / 2**20:5.0f} MiB", flush=True)
         if LONG:
-            self.assertLessEqual(usage.ru_maxrss << 10, MEMORY_BYTES_MAX, what)
-        return (self.folder / "out").read_text(), usage.ru_utime + usage.ru_stime
+            self.assertLessEqual(run.peak, MEMORY_BYTES_MAX, what)
+        return run.outcome.out, run.processor
 
     def looks(self, short_form, requests=None):
         """Fills the vault, and looks at it with and without a catalog, and with what was remembered."""
