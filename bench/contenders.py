@@ -19,12 +19,13 @@ def fresh_folder(path):
 
 
 def pgbackrest_options(place, repository, data, socket, port, more=()):
-    """The configuration file of one server's stanza, "bench", with folders for what pgBackRest keeps beside it: the same for every measure."""
+    """The configuration file of one server's stanza, "bench", with folders for what pgBackRest keeps beside it: the same for every measure.
+    `repository`: the lines that say where."""
     for folder in ("log", "lock", "spool"):
         fresh_folder(place / folder)
     options = place / "pgbackrest.conf"
     options.write_text("\n".join([
-        "[global]", f"repo1-path={repository}", "repo1-cipher-type=aes-256-cbc", f"repo1-cipher-pass={PASSPHRASE}", "compress-type=zst",
+        "[global]", *repository, "repo1-cipher-type=aes-256-cbc", f"repo1-cipher-pass={PASSPHRASE}", "compress-type=zst",
         "compress-level=3", f"process-max={WORKERS}", *more, "log-level-console=warn", "log-level-file=off", f"log-path={place}/log",
         f"lock-path={place}/lock", f"spool-path={place}/spool", "",
         "[bench]", f"pg1-path={data}", f"pg1-socket-path={socket}", f"pg1-port={port}", "pg1-user=postgres", "pg1-database=postgres", ""]))
@@ -116,9 +117,12 @@ class PgBackRest(Contender):
 
     def prepare(self):
         super().prepare()
-        self.options = pgbackrest_options(self.place, self.repository, self.cluster.data, self.cluster.socket, PORT,
+        self.options = pgbackrest_options(self.place, self.repository_options(), self.cluster.data, self.cluster.socket, PORT,
                                           ["repo1-bundle=y", "repo1-retention-full=9", "start-fast=y"])
         run(self.command("pgbackrest", f"--config={self.options}", "--stanza=bench", "--no-online", "stanza-create"))
+
+    def repository_options(self):
+        return [f"repo1-path={self.repository}"]
 
     def words(self, *words):
         return ["pgbackrest", f"--config={self.options}", "--stanza=bench", *words]

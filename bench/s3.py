@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -54,6 +55,9 @@ class Site:
         with concurrent.futures.ThreadPoolExecutor(RAW_PARALLEL) as pool:
             list(pool.map(lambda key: self.user.s3.delete(self.bucket, key), self.user.s3.keys(self.bucket)))
         self.bucket = None
+        # The gateway frees what was deleted hours later unless told: it would fill up, and slow down before.
+        subprocess.run(["radosgw-admin", "gc", "process", "--include-all"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                       env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CEPH_CONF": str(self.cluster.folder / "ceph.conf")})
 
     def bytes(self, but=()):
         return sum(size for key, size in self.user.s3.list(self.bucket) if not any(part in key for part in but))
@@ -117,25 +121,16 @@ class PgBackRestS3(PgBackRest):
         super().__init__(cluster)
 
     def prepare(self):
-        bucket = self.site.fresh_bucket()
-        port = urllib.parse.urlsplit(self.site.endpoint).port
-        self.more = f"""repo1-type=s3
-repo1-path=/repository
-repo1-s3-bucket={bucket}
-repo1-s3-endpoint=localhost
-repo1-storage-port={port}
-repo1-s3-region={raw_s3.REGION}
-repo1-s3-uri-style=path
-repo1-s3-key={self.site.user.access}
-repo1-s3-key-secret={self.site.user.secret}
-repo1-storage-ca-file={self.place}/ca.pem
-"""
+        self.site.fresh_bucket()
         super().prepare()
 
-    def configuration(self):
+    def repository_options(self):
         shutil.copy2(self.site.cluster.ca, self.place / "ca.pem")
         (self.place / "ca.pem").chmod(0o644)
-        return super().configuration().replace(f"repo1-path={self.repository}\n", self.more)
+        return ["repo1-type=s3", "repo1-path=/repository", f"repo1-s3-bucket={self.site.bucket}", "repo1-s3-endpoint=localhost",
+                f"repo1-storage-port={urllib.parse.urlsplit(self.site.endpoint).port}", f"repo1-s3-region={raw_s3.REGION}",
+                "repo1-s3-uri-style=path", f"repo1-s3-key={self.site.user.access}", f"repo1-s3-key-secret={self.site.user.secret}",
+                f"repo1-storage-ca-file={self.place}/ca.pem"]
 
     def repository_bytes(self):
         return self.site.bytes(but=("/archive/",))
@@ -189,6 +184,8 @@ class Bench:
         cost = contender.backup()
         cost.requests = site.requests() - requests
         cost.bytes = contender.repository_bytes()
+        if not cost.bytes or not cost.requests:
+            raise SystemExit(f"{contender.name} stored nothing in the bucket: its options say another place")
         self.keep("snapshot", contender.name, cost)
         self.cluster.archive_with("exit 0")
         contender.prepare_restore()

@@ -117,7 +117,7 @@ class PgBackRest(Contender):
         give_to_server(self.place.parent)
         fresh_folder(self.place)
         fresh_folder(self.repository)
-        self.options = pgbackrest_options(self.place, self.repository, self.segments.data, self.segments.socket, PORT,
+        self.options = pgbackrest_options(self.place, [f"repo1-path={self.repository}"], self.segments.data, self.segments.socket, PORT,
                                           [f"archive-async={'y' if self.asynchronous else 'n'}"])
         run(as_server([*self.words(), "--no-online", "stanza-create"]), cwd="/")
 
