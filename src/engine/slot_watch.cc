@@ -41,6 +41,7 @@ void SlotWatch::work(std::stop_token stop) {
     auto slot = connection->query(kSlotQuery, {slot_});
     if (!sync || !slot) return;
     synchronous_ = sync->rows() > 0 && sync->is_true(0, 0);
+    asynchronous_ = sync->rows() > 0 && !synchronous_;
     if (slot->rows() > 0) {
       const uint64_t kept = static_cast<uint64_t>(std::max<int64_t>(slot->number(0, 0).value_or(0), 0));
       kept_bytes_ = kept;

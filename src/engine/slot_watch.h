@@ -16,6 +16,8 @@ class SlotWatch {
   SlotWatch(std::string connect, std::string slot, int pid, uint64_t warn_bytes, Reporter& reporter);
 
   bool is_synchronous() const { return synchronous_; }
+  // False also while nobody knows: then a commit may wait for the stream.
+  bool is_asynchronous() const { return asynchronous_; }
   uint64_t kept_bytes() const { return kept_bytes_; }
 
  private:
@@ -25,7 +27,7 @@ class SlotWatch {
   const int pid_;
   const uint64_t warn_bytes_;
   Reporter& reporter_;
-  std::atomic<bool> synchronous_{false};
+  std::atomic<bool> synchronous_{false}, asynchronous_{false};
   std::atomic<uint64_t> kept_bytes_{0};
   std::jthread thread_;  // last: joined before what it uses goes
 };

@@ -135,6 +135,8 @@ class Streamer {
     TRY_ASSIGN(std::vector<WalObject> known, known_parts(start));
     sink_->begin(start.timeline, start.from, start.durable, std::move(known));
     position_ = {start.timeline, start.durable};
+    // What earlier runs acknowledged, and to whom, is not known any more.
+    if (!promised_) promised_ = position_;
     begun_at_ = start.from;
     flushed_at_begin_ = identity.flushed;
     state_.connected = true;
@@ -150,6 +152,7 @@ class Streamer {
     told_start_ = true;
     SlotWatch watch(server.same_host(request_.connect), slot_, server.backend_pid(), request_.slot_warn_bytes,
                     reporter_);
+    is_relied_on_ = true;
     auto ended = follow(server, watch, identity);
     position_ = {sink_->timeline(), sink_->durable()};
     if (ended || ended.error().kind != ErrorKind::kNotFound) return ended;
@@ -199,7 +202,8 @@ class Streamer {
                                 .history = {.timeline = identity.timeline, .entries = {}},
                                 .in_recovery = facts.is_true(0, 1),
                                 .slot_lsn = 0,
-                                .from_here = from_here_};
+                                .from_here = from_here_,
+                                .promised = promised()};
     TRY_ASSIGN(asked.slot_lsn, slot_position(sql, server));
     if (begins_at_end_) asked.slot_lsn = identity.flushed;
     std::map<Timeline, std::string> histories;
@@ -226,7 +230,21 @@ class Streamer {
                       "{} --full); kuramori window shows the hole",
                       postgres::format_lsn(start.from), request_.resource));
     }
+    if (start.abandoned) {
+      reporter_.warning(fmt::format(
+          "{} never received the last {} bytes of timeline {}, from {} on; the vault holds them. Commits in "
+          "them are not on this server. To look at them: kuramori restore {} --timeline {} --latest --to "
+          "FOLDER",
+          server.where(), start.abandoned->to - start.abandoned->from, start.abandoned->timeline,
+          postgres::format_lsn(start.abandoned->from), request_.resource, start.abandoned->timeline));
+    }
     return start;
+  }
+
+  // A promise on an earlier timeline was kept when its successor was followed.
+  Lsn promised() const {
+    if (!position_ || !promised_) return postgres::kLsnMax;
+    return promised_->timeline == position_->timeline ? promised_->durable : 0;
   }
 
   // Where the slot holds WAL from; it is made if it is not there.
@@ -235,6 +253,13 @@ class Streamer {
     if (found.rows() == 0) {
       auto made = server.make_slot(slot_);
       if (!made && made.error().kind != ErrorKind::kExists) return std::move(made).error();
+      // Another server never had it; this one had.
+      if (made && told_start_ && server.where() == state_.server) {
+        reporter_.warning(fmt::format(
+            "slot {} is made anew: something removed it, and nothing kept WAL for the stream since; "
+            "with Patroni, name it under slots: (docs/postgres.md)",
+            slot_));
+      }
       TRY_ASSIGN(found, sql.query(kSlotQuery, {slot_}));
     }
     if (found.rows() == 0) return fail(ErrorKind::kFailed, fmt::format("slot {} is not there", slot_));
@@ -317,6 +342,7 @@ class Streamer {
       const Duration now = vault_.clock().steady();
       TRY(sink_->trouble());
       sink_->cut(watch.is_synchronous());
+      is_relied_on_ = !watch.is_asynchronous();
       const bool stopping = stop_.stop_requested();
       if (stopping && asked_to_stop == Duration::zero()) {
         asked_to_stop = now;
@@ -405,6 +431,7 @@ class Streamer {
       return server.report(0, 0, vault_.clock().now(), ask);
     from_here_ = begins_at_end_ = false;  // what was allowed once is done
     const Lsn durable = sink_->durable();
+    if (is_relied_on_) promised_ = Position{sink_->timeline(), durable};
     return server.report(std::max(sink_->received(), durable), durable, vault_.clock().now(), ask);
   }
 
@@ -479,9 +506,11 @@ class Streamer {
   bool from_here_;
   bool begins_at_end_ = false;  // of the server's WAL: not even what its slot claims to hold is there
   bool told_away_ = false, told_start_ = false, took_any_ = false;
+  bool is_relied_on_ = true;  // commits may wait for what is reported
   ResourceRecord resource_;
   Fd wake_;
   std::optional<Position> position_;  // of this run: not forgotten when a connection is
+  std::optional<Position> promised_;  // up to here a commit may have waited for the vault alone
   std::optional<Lsn> once_until_;
   Lsn begun_at_ = 0, flushed_at_begin_ = 0;  // of this connection: asked for, and the server's end then
   std::set<Timeline> stored_histories_;

@@ -149,6 +149,10 @@ class StreamCase(harness.Case):
                                              f"and flush_lsn >= '{lsn}'") == "1", "not flushed")
         return lsn
 
+    def await_watched(self, server, stream):
+        """The stream knows what its slot keeps, and so whether anybody waits for it: it asks for both at once."""
+        stream.await_that(lambda: server.sql("insert into big values (0)") or stream.lines[-1]["slot_bytes"], "no word of its slot")
+
     def await_alone(self, server):
         """No client is connected any more."""
         others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
@@ -486,6 +490,50 @@ class Timelines(StreamCase):
         self.assertEqual(stream.end(), 0, stream.err)
         self.assertEqual(self.gaps(), [])
         self.assertEqual(self.restored().sql("select count(*) from acked"), "200")
+
+    def lose_with_a_tail(self, synchronous):
+        """The primary is gone, and the standby that is promoted never received what the stream did."""
+        primary = self.streaming_server()
+        standby = self.standby_of(primary)
+        both = f"host={primary.socket},{standby.socket} port=5432,5432 user=postgres dbname=postgres target_session_attrs=read-write"
+        self.config.write_text(self.config.read_text().replace(primary.connect(), both))
+        self.kuramori("backup", "db")
+        stream = Stream(self).await_streaming()
+        if synchronous:
+            self.await_synchronous(primary, stream)
+        primary.sql("insert into acked select generate_series(1, 100)")
+        self.await_watched(primary, stream)
+        self.await_replay(primary, standby)
+        standby.sql("alter system set primary_conninfo = ''", "select pg_reload_conf()")
+        stream.await_that(lambda: primary.sql("select count(*) from pg_stat_replication") == "1", "the standby still follows")
+        primary.sql("insert into acked select generate_series(101, 200)")
+        self.await_flushed(primary, stream)
+        self.destroy(primary)
+        standby.sql("select pg_promote()")
+        standby.await_promoted()
+        return standby, stream
+
+    def test_what_only_an_asynchronous_stream_has_does_not_stop_it_P36(self):
+        standby, stream = self.lose_with_a_tail(synchronous=False)
+        stream.await_that(lambda: stream.lines[-1].get("timeline") == 2, "it does not follow")
+        standby.sql("insert into acked values (1000)")
+        self.await_flushed(standby, stream)
+        stream.await_note("never received the last")
+        self.assertEqual(stream.end(), 0, stream.err)
+        self.assertEqual(self.gaps(), [])
+        # The next run finds its way as well, and both ends are there to be looked at.
+        self.kuramori("wal", "stream", "db", "--once")
+        self.kuramori("vault", "scrub", "here")
+        self.assertEqual(self.restored(15, "--latest", "--timeline", "1", name="old").sql("select count(*) from acked"), "200")
+        self.assertEqual(self.restored().sql("select count(*), max(id) from acked"), "101|1000")
+
+    def test_what_only_a_synchronous_stream_has_stops_it_P36(self):
+        _, stream = self.lose_with_a_tail(synchronous=True)
+        self.assertEqual(stream.process.wait(SECONDS_MAX), 5)
+        stream.end()
+        refused = stream.lines[-1]["error"]
+        self.assertIn("does not contain what is archived", refused["what"])
+        self.assertIn("--timeline 1", refused["next"])
 
     @long_form
     def test_a_new_primary_without_what_is_archived_is_refused(self):

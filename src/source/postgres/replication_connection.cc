@@ -70,6 +70,10 @@ Error replication_error(pg_conn* connection, const pg_result* result, std::strin
     return fail(ErrorKind::kDenied, std::move(what), std::move(why),
                 "give the role the right, as a superuser: ALTER ROLE name REPLICATION;");
   }
+  if (sqlstate == "42704") {  // undefined_object: it was there a moment ago
+    return fail(ErrorKind::kUnknown, std::move(what), std::move(why),
+                "something removes it: with Patroni, name it under slots: (docs/postgres.md)");
+  }
   if (sqlstate == "55006") {  // object_in_use
     return fail(
         ErrorKind::kUnknown, std::move(what), std::move(why),

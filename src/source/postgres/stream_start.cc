@@ -81,8 +81,17 @@ class Decision {
         facts_.resource);
   }
 
+  // A primary that dies at work has often sent its last WAL to us and not to the standby that is promoted.
+  // Where nobody relied on the vault for those commits, they were lost when that standby was chosen, and a
+  // stream that stopped for them would lose what the new primary writes as well. Where it was a synchronous
+  // standby, they may be acknowledged and nowhere else: somebody must decide.
   Result<StreamStart> diverged(Timeline timeline, Lsn end, Lsn switch_lsn) const {
-    if (facts_.from_here) return at_begin_of(child_of(timeline), switch_lsn);
+    const bool may_follow = facts_.promised <= switch_lsn && end - switch_lsn <= kAbandonedMax;
+    if (facts_.from_here || may_follow) {
+      StreamStart start = at_begin_of(child_of(timeline), switch_lsn);
+      start.abandoned = Stretch{timeline, switch_lsn, end};
+      return start;
+    }
     return fail(
         ErrorKind::kRefused,
         fmt::format("the server's history does not contain what is archived: it left timeline {} at {}, the "

@@ -1,6 +1,7 @@
 // Where a WAL stream begins, from what is archived and what the server says: never past a hole, and never on
 // a history that does not contain what is archived. Pure: no server, no vault.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -21,6 +22,9 @@ struct StreamFacts {
   bool in_recovery = false;
   Lsn slot_lsn = 0;        // the slot holds WAL from here; 0: unknown
   bool from_here = false;  // told to leave a hole, or an abandoned branch, behind
+  // A commit up to here may have been acknowledged because the vault has it; behind, the vault promised
+  // nothing.
+  Lsn promised = kLsnMax;
 };
 
 struct StreamStart {
@@ -28,7 +32,12 @@ struct StreamStart {
   Lsn from = 0;     // a segment's begin
   Lsn durable = 0;  // in [from, from + segment]: what is before is archived
   bool leaves_hole = false;
+  // What the vault holds of the old timeline behind the place where the new one left it: on no server.
+  std::optional<Stretch> abandoned;
 };
+
+// More than this is no tail that a standby had not received yet when its primary died, but an older copy.
+constexpr Lsn kAbandonedMax = 16u << 20;
 
 // kRefused, with what to type; kUnknown when a standby only is not there yet.
 Result<StreamStart> decide_stream_start(const StreamFacts& facts);

@@ -81,6 +81,22 @@ TEST(StreamStart, a_history_that_left_the_archived_timeline_earlier_is_refused) 
   EXPECT_EQ(decide_stream_start(asked)->durable, 6 * kSegment);
 }
 
+TEST(StreamStart, what_the_vault_promised_to_nobody_does_not_stop_a_failover_P36) {
+  auto asked = facts({{2, 4 * kSegment, 6 * kSegment + 1000}});
+  asked.promised = 6 * kSegment + 200;
+  const auto start = decide_stream_start(asked);
+  ASSERT_TRUE(start);
+  EXPECT_EQ(start->timeline, 3u);
+  EXPECT_EQ(start->durable, 6 * kSegment);
+  EXPECT_EQ(start->abandoned, (Stretch{2, 6 * kSegment + 200, 6 * kSegment + 1000}));
+  asked.promised = 6 * kSegment + 201;  // one byte of it
+  EXPECT_EQ(decide_stream_start(asked).error().kind, ErrorKind::kRefused);
+  // So much is no tail: an older copy was started in the primary's place.
+  auto old = facts({{2, 4 * kSegment, 6 * kSegment + 200 + kAbandonedMax + 1}});
+  old.promised = 0;
+  EXPECT_EQ(decide_stream_start(old).error().kind, ErrorKind::kRefused);
+}
+
 TEST(StreamStart, an_old_primary_and_an_unrelated_one_are_refused) {
   EXPECT_EQ(decide_stream_start(facts({{4, kSegment, 2 * kSegment}})).error().kind, ErrorKind::kRefused);
   auto asked = facts({{2, kSegment, 2 * kSegment}});
