@@ -42,7 +42,7 @@ install_missing() {
   case " ${missing[*]} " in
     *" postgresql-15 "*) no_uninvited_cluster "${apt[@]}" ;;
   esac
-  if ! as_root "${apt[@]}" install --no-install-recommends "${missing[@]}" >/tmp/kuramori-apt.$$ 2>&1; then
+  if ! without_services "${missing[@]}" -- as_root "${apt[@]}" install --no-install-recommends "${missing[@]}" >/tmp/kuramori-apt.$$ 2>&1; then
     tail -20 /tmp/kuramori-apt.$$ >&2
     say "./dev: installing failed; all of it is in /tmp/kuramori-apt.$$"
     exit 1
@@ -55,6 +55,36 @@ no_uninvited_cluster() {
   [ -e /etc/postgresql-common/createcluster.conf ] && return 0
   as_root "$@" install --no-install-recommends postgresql-common >/dev/null 2>&1 || return 0
   as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+}
+
+# What of the packages Debian would start, now and at every boot. The tests start their own.
+services_of() {
+  local package
+  for package in "$@"; do
+    case $package in
+      etcd-server) echo etcd ;;
+      haproxy | memcached) echo "$package" ;;
+    esac
+  done
+}
+
+# without_services PACKAGE… -- COMMAND…: the command installs them, and no service of theirs runs afterwards
+without_services() {
+  local packages=() policy=/usr/sbin/policy-rc.d service
+  while [ "$1" != -- ]; do packages+=("$1") && shift; done
+  shift
+  [ -n "$(services_of "${packages[@]}")" ] || { "$@"; return; }
+  if [ -e $policy ]; then
+    "$@" || return
+  else
+    (
+      trap 'as_root rm -f $policy' EXIT
+      # Should this end before it can remove the file, that has no effect.
+      printf '#!/bin/sh\nkill -0 %s 2>/dev/null && exit 101\nexit 0\n' $$ | as_root tee $policy >/dev/null && as_root chmod 755 $policy
+      "$@"
+    ) || return
+  fi
+  for service in $(services_of "${packages[@]}"); do as_root update-rc.d "$service" disable || true; done
 }
 
 configure() {

@@ -138,8 +138,14 @@ class Judge {
           false);
     }
     for (const std::string& slot : activity_.idle_slots) {
-      tell(Severity::kRisk, "slot", fmt::format("nobody reads replication slot {}", slot),
-           "it holds back WAL for ever", fmt::format("SELECT pg_drop_replication_slot('{}');", slot));
+      // Dropped, the slot of a stream that is only away would leave a hole.
+      const bool is_stream = slot.starts_with("kuramori_");
+      tell(Severity::kRisk, "slot",
+           fmt::format("nobody reads replication slot {}{}", slot,
+                       is_stream ? ": `wal stream` does not run" : ""),
+           is_stream ? "it holds back WAL until the stream has read it" : "it holds back WAL for ever",
+           is_stream ? "kuramori wal stream RESOURCE"
+                     : fmt::format("SELECT pg_drop_replication_slot('{}');", slot));
     }
     const int64_t checkpoints = activity_.timed_checkpoints + activity_.requested_checkpoints;
     if (checkpoints >= kCheckpointsToJudge && activity_.requested_checkpoints > activity_.timed_checkpoints) {

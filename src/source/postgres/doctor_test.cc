@@ -137,6 +137,9 @@ TEST(Doctor, tells_what_the_server_is_doing_wrong) {
   ASSERT_TRUE(about(findings, "archiver"));
   EXPECT_NE(about(findings, "archiver")->what.find("000000010000000000000007"), std::string::npos);
   EXPECT_EQ(about(findings, "slot")->fix, "SELECT pg_drop_replication_slot('forgotten');");
+  // Our own is not to be dropped: what it keeps would be missing.
+  const auto away = judge(good_facts(), {.idle_slots = {"kuramori_db"}});
+  EXPECT_EQ(about(away, "slot")->fix, "kuramori wal stream RESOURCE");
   EXPECT_EQ(about(findings, "role")->fix,
             "GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean) TO \"kuramori\";");
   EXPECT_TRUE(about(findings, "recovery.conf"));
