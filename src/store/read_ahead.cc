@@ -1,5 +1,6 @@
 #include "store/read_ahead.h"
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <cstring>
@@ -53,21 +54,20 @@ class Fetcher {
   }
 
   // Sees to it that the block is there or on its way. What is only wanted ahead is not begun when the memory
-  // is full of blocks that are still on their way.
+  // is full of blocks that are on their way or that somebody else wanted ahead and has not come to yet.
   void want(uint64_t object, uint64_t index, const std::shared_ptr<ObjectReader>& reader, bool ahead) {
     const std::lock_guard hold(mutex_);
     if (blocks_.contains({object, index})) return;
     const size_t room = std::max<size_t>(1, limits_.memory_bytes / limits_.block_bytes);
-    while (blocks_.size() >= room && !order_.empty()) {
-      // The one that was there longest without being asked for.
-      auto oldest = order_.begin();
-      while (oldest != order_.end() && !blocks_.at(*oldest).block->done) ++oldest;
-      if (oldest == order_.end()) break;
-      drop(blocks_.find(*oldest));
+    while (blocks_.size() >= room) {
+      const auto victim = least_missed(ahead, 4 * room);
+      if (victim == order_.end()) break;
+      drop(blocks_.find(*victim));
     }
     if (ahead && blocks_.size() >= room) return;
     auto block = std::make_shared<Block>();
-    blocks_.emplace(Key{object, index}, Held{block, order_.insert(order_.end(), Key{object, index})});
+    blocks_.emplace(Key{object, index},
+                    Held{block, order_.insert(order_.end(), Key{object, index}), ++wanted_});
     jobs_.push_back({reader, index, std::move(block)});
     if (threads_.size() < limits_.threads && threads_.size() < jobs_.size() + busy_)
       threads_.emplace_back([this] { fetch(); });
@@ -82,6 +82,8 @@ class Fetcher {
     if (found == blocks_.end()) return std::shared_ptr<const Block>();
     const std::shared_ptr<Block> block = found->second.block;
     order_.splice(order_.end(), order_, found->second.place);
+    found->second.was_asked = true;
+    found->second.touched = wanted_;
     done_.wait(hold, [&] { return block->done; });
     if (!block->error) return std::shared_ptr<const Block>(block);
     if (auto again = blocks_.find({object, index}); again != blocks_.end() && again->second.block == block)
@@ -101,12 +103,28 @@ class Fetcher {
   struct Held {
     std::shared_ptr<Block> block;
     std::list<Key>::iterator place;
+    uint64_t touched;  // how many were wanted when it was, or when it was last asked for
+    bool was_asked = false;
   };
   struct Job {
     std::shared_ptr<ObjectReader> reader;
     uint64_t index;
     std::shared_ptr<Block> block;
   };
+
+  // Which of the blocks that are there goes for another. First one that nobody touched for long: its stream
+  // has ended. What is only wanted ahead pushes out no other. Otherwise the one wanted last of those nobody
+  // has come to, since streams come to them in order; and only then one that a stream is in the middle of.
+  std::list<Key>::iterator least_missed(bool ahead, size_t patience) {
+    const auto is_there = [&](const Key& key) { return blocks_.at(key).block->done; };
+    const auto oldest = std::ranges::find_if(order_, is_there);
+    if (oldest == order_.end() || blocks_.at(*oldest).touched + patience < wanted_) return oldest;
+    if (ahead) return order_.end();
+    for (auto it = order_.end(); it != order_.begin();) {
+      if (is_there(*--it) && !blocks_.at(*it).was_asked) return it;
+    }
+    return oldest;
+  }
 
   std::map<Key, Held>::iterator drop(std::map<Key, Held>::iterator it) {
     order_.erase(it->second.place);
@@ -139,6 +157,7 @@ class Fetcher {
   std::condition_variable wake_, done_;
   std::map<Key, Held> blocks_;
   std::list<Key> order_;  // least recently asked for first
+  uint64_t wanted_ = 0;
   std::deque<Job> jobs_;
   size_t busy_ = 0;
   uint64_t objects_ = 0;
@@ -178,6 +197,21 @@ class ReadAheadReader final : public ObjectReader {
       if (to == std::min(size, begin + limits.block_bytes)) fetcher_->release(object_, index);
     }
     return {};
+  }
+
+  // What follows a stream that was told of is read ahead like that of one that was noticed.
+  void expect_stream(uint64_t offset, uint64_t bytes) override {
+    const uint64_t size = inner_->size();
+    if (offset >= size || bytes == 0) return;
+    {
+      const std::lock_guard hold(mutex_);
+      if (std::ranges::find(ends_, offset) == ends_.end()) ends_[next_end_++ % ends_.size()] = offset;
+    }
+    const uint64_t block_bytes = fetcher_->limits().block_bytes;
+    const uint64_t first = offset / block_bytes,
+                   last = (std::min(size, offset + std::min(bytes, size)) - 1) / block_bytes;
+    for (uint64_t index = first; index <= std::min(last, first + fetcher_->limits().blocks_ahead); ++index)
+      fetcher_->want(object_, index, inner_, true);
   }
 
  private:

@@ -2,8 +2,8 @@
 //
 // Whoever restores reads pieces of a megabyte one after the other; at 50 ms a request that is 20 MB/s a
 // thread. Here such a reader is noticed (large reads, or each beginning where one before it ended), and large
-// blocks behind what it asked for are on their way before it asks. Whoever picks single pages is noticed too,
-// and gets exactly what it asked for.
+// blocks behind what it asked for are on their way before it asks, or as soon as it says that it will.
+// Whoever picks single pages is noticed too, and gets exactly what it asked for.
 #pragma once
 #include <memory>
 

@@ -132,6 +132,41 @@ TEST(ReadAhead, behind_the_end_is_as_without_it) {
   EXPECT_TRUE(reader->read(5 * kBlock, MutableByteView()));
 }
 
+// Who says that a stream will come finds it there: not one read waits for the store's first answer any more.
+TEST(ReadAhead, a_stream_that_was_announced_is_fetched_before_it_is_asked_for) {
+  Far far(20 * kBlock);
+  auto reader = far.open();
+  reader->expect_stream(2 * kBlock + 10, 2 * kBlock);
+  while (far.reads < 3) std::this_thread::yield();  // of 1,990 bytes from there: blocks 2 to 4
+  ASSERT_TRUE(far.is_right(*reader, 2 * kBlock + 10, 50));
+  ASSERT_TRUE(far.is_right(*reader, 2 * kBlock + 60, 2 * kBlock - 60));
+  // What follows is read ahead like any stream, and nothing was read twice.
+  for (uint64_t at = 4 * kBlock; at < far.bytes.size(); at += 100)
+    ASSERT_TRUE(far.is_right(*reader, at, 100));
+  EXPECT_EQ(far.reads, 18);
+  // Behind the end, of nothing, of more than there is: advice alone.
+  reader->expect_stream(20 * kBlock, 1);
+  reader->expect_stream(kBlock, 0);
+  reader->expect_stream(20 * kBlock - 1, UINT64_MAX);
+  EXPECT_TRUE(far.is_right(*reader, 20 * kBlock - 1, 1));
+}
+
+// Ten objects are announced, and there is room for eight blocks: nobody's are pushed out before they were
+// read.
+TEST(ReadAhead, what_one_waits_for_is_not_pushed_out_by_what_another_announces) {
+  Far far(4 * kBlock);
+  std::vector<std::unique_ptr<ObjectReader>> readers;
+  for (int i = 0; i < 10; ++i) {
+    readers.push_back(far.open());
+    readers.back()->expect_stream(0, 4 * kBlock);
+  }
+  while (far.reads < 8) std::this_thread::yield();
+  for (auto& reader : readers)
+    for (uint64_t at = 0; at < 4 * kBlock; at += 250) ASSERT_TRUE(far.is_right(*reader, at, 250));
+  // For eight of them there was no room: their first read went alone, before they were known as streams.
+  EXPECT_EQ(far.reads, 10 * 4 + 8);
+}
+
 // A reader that goes leaves nothing running that needs it.
 TEST(ReadAhead, readers_and_the_store_may_go_at_any_time) {
   for (int i = 0; i < 50; ++i) {

@@ -48,6 +48,9 @@ class ObjectReader {
   virtual uint64_t size() const = 0;
   // Fills all of `out` from `offset`; a shorter object is kDamaged, never a short read.
   virtual Result<void> read(uint64_t offset, MutableByteView out) = 0;
+  // Reads in order from `offset` on will come: where every read is a round trip, the first `bytes` of them
+  // may be on their way meanwhile. Advice alone.
+  virtual void expect_stream(uint64_t /*offset*/, uint64_t /*bytes*/) {}
 };
 
 constexpr size_t kListPageMax = 1000;  // names a page

@@ -740,6 +740,11 @@ PageFilter PackReader::filter_of(uint32_t frame) const {
   return frame < frames.size() ? kuramori::filter_of(frames[frame].codec) : PageFilter::kNone;
 }
 
+void PackReader::expect_stream(uint32_t first, uint64_t bytes) {
+  const auto& frames = state_->directory.frames;
+  if (first < frames.size()) state_->object()->expect_stream(frames[first].offset, bytes);
+}
+
 Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, Bytes& out, Pages pages) {
   State& s = *state_;
   const auto& frames = s.directory.frames;

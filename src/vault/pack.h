@@ -126,6 +126,8 @@ class PackReader {
   // Appends the plain bytes of frames first … first+count-1 to `out`; with kFiltered they take its place.
   Result<void> read(uint32_t first, uint32_t count, FrameWorkshop& workshop, Bytes& out,
                     Pages pages = Pages::kPlain);
+  // Frames will be read in order from `first` on; the first `bytes` of them may be fetched meanwhile.
+  void expect_stream(uint32_t first, uint64_t bytes);
   // What read() with kFiltered leaves to be undone for this frame.
   PageFilter filter_of(uint32_t frame) const;
 

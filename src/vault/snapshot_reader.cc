@@ -11,10 +11,11 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kOpenPacksMax = 64;     // descriptors and directories held at once
-constexpr size_t kCachedFramesMax = 48;  // a thread's decoded frames: two batches
-constexpr uint32_t kBatchFrames = 24;    // frames fetched with one read in a long run: 1 MiB of pages
-constexpr size_t kPacksAhead = 8;        // opened together where everything is read
+constexpr size_t kOpenPacksMax = 64;       // descriptors and directories held at once
+constexpr size_t kCachedFramesMax = 48;    // a thread's decoded frames: two batches
+constexpr uint32_t kBatchFrames = 24;      // frames fetched with one read in a long run: 1 MiB of pages
+constexpr size_t kPacksAhead = 8;          // opened together where everything is read
+constexpr uint64_t kNextBytes = 4u << 20;  // on their way of the pack after one that is begun
 constexpr uint64_t kTreeBytesMax = 4ull << 30;
 
 Result<std::vector<PageMap>> open_maps(Store& store, const KeyBundle& keys, const CommitRecord& commit) {
@@ -83,66 +84,115 @@ struct SnapshotReader::State {
   Secret names_key;
   bool reads_everything = false;
   mutable std::mutex mutex;
-  mutable std::list<std::pair<std::string, std::shared_ptr<PackReader>>>
-      open_packs;                         // most recently used first
-  mutable std::set<std::string> opening;  // by some thread, now: what it opens is for all
+  struct OpenPack {
+    const LivePack* live;
+    std::shared_ptr<PackReader> reader;
+  };
+  mutable std::list<OpenPack> open_packs;     // most recently used first
+  mutable std::set<const LivePack*> opening;  // by some thread, now: what it opens is for all
   mutable std::condition_variable opened;
+  // Of each pack, where everything is read; it stays when one is closed and opened again.
+  struct Progress {
+    bool begun = false, announced = false;  // somebody reads it; the store was told that it will be read
+  };
+  mutable std::vector<Progress> progress;
+  mutable bool opens_ahead = false;
   mutable std::mutex small_mutex;
   mutable Context small;  // of read_small_file
+  mutable std::jthread opener;
 
-  // Under the lock.
-  std::shared_ptr<PackReader> find_open(const std::string& name) const {
-    for (auto it = open_packs.begin(); it != open_packs.end(); ++it) {
-      if (it->first != name) continue;
-      open_packs.splice(open_packs.begin(), open_packs, it);
-      return it->second;
+  const LivePack* packs_end() const { return live.packs.data() + live.packs.size(); }
+
+  Progress& progress_of(const LivePack* pack) const {
+    return progress[static_cast<size_t>(pack - live.packs.data())];
+  }
+
+  // Under the lock, as all up to open().
+  std::list<OpenPack>::iterator find_open(const LivePack* pack) const {
+    return std::ranges::find(open_packs, pack, &OpenPack::live);
+  }
+
+  // To open a pack is some requests, one after the other. Those that will be wanted after this one take no
+  // longer if they are opened at the same time.
+  void open_after(const LivePack* pack) const {
+    if (opens_ahead) return;
+    std::vector<const LivePack*> closed;
+    for (const LivePack* next = pack + 1; next != packs_end() && closed.size() + 1 < kPacksAhead; ++next) {
+      if (find_open(next) == open_packs.end() && !opening.contains(next)) closed.push_back(next);
     }
-    return nullptr;
+    // Not one by one: again when half of those that were opened together are behind.
+    if (closed.empty() || closed.front() > pack + kPacksAhead / 2) return;
+    opening.insert(closed.begin(), closed.end());
+    opens_ahead = true;
+    opener = std::jthread([this, closed = std::move(closed)] {
+      // What is wrong with one of them is told when it is asked for.
+      (void)parallel_for(closed.size(), closed.size(), {}, [&](size_t i, std::stop_token) -> Result<void> {
+        (void)open(closed[i]);
+        return {};
+      });
+      const std::lock_guard lock(mutex);
+      opens_ahead = false;
+    });
+  }
+
+  void announce(const OpenPack& pack, uint64_t bytes) const {
+    if (pack.live->frames.empty() || std::exchange(progress_of(pack.live).announced, true)) return;
+    uint64_t needed = 0;
+    for (const FrameRange& range : pack.live->frames) needed += range.count;
+    // Of one of which little is needed, what lies between would be fetched in vain.
+    if (2 * needed >= pack.reader->frames().size())
+      pack.reader->expect_stream(pack.live->frames.front().first, bytes);
+  }
+
+  // Somebody begins to read this one, so the next that is open will be begun soon.
+  void begin(const OpenPack& pack) const {
+    if (std::exchange(progress_of(pack.live).begun, true)) return;
+    announce(pack, 1);
+    for (const LivePack* next = pack.live + 1; next != packs_end(); ++next) {
+      if (progress_of(next).begun) continue;
+      if (const auto it = find_open(next); it != open_packs.end()) announce(*it, kNextBytes);
+      break;
+    }
+    open_after(pack.live);
+  }
+
+  Result<std::shared_ptr<PackReader>> open(const LivePack* wanted) const {
+    auto found = PackReader::open(store, keys, wanted->name, wanted);
+    {
+      const std::lock_guard lock(mutex);
+      if (found) open_packs.push_front({.live = wanted, .reader = *found});
+      if (open_packs.size() > kOpenPacksMax) open_packs.pop_back();
+      opening.erase(wanted);
+    }
+    opened.notify_all();
+    return found;
   }
 
   Result<std::shared_ptr<PackReader>> pack(const std::string& name) const {
-    std::vector<const LivePack*> wanted;
+    const auto bound = std::ranges::lower_bound(live.packs, name, {}, &LivePack::name);
+    if (bound == live.packs.end() || bound->name != name)
+      return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
+    const LivePack* const wanted = &*bound;
     {
       std::unique_lock lock(mutex);
       for (;;) {
-        if (auto open = find_open(name)) return open;
-        if (!opening.contains(name)) break;
+        if (const auto it = find_open(wanted); it != open_packs.end()) {
+          open_packs.splice(open_packs.begin(), open_packs, it);
+          if (reads_everything) begin(*it);
+          return it->reader;
+        }
+        if (!opening.contains(wanted)) break;
         opened.wait(lock);
       }
-      const auto bound = std::ranges::lower_bound(live.packs, name, {}, &LivePack::name);
-      if (bound == live.packs.end() || bound->name != name)
-        return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
-      wanted.push_back(&*bound);
-      // To open one is some requests, one after the other. Those that will be wanted next take no longer if
-      // they are opened at the same time.
-      if (reads_everything) {
-        const LivePack* end = live.packs.data() + live.packs.size();
-        for (const LivePack* next = &*bound + 1; next != end && wanted.size() < kPacksAhead; ++next) {
-          if (find_open(next->name) == nullptr && !opening.contains(next->name)) wanted.push_back(next);
-        }
-      }
-      for (const LivePack* pack : wanted) opening.insert(pack->name);
+      opening.insert(wanted);
+      if (reads_everything) open_after(wanted);
     }
-    std::optional<Result<std::shared_ptr<PackReader>>> asked;
-    auto open = [&](size_t i, std::stop_token) -> Result<void> {
-      auto found = PackReader::open(store, keys, wanted[i]->name, wanted[i]);
-      {
-        std::lock_guard lock(mutex);
-        if (found) open_packs.emplace_front(wanted[i]->name, *found);
-        if (open_packs.size() > kOpenPacksMax) open_packs.pop_back();
-        opening.erase(wanted[i]->name);
-      }
-      opened.notify_all();
-      // What is wrong with another is told when it is asked for.
-      if (i == 0) asked = std::move(found);
-      return {};
-    };
-    if (wanted.size() == 1) {
-      TRY(open(0, {}));
-    } else {
-      TRY(parallel_for(wanted.size(), wanted.size(), {}, open));
+    auto found = open(wanted);
+    if (found && reads_everything) {
+      const std::lock_guard lock(mutex);
+      begin({.live = wanted, .reader = *found});
     }
-    if (*asked || asked->error().kind != ErrorKind::kNotFound) return std::move(*asked);
+    if (found || found.error().kind != ErrorKind::kNotFound) return found;
     return fail(ErrorKind::kDamaged, fmt::format("{} is missing", name),
                 "the snapshot cannot be restored without it",
                 "kuramori vault scrub names every snapshot that needs it");
@@ -159,6 +209,7 @@ const Tree& SnapshotReader::tree() const {
 }
 void SnapshotReader::expect_everything() {
   state_->reads_everything = true;
+  state_->progress.resize(state_->live.packs.size());
 }
 uint64_t SnapshotReader::stored_bytes() const {
   uint64_t bytes = 0;

@@ -46,7 +46,8 @@ class SnapshotReader {
     Bytes batch;
   };
 
-  // Everything will be read from here on: packs are opened some at a time, which far away is what costs.
+  // Everything will be read from here on, mostly in order: packs are opened some at a time and before they
+  // are asked for, and what they begin with is on its way. Far away, that is what costs.
   // Before the first reading thread begins.
   void expect_everything();
 
