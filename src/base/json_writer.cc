@@ -30,11 +30,21 @@ size_t utf8_length(std::string_view text) {
   return 0;
 }
 
+bool is_plain(uint8_t c) {
+  return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+}
+
 }  // namespace
 
 void JsonWriter::quote(std::string_view text) {
   out_ += '"';
   while (!text.empty()) {
+    // Most is plain, and goes over in one piece.
+    size_t plain = 0;
+    while (plain < text.size() && is_plain(static_cast<uint8_t>(text[plain]))) ++plain;
+    out_.append(text.substr(0, plain));
+    text.remove_prefix(plain);
+    if (text.empty()) break;
     auto c = static_cast<uint8_t>(text.front());
     size_t length = utf8_length(text);
     if (c == '"' || c == '\\') {

@@ -210,9 +210,18 @@ std::string format_fields(std::chrono::sys_time<std::chrono::nanoseconds> shifte
   auto clock = shifted - day;
   auto in_day = std::chrono::duration_cast<seconds>(clock).count();
   auto ns = (clock % seconds(1)).count();
-  std::string text = fmt::format("{:04}-{:02}-{:02}{}{:02}:{:02}:{:02}", static_cast<int>(date.year()),
-                                 static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                                 separator, in_day / 3600, in_day / 60 % 60, in_day % 60);
+  // Years have four digits (kYearMax); a listing writes several of these a line.
+  std::string text = "0000-00-00 00:00:00";
+  auto write = [&](size_t last, int64_t number) {
+    for (; number > 0; number /= 10) text[last--] = static_cast<char>('0' + number % 10);
+  };
+  write(3, static_cast<int>(date.year()));
+  write(6, static_cast<unsigned>(date.month()));
+  write(9, static_cast<unsigned>(date.day()));
+  text[10] = separator;
+  write(12, in_day / 3600);
+  write(15, in_day / 60 % 60);
+  write(18, in_day % 60);
   if (ns != 0) {
     std::string digits = fmt::format("{:09}", ns);
     digits.erase(digits.find_last_not_of('0') + 1);

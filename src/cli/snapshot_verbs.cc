@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <unordered_map>
+
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/lock_keeping.h"
@@ -21,10 +23,12 @@ std::vector<std::string> hold_names(const Snapshot& snapshot) {
   return names;
 }
 
-std::string resource_name(const SnapshotList& list, const ResourceId& id) {
-  for (const ResourceRecord& resource : list.resources)
-    if (resource.id == id) return resource.name;
-  return id.hex();
+using ResourceNames = std::unordered_map<ResourceId, std::string>;
+
+ResourceNames names_of(const std::vector<ResourceRecord>& resources) {
+  ResourceNames names;
+  for (const ResourceRecord& resource : resources) names.try_emplace(resource.id, resource.name);
+  return names;
 }
 
 void write_proof(JsonWriter& json, const std::optional<ProofRecord>& proof) {
@@ -122,8 +126,10 @@ Result<int> run_snapshots(Context& context) {
     TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
     TRY_ASSIGN(SnapshotList list, list_snapshots(*vault, std::nullopt, Detail::kSummary));
     for (const ResourceRecord& resource : list.resources) known |= resource.name == wanted;
+    ResourceNames names = names_of(list.resources);
     for (const Snapshot& s : list.snapshots) {
-      std::string resource = resource_name(list, s.commit.resource);
+      const std::string& resource =
+          names.try_emplace(s.commit.resource, s.commit.resource.hex()).first->second;
       if (!wanted.empty() && resource != wanted) continue;
       // One of the two: of a hundred thousand each takes its time and memory.
       if (console.json()) {
@@ -160,10 +166,9 @@ Result<int> run_snapshots(Context& context) {
 Result<int> run_show(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault());
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
+  TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
+  const auto& [snapshot, resource] = found;
   const CommitRecord& commit = snapshot.commit;
-  TRY_ASSIGN(SnapshotList list, list_snapshots(*vault, commit.resource));
-  std::string resource = resource_name(list, commit.resource);
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/snapshot/1").key("snapshot");
@@ -276,7 +281,8 @@ Result<int> run_prune(Context& context) {
 Result<int> run_hold_add(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault());
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
+  TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
+  const Snapshot& snapshot = found.snapshot;
   std::string name = context.line().value("name");
   TRY(add_hold(*vault, snapshot, name, "by hand"));
   TRY(follow_hold(context, *vault, snapshot, name, /*on=*/true));
@@ -287,7 +293,8 @@ Result<int> run_hold_add(Context& context) {
 Result<int> run_hold_remove(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault());
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
+  TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
+  const Snapshot& snapshot = found.snapshot;
   std::string name = context.line().value("name");
   TRY(remove_hold(*vault, snapshot, name));
   TRY(follow_hold(context, *vault, snapshot, name, /*on=*/false));
@@ -299,7 +306,8 @@ Result<int> run_extend(Context& context) {
   TRY_ASSIGN(Period keep, parse_period(context.line().value("keep")));
   TRY_ASSIGN(VaultChoice choice, context.choose_vault());
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
+  TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
+  const Snapshot& snapshot = found.snapshot;
   Time until = later(context.clock().now(), keep);
   TRY(extend_snapshot(*vault, snapshot, until));
   return say_done(

@@ -43,7 +43,8 @@ Result<int> run_thaw(Context& context) {
   request.dry_run = context.line().has("dry-run");
   TRY_ASSIGN(VaultChoice choice, context.choose_vault());
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(Snapshot snapshot, find_typed_snapshot(*vault, context.line().argument(0)));
+  TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
+  const Snapshot& snapshot = found.snapshot;
   TRY_ASSIGN(ThawOutcome outcome, thaw_snapshot(*vault, snapshot, request, context.stop()));
   const bool is_readable = outcome.cold + outcome.thawing == 0;
   const std::string id = snapshot.commit.snapshot.hex();

@@ -76,18 +76,10 @@ Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice&
   return open_vault(address);
 }
 
-Result<Snapshot> find_typed_snapshot(Vault& vault, const std::string& typed) {
-  std::optional<ResourceId> only;
-  std::string wanted = typed;
-  if (typed.find('@') != typed.npos) {
-    TRY_ASSIGN(ResourceAtSnapshot parts, parse_resource_at_snapshot(typed));
-    TRY_ASSIGN(ResourceRecord resource, vault.resource(parts.resource));
-    only = resource.id;
-    wanted = parts.snapshot;
-  }
-  TRY_ASSIGN(SnapshotList list, list_snapshots(vault, only));
-  TRY_ASSIGN(const Snapshot* found, find_snapshot(list.snapshots, wanted));
-  return *found;
+Result<FoundSnapshot> find_typed_snapshot(Vault& vault, const std::string& typed) {
+  if (typed.find('@') == typed.npos) return find_snapshot_in(vault, std::nullopt, typed);
+  TRY_ASSIGN(const ResourceAtSnapshot parts, parse_resource_at_snapshot(typed));
+  return find_snapshot_in(vault, parts.resource, parts.snapshot);
 }
 
 }  // namespace kuramori

@@ -16,6 +16,6 @@ Result<std::unique_ptr<Vault>> open_chosen(Context& context, const VaultChoice& 
 Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice& choice);
 
 // "3f2a", "orders-db@latest", "orders-db@3f2a": one snapshot of this vault.
-Result<Snapshot> find_typed_snapshot(Vault& vault, const std::string& typed);
+Result<FoundSnapshot> find_typed_snapshot(Vault& vault, const std::string& typed);
 
 }  // namespace kuramori

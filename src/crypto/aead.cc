@@ -88,17 +88,22 @@ Bytes xseal(const Secret& key, ByteView additional, ByteView plain, Random& rand
   return sealed;
 }
 
-Result<Bytes> xopen(const Secret& key, ByteView additional, ByteView sealed) {
+bool xopen_into(const Secret& key, ByteView additional, ByteView sealed, Bytes& plain) {
   CHECK(key.size() == crypto_aead_xchacha20poly1305_ietf_KEYBYTES);
+  if (sealed.size() < kXNonceBytes + kXTagBytes) return false;
+  plain.resize(sealed.size() - kXNonceBytes - kXTagBytes);
+  unsigned long long size = 0;
+  return crypto_aead_xchacha20poly1305_ietf_decrypt(
+             plain.data(), &size, nullptr, sealed.data() + kXNonceBytes, sealed.size() - kXNonceBytes,
+             additional.data(), additional.size(), sealed.data(), key.view().data()) == 0;
+}
+
+Result<Bytes> xopen(const Secret& key, ByteView additional, ByteView sealed) {
   if (sealed.size() < kXNonceBytes + kXTagBytes)
     return fail(ErrorKind::kDamaged, "sealed bytes are truncated");
-  Bytes plain(sealed.size() - kXNonceBytes - kXTagBytes);
-  unsigned long long size = 0;
-  if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain.data(), &size, nullptr, sealed.data() + kXNonceBytes,
-                                                 sealed.size() - kXNonceBytes, additional.data(),
-                                                 additional.size(), sealed.data(), key.view().data()) != 0) {
+  Bytes plain;
+  if (!xopen_into(key, additional, sealed, plain))
     return fail(ErrorKind::kDamaged, "sealed bytes are not authentic");
-  }
   return plain;
 }
 

@@ -34,5 +34,7 @@ constexpr size_t kXTagBytes = 16;
 // XChaCha20-Poly1305 with a random nonce: nonce ‖ ciphertext ‖ tag.
 Bytes xseal(const Secret& key, ByteView additional, ByteView plain, Random& random);
 Result<Bytes> xopen(const Secret& key, ByteView additional, ByteView sealed);
+// The same into room that is used again; false: not authentic.
+bool xopen_into(const Secret& key, ByteView additional, ByteView sealed, Bytes& plain);
 
 }  // namespace kuramori

@@ -2,8 +2,12 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
 #include <functional>
+#include <map>
+#include <optional>
+#include <span>
 
 #include "crypto/digest.h"
 #include "engine/local_state.h"
@@ -14,6 +18,7 @@ namespace kuramori {
 namespace {
 
 constexpr size_t kPrefixCharsMin = 4;
+constexpr size_t kSnapshotsAtOnce = 2048;  // whose holds and proofs are announced together
 
 constexpr std::string_view kReleased = ".released";
 
@@ -33,23 +38,49 @@ Result<std::optional<OpenedRecord>> open_record(const RecordLog& log, const std:
   return std::optional<OpenedRecord>();
 }
 
+// Records that stand below the id of a snapshot ("holds/<id>/…"): listed once for all of them.
+class OfSnapshots {
+ public:
+  Result<void> list(const RecordLog& log, std::string_view prefix) {
+    TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(prefix));
+    for (ObjectInfo& object : listed) {
+      const std::string_view rest = std::string_view(object.name).substr(prefix.size());
+      const std::string_view hex = rest.substr(0, rest.find('/'));
+      auto id = SnapshotId::from_hex(hex);
+      if (!id || id->hex() != hex || hex.size() == rest.size()) continue;
+      ids_.push_back(*id);
+      names_.push_back(std::move(object.name));
+    }
+    return {};
+  }
+  std::span<const std::string> of(const SnapshotId& id) const {
+    const auto found = std::ranges::equal_range(ids_, id);  // the order of names is that of ids
+    return {names_.data() + (found.begin() - ids_.begin()), found.size()};
+  }
+
+ private:
+  std::vector<SnapshotId> ids_;
+  std::vector<std::string> names_;  // beside them
+};
+
 Result<std::vector<HoldRecord>> holds_of(const RecordLog& log, const SnapshotId& snapshot,
+                                         std::span<const std::string> listed,
                                          std::vector<Unverifiable>& unreadable) {
+  if (listed.empty()) return std::vector<HoldRecord>();
   std::map<std::string, HoldRecord> holds;
   std::set<std::string> released;
-  TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::hold(snapshot, "")));
-  for (const ObjectInfo& object : listed) {
-    TRY_ASSIGN(auto record, open_record(log, object.name, unreadable));
+  for (const std::string& name : listed) {
+    TRY_ASSIGN(auto record, open_record(log, name, unreadable));
     if (record && record->type == RecordType::kHoldRelease) {
-      released.insert(object.name.substr(0, object.name.size() - kReleased.size()));
+      released.insert(name.substr(0, name.size() - kReleased.size()));
       continue;
     }
-    if (!record && object.name.ends_with(kReleased)) continue;  // releases nothing
+    if (!record && name.ends_with(kReleased)) continue;  // releases nothing
     HoldRecord held{.snapshot = snapshot, .name = "unreadable"};
     if (record) {
       if (auto hold = decode<HoldRecord>(record->body)) held = std::move(*hold);
     }
-    holds[object.name] = std::move(held);
+    holds[name] = std::move(held);
   }
   std::vector<HoldRecord> in_force;
   for (auto& [name, hold] : holds) {
@@ -59,15 +90,14 @@ Result<std::vector<HoldRecord>> holds_of(const RecordLog& log, const SnapshotId&
 }
 
 Result<std::optional<ProofRecord>> latest_proof(const RecordLog& log, const SnapshotId& snapshot,
-                                                SnapshotList& list) {
+                                                std::span<const std::string> listed, SnapshotList& list) {
   std::optional<ProofRecord> latest;
-  TRY_ASSIGN(std::vector<ObjectInfo> listed, log.list(names::proof(snapshot, "")));
-  for (const ObjectInfo& object : listed) {
+  for (const std::string& name : listed) {
     size_t before = list.unreadable.size();
-    TRY_ASSIGN(auto record, open_record(log, object.name, list.unreadable));
+    TRY_ASSIGN(auto record, open_record(log, name, list.unreadable));
     auto proof = record && record->type == RecordType::kProof
                      ? decode<ProofRecord>(record->body)
-                     : Result<ProofRecord>(fail(ErrorKind::kDamaged, object.name + " is no proof"));
+                     : Result<ProofRecord>(fail(ErrorKind::kDamaged, name + " is no proof"));
     if (!proof) {
       if (record || list.unreadable.size() > before) list.unreadable_proofs.insert(snapshot);
       continue;
@@ -95,75 +125,143 @@ namespace {
 // Whose snapshots are wanted, once it is known who is there; nothing: everybody's.
 using Choice = std::function<Result<std::optional<ResourceId>>(const std::vector<ResourceRecord>&)>;
 
-void leave_out_particulars(CommitRecord& commit) {
-  commit.live = {};
-  commit.maps = {};
-  commit.tree = {};
-  commit.parents = {};
-  commit.previous = {};
-  commit.facts = {};
+// The holds and proofs of each, looked up in one listing; some thousand are announced before they are read.
+Result<void> read_holds_and_proofs(const RecordLog& log, SnapshotList& list) {
+  OfSnapshots holds, proofs;
+  TRY(holds.list(log, names::kHolds));
+  TRY(proofs.list(log, names::kProofs));
+  std::vector<std::string_view> next;
+  for (size_t i = 0; i < list.snapshots.size(); ++i) {
+    if (i % kSnapshotsAtOnce == 0) {
+      next.clear();
+      for (size_t k = i; k < std::min(i + kSnapshotsAtOnce, list.snapshots.size()); ++k) {
+        const SnapshotId& id = list.snapshots[k].commit.snapshot;
+        for (const auto& of : {holds.of(id), proofs.of(id)}) next.insert(next.end(), of.begin(), of.end());
+      }
+      log.expect(next);
+    }
+    Snapshot& snapshot = list.snapshots[i];
+    const SnapshotId& id = snapshot.commit.snapshot;
+    TRY_ASSIGN(snapshot.holds, holds_of(log, id, holds.of(id), list.unreadable));
+    TRY_ASSIGN(snapshot.proof, latest_proof(log, id, proofs.of(id), list));
+  }
+  return {};
 }
 
-Result<SnapshotList> list_chosen(Vault& vault, Detail detail, const Choice& choose) {
-  SnapshotList list;
-  OpenedMemory memory(state_folder(), vault.keys(), vault.info().id, vault.random());
-  TRY_ASSIGN(auto seen_there, Overview::look(protocol_of(vault), vault.codec().signers(), &memory));
-  Ledger ledger(seen_there->protocol());
-  const RecordLog& log = ledger.log();
-  TRY_ASSIGN(list.resources, resources_of(log));
-  TRY_ASSIGN(const std::optional<ResourceId> resource, choose(list.resources));
-  if (!resource) {
-    // At once: growing, it would be held twice.
-    TRY_ASSIGN(const std::vector<ObjectInfo> listed, log.list(names::kCommits));
-    list.snapshots.reserve(listed.size());
-  }
-  auto take = [&](VisibleCommit&& visible) {
-    if (resource && visible.key.resource != *resource) return;
-    if (detail == Detail::kSummary) leave_out_particulars(visible.record);
-    list.snapshots.push_back({.commit_name = std::move(visible.name),
-                              .commit_digest = visible.digest,
-                              .signer = visible.signer,
-                              .commit = std::move(visible.record)});
-  };
-  TRY_ASSIGN(CommitListing commits, ledger.visit_commits(take));
-  list.unverifiable = std::move(commits.unverifiable);
-  // Copied twice: it is one snapshot. By name, those of one snapshot lie side by side.
-  const auto twins = std::ranges::unique(list.snapshots, [](const Snapshot& a, const Snapshot& b) {
-    return a.commit.snapshot == b.commit.snapshot;
-  });
-  list.snapshots.erase(twins.begin(), twins.end());
-  TRY_ASSIGN(auto retained, ledger.read_retained());
-  for (Snapshot& snapshot : list.snapshots) {
-    const SnapshotId& id = snapshot.commit.snapshot;
-    snapshot.keep_until_ns = snapshot.commit.keep_until_ns;
-    if (auto later = retained.find(id); later != retained.end()) {
-      snapshot.keep_until_ns = std::max(snapshot.keep_until_ns, later->second);
+// Oldest first; those of one moment stay in the order of names, in which they come. A snapshot is large, so
+// each is moved once.
+void sort_by_age(std::vector<Snapshot>& snapshots) {
+  std::vector<std::pair<int64_t, size_t>> order;
+  order.reserve(snapshots.size());
+  for (size_t i = 0; i < snapshots.size(); ++i) order.emplace_back(snapshots[i].commit.started_ns, i);
+  std::ranges::sort(order);
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (order[i].second == i) continue;
+    Snapshot first = std::move(snapshots[i]);
+    size_t at = i;
+    while (order[at].second != i) {  // where `at` belongs to next
+      const size_t from = std::exchange(order[at].second, at);
+      snapshots[at] = std::move(snapshots[from]);
+      at = from;
     }
-    TRY_ASSIGN(snapshot.holds, holds_of(log, id, list.unreadable));
-    TRY_ASSIGN(snapshot.proof, latest_proof(log, id, list));
+    order[at].second = at;
+    snapshots[at] = std::move(first);
   }
-  std::ranges::sort(list.snapshots, [](const Snapshot& a, const Snapshot& b) {
-    return std::tie(a.commit.started_ns, a.commit_name) < std::tie(b.commit.started_ns, b.commit_name);
-  });
-  // For speed alone: where it cannot be kept, the next look takes longer.
-  (void)memory.keep();
-  return list;
 }
+
+// One look at a vault, with what this machine remembers of earlier ones.
+class Look {
+ public:
+  explicit Look(Vault& vault)
+      : vault_(vault), memory_(state_folder(), vault.keys(), vault.info().id, vault.random()) {}
+
+  Result<SnapshotList> list(Detail detail, const Choice& choose) {
+    SnapshotList list;
+    TRY_ASSIGN(seen_there_, Overview::look(protocol_of(vault_), vault_.codec().signers(), &memory_));
+    ledger_.emplace(seen_there_->protocol());
+    const RecordLog& log = ledger_->log();
+    TRY_ASSIGN(list.resources, resources_of(log));
+    TRY_ASSIGN(const std::optional<ResourceId> resource, choose(list.resources));
+    auto count = [&](size_t listed) {
+      if (!resource) list.snapshots.reserve(listed);  // at once: growing, it would be held twice
+    };
+    auto take = [&](VisibleCommit&& visible) {
+      if (resource && visible.key.resource != *resource) return;
+      if (detail == Detail::kSummary) {
+        visible.record.parents = {};
+        visible.record.previous = {};
+      }
+      list.snapshots.push_back({.commit_name = std::move(visible.name),
+                                .commit_digest = visible.digest,
+                                .signer = visible.signer,
+                                .commit = std::move(visible.record)});
+    };
+    TRY_ASSIGN(CommitListing commits,
+               ledger_->visit_commits({.detail = detail, .count = count, .take = take}));
+    list.unverifiable = std::move(commits.unverifiable);
+    // Copied twice: it is one snapshot. By name, those of one snapshot lie side by side.
+    const auto twins = std::ranges::unique(list.snapshots, [](const Snapshot& a, const Snapshot& b) {
+      return a.commit.snapshot == b.commit.snapshot;
+    });
+    list.snapshots.erase(twins.begin(), twins.end());
+    TRY_ASSIGN(auto retained, ledger_->read_retained());
+    for (Snapshot& snapshot : list.snapshots) {
+      snapshot.keep_until_ns = snapshot.commit.keep_until_ns;
+      if (auto later = retained.find(snapshot.commit.snapshot); later != retained.end())
+        snapshot.keep_until_ns = std::max(snapshot.keep_until_ns, later->second);
+    }
+    TRY(read_holds_and_proofs(log, list));
+    sort_by_age(list.snapshots);
+    // For speed alone: where it cannot be kept, the next look takes longer.
+    (void)memory_.keep();
+    return list;
+  }
+
+  // Of one that was listed, every particular.
+  Result<void> complete(Snapshot& snapshot) {
+    TRY_ASSIGN(const VisibleCommit* whole, ledger_->read_commit(snapshot.commit_name));
+    snapshot.commit = whole->record;
+    return {};
+  }
+
+ private:
+  Vault& vault_;
+  OpenedMemory memory_;
+  std::unique_ptr<Overview> seen_there_;
+  std::optional<Ledger> ledger_;
+};
 
 }  // namespace
 
 Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource, Detail detail) {
-  return list_chosen(vault, detail, [&](const auto&) { return resource; });
+  return Look(vault).list(detail, [&](const auto&) { return resource; });
 }
 
 Result<ResourceSnapshots> list_snapshots_of(Vault& vault, std::string_view resource) {
   ResourceRecord chosen;
   TRY_ASSIGN(SnapshotList list,
-             list_chosen(vault, Detail::kWhole, [&](const auto& all) -> Result<std::optional<ResourceId>> {
+             Look(vault).list(Detail::kWhole, [&](const auto& all) -> Result<std::optional<ResourceId>> {
                TRY_ASSIGN(chosen, find_resource(all, resource));
                return chosen.id;
              }));
   return ResourceSnapshots{std::move(list), std::move(chosen)};
+}
+
+Result<FoundSnapshot> find_snapshot_in(Vault& vault, const std::optional<std::string>& resource,
+                                       std::string_view wanted) {
+  Look look(vault);
+  auto choose = [&](const auto& all) -> Result<std::optional<ResourceId>> {
+    if (!resource) return std::optional<ResourceId>();
+    TRY_ASSIGN(const ResourceRecord chosen, find_resource(all, *resource));
+    return chosen.id;
+  };
+  TRY_ASSIGN(SnapshotList list, look.list(Detail::kSummary, choose));
+  TRY_ASSIGN(const Snapshot* found, find_snapshot(list.snapshots, wanted));
+  FoundSnapshot one{.snapshot = *found, .resource = found->commit.resource.hex()};
+  for (const ResourceRecord& known : list.resources)
+    if (known.id == found->commit.resource) one.resource = known.name;
+  TRY(look.complete(one.snapshot));
+  return one;
 }
 
 Result<const Snapshot*> find_snapshot(const std::vector<Snapshot>& snapshots, std::string_view wanted) {

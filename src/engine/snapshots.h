@@ -17,12 +17,8 @@ struct SnapshotList {
   std::vector<Unverifiable> unreadable;
   std::set<SnapshotId> unreadable_proofs;
 };
-// How much of each commit is held: with a hundred thousand of them it counts.
-enum class Detail {
-  kWhole,
-  kSummary,  // not what it is made of (live, maps, tree), what it was built on, nor its facts
-};
-// `resource`: only this one's; nothing — all. Costs a few requests where a catalog stands (vault/overview.h),
+// `resource`: only this one's; nothing — all. A summary does not hold what a snapshot was built on either.
+// Costs a few requests where a catalog stands (vault/overview.h),
 // one more for each record since; what this machine opened before (vault/opened_memory.h) is not read again.
 Result<SnapshotList> list_snapshots(Vault& vault, const std::optional<ResourceId>& resource,
                                     Detail detail = Detail::kWhole);
@@ -31,6 +27,15 @@ struct ResourceSnapshots : SnapshotList {
   ResourceRecord resource;
 };
 Result<ResourceSnapshots> list_snapshots_of(Vault& vault, std::string_view resource);
+
+// One snapshot among all, or of the resource of this name, and that one alone with every particular; errors
+// are those of find_snapshot and find_resource.
+struct FoundSnapshot {
+  Snapshot snapshot;
+  std::string resource;  // its name
+};
+Result<FoundSnapshot> find_snapshot_in(Vault& vault, const std::optional<std::string>& resource,
+                                       std::string_view wanted);
 
 // "latest", or a prefix (≥ 4 characters) of an id that only one snapshot has; kUsage in words otherwise.
 Result<const Snapshot*> find_snapshot(const std::vector<Snapshot>& snapshots, std::string_view wanted);

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "conc/task_group.h"
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
@@ -26,7 +28,7 @@ using test::TestVault;
 class CountingStore final : public Store {
  public:
   explicit CountingStore(Store& inner) : inner_(inner) {}
-  size_t requests = 0;
+  std::atomic<size_t> requests = 0;  // of several threads
 
   std::string location() const override { return inner_.location(); }
   Result<void> put_if_absent(std::string_view n, ByteView b) override {
@@ -156,7 +158,7 @@ struct OpeningTest : testing::Test {
     auto vault = open(counting, copy_of(writer));
     auto list = list_snapshots(*vault, {});
     EXPECT_TRUE(list) << list.error().what;
-    return {list ? std::move(*list) : SnapshotList{}, counting.requests};
+    return {list ? std::move(*list) : SnapshotList{}, counting.requests.load()};
   }
   // What a list says, in words: to be the same with and without a catalog.
   static std::vector<std::string> say(const SnapshotList& list) {
@@ -337,6 +339,44 @@ TEST_F(RememberingTest, what_most_of_nobody_asks_for_any_more_is_dropped) {
   EXPECT_EQ(say(look().list), say_anew());
 }
 
+// A copy holds a commit as its writer signed it: that is remembered too, and for as long as its writer
+// counts.
+TEST_F(RememberingTest, the_commit_inside_of_a_copy_is_remembered_beside_it) {
+  for (int i = 0; i < 40; ++i) commit(i);
+  std::vector<std::string> copies;
+  for (const std::string& name : commits) {
+    const auto key = *names::parse_commit(name);
+    copies.push_back(names::commit(key.resource, key.snapshot, session_of(keeper)));
+    const CopyRecord copy{.origin = name, .commit = t.store.objects[name], .copied_ns = 5};
+    put(keeper, RecordType::kCopy, copies.back(), t.resource.id, encode(copy));
+    t.store.objects.erase(name);
+  }
+  const auto first = say(look().list);
+  EXPECT_EQ(first.size(), copies.size() + 1);
+  Seen again = look();
+  EXPECT_LE(again.requests, 12u);
+  EXPECT_EQ(say(again.list), first);
+  EXPECT_EQ(first, say_anew());
+  {
+    OpenedMemory memory(state.path(), writer, t.vault->info().id, t.random);
+    auto inside = memory.recall(copies[0] + "\ninside", t.store.objects[copies[0]].size());
+    ASSERT_TRUE(inside);
+    EXPECT_EQ(inside->signer, id_of(writer));
+  }
+  RevocationRecord revoked{.signer = id_of(writer), .reason = "stolen", .at_ns = 7};
+  for (size_t i = 10; i < 20; ++i) {
+    auto outer = t.vault->codec().decode(copies[i], t.store.objects[copies[i]]);
+    ASSERT_TRUE(outer);
+    revoked.counted.push_back(sha256(decode<CopyRecord>(outer->body)->commit));
+  }
+  std::ranges::sort(revoked.counted);
+  for (int copy = 1; copy <= names::kSignerCopies; ++copy)
+    put(t.keys, RecordType::kRevocation, names::revocation(id_of(writer), copy), {}, encode(revoked));
+  again = look();
+  EXPECT_EQ(again.list.snapshots.size(), 10u);
+  EXPECT_EQ(say(again.list), say_anew());
+}
+
 // Whoever writes into this machine's state folder without the key: it costs time, never truth.
 TEST_F(RememberingTest, a_file_that_was_changed_cut_or_made_by_another_key_counts_for_nothing) {
   for (int i = 0; i < 40; ++i) commit(i);
@@ -374,6 +414,38 @@ TEST_F(RememberingTest, a_file_that_was_changed_cut_or_made_by_another_key_count
     ASSERT_EQ(::rename(other.c_str(), path.c_str()), 0);
   }
   EXPECT_EQ(say(look().list), anew);
+}
+
+// A machine that never looked opens several at once; whatever is wrong with one is said as by whoever reads
+// them one by one.
+TEST_F(OpeningTest, what_is_opened_ahead_says_what_is_read_one_by_one) {
+  for (int i = 0; i < 60; ++i) commit(i);
+  for (int i = 20; i < 40; ++i) prove(commits[static_cast<size_t>(i)]);
+  auto& objects = t.store.objects;
+  objects[commits[3]][100] ^= 1;
+  objects[commits[5]] = t.random.bytes(300);
+  objects[commits[7]].resize(200);
+  objects[commits[9]] = objects[commits[10]];
+  const auto stranger = KeyBundle::new_role(t.keys, Role::kWriter, "nobody granted it", t.random);
+  put(stranger, RecordType::kCommit, commits[11], t.resource.id, Bytes{});
+  put(writer, RecordType::kFence, commits[13], t.resource.id, encode(FenceRecord{"given up", 5}));
+  prune(1, {commits[15]});
+  const auto vault = open(t.store, copy_of(writer));
+  const Protocol protocol = protocol_of(*vault);
+  Ledger ledger(protocol);
+  const auto singly = ledger.read_commits();
+  ASSERT_TRUE(singly) << singly.error().what;
+  const Seen seen = look();
+  std::map<std::string, std::string> expected, said;
+  for (const VisibleCommit* one : singly->visible) expected[one->name] = one->digest.hex();
+  for (const Unverifiable& one : singly->unverifiable)
+    expected[one.name] = one.digest.hex() + one.error.what + one.error.why;
+  for (const Snapshot& one : seen.list.snapshots) said[one.commit_name] = one.commit_digest.hex();
+  for (const Unverifiable& one : seen.list.unverifiable)
+    said[one.name] = one.digest.hex() + one.error.what + one.error.why;
+  EXPECT_EQ(seen.list.snapshots.size(), 53u);
+  EXPECT_EQ(seen.list.unverifiable.size(), 5u);
+  EXPECT_EQ(said, expected);
 }
 
 TEST_F(OpeningTest, what_happened_since_the_catalog_counts) {

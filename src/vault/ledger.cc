@@ -3,13 +3,14 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <unordered_set>
+#include <bit>
 
 #include "crypto/digest.h"
 
 namespace kuramori {
 namespace {
 
+constexpr size_t kExpectedAtOnce = 512;   // commits, of a few KB each
 constexpr size_t kSignerPrefixBytes = 4;  // of a session id: whose it is
 
 bool begins_with_signer(const SessionId& sid, const SignerId& signer) {
@@ -25,6 +26,34 @@ uint64_t epoch_of(const SessionId& sid) {
 bool contains(const std::vector<std::string>& sorted, std::string_view name) {
   return std::binary_search(sorted.begin(), sorted.end(), name);
 }
+
+// Whether a name was listed, asked for each of very many: one table, nothing allocated for a name. Borrows
+// the names.
+class ListedNames {
+ public:
+  explicit ListedNames(const std::vector<std::string>& names)
+      : names_(names), slots_(std::bit_ceil(2 * names.size() + 1)) {
+    for (size_t i = 0; i < names.size(); ++i) {
+      const uint64_t hash = std::hash<std::string_view>{}(names[i]);
+      size_t at = hash & (slots_.size() - 1);
+      while (slots_[at].number != 0) at = (at + 1) & (slots_.size() - 1);
+      slots_[at] = {static_cast<uint32_t>(hash >> 32), static_cast<uint32_t>(i + 1)};
+    }
+  }
+  bool contains(std::string_view name) const {
+    const uint64_t hash = std::hash<std::string_view>{}(name);
+    for (size_t at = hash & (slots_.size() - 1); slots_[at].number != 0; at = (at + 1) & (slots_.size() - 1))
+      if (slots_[at].hash == hash >> 32 && names_[slots_[at].number - 1] == name) return true;
+    return false;
+  }
+
+ private:
+  struct Slot {
+    uint32_t hash = 0, number = 0;  // the upper half; which name, from 1
+  };
+  const std::vector<std::string>& names_;
+  std::vector<Slot> slots_;  // more than half of them free
+};
 
 Error unreadable(Error error) {
   if (error.kind == ErrorKind::kNotFound) error.kind = ErrorKind::kUnknown;  // it was listed a moment ago
@@ -236,12 +265,23 @@ Result<void> Ledger::mirror_decided() {
   return {};
 }
 
+// The commit inside of a copy, as its writer signed it.
+Result<OpenedRecord> Ledger::open_copied(std::string_view name, const CopyRecord& copy) {
+  KnownRecords* known = protocol().known;
+  if (known == nullptr) return protocol().codec.decode(copy.origin, copy.commit);
+  const std::string full_name = log_.place_of(name).name;
+  if (auto inner = known->recall_inner(full_name, sha256(copy.commit))) return std::move(*inner);
+  Result<OpenedRecord> inner = protocol().codec.decode(copy.origin, copy.commit);
+  if (inner) known->remember_inner(full_name, *inner);
+  return inner;
+}
+
 Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::CommitName& key,
-                                        const OpenedRecord& opened) {
+                                        const OpenedRecord& opened, Detail detail) {
   // A copier is a keeper; what it copied must be as its writer signed it.
   TRY(must_be_keeper(opened.signer, name));
   TRY_ASSIGN(CopyRecord copy, decode<CopyRecord>(opened.body));
-  TRY_ASSIGN(OpenedRecord inner, protocol().codec.decode(copy.origin, copy.commit));
+  TRY_ASSIGN(OpenedRecord inner, open_copied(name, copy));
   auto in_epoch = names::parse_in_epoch(copy.origin);
   auto origin = names::parse_commit(in_epoch ? in_epoch->name : std::string_view(copy.origin));
   bool may_commit = !protocol().may_commit || protocol().may_commit(inner.signer);
@@ -249,7 +289,7 @@ Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::Comm
       !may_commit) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is not a copy of a writer's commit", name));
   }
-  TRY_ASSIGN(CommitRecord record, decode<CommitRecord>(inner.body));
+  TRY_ASSIGN(CommitRecord record, decode_commit(inner.body, detail));
   if (record.snapshot != key.snapshot || record.resource != key.resource ||
       origin->snapshot != key.snapshot || origin->session != record.session) {
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
@@ -260,14 +300,16 @@ Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::Comm
 
 Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
   if (auto known = commits_.find(name); known != commits_.end()) return &known->second;
-  TRY_ASSIGN(VisibleCommit commit, open_commit(name));
+  TRY_ASSIGN(VisibleCommit commit, open_commit(name, Detail::kWhole));
   return &commits_.emplace(std::string(name), std::move(commit)).first->second;
 }
 
-Result<VisibleCommit> Ledger::open_commit(std::string_view name) {
-  Error is_fenced =
-      fail(ErrorKind::kRefused, fmt::format("{} is fenced", name), "this attempt never became a snapshot");
-  if (fenced_.contains(name)) return is_fenced;
+Result<VisibleCommit> Ledger::open_commit(std::string_view name, Detail detail) {
+  const auto is_fenced = [&] {
+    return fail(ErrorKind::kRefused, fmt::format("{} is fenced", name),
+                "this attempt never became a snapshot");
+  };
+  if (fenced_.contains(name)) return is_fenced();
   auto key = names::parse_commit(name);
   if (!key) return fail(ErrorKind::kDamaged, fmt::format("{} is no name of a commit", name));
   TRY_ASSIGN(OpenedRecord opened, log_.read(name));
@@ -276,17 +318,17 @@ Result<VisibleCommit> Ledger::open_commit(std::string_view name) {
   if (opened.type == RecordType::kFence) {
     if (!own) TRY(must_be_keeper(opened.signer, name));
     fenced_.emplace(name);
-    return is_fenced;
+    return is_fenced();
   }
   if (opened.type == RecordType::kCopy && own) {
-    return open_copy(name, *key, opened);
+    return open_copy(name, *key, opened, detail);
   }
   bool may_commit = !protocol().may_commit || protocol().may_commit(opened.signer);
   if (opened.type != RecordType::kCommit || !own || !may_commit) {
     return fail(ErrorKind::kDamaged,
                 fmt::format("{} is not a commit of the writer whose session it names", name));
   }
-  TRY_ASSIGN(CommitRecord record, decode<CommitRecord>(opened.body));
+  TRY_ASSIGN(CommitRecord record, decode_commit(opened.body, detail));
   if (record.snapshot != key->snapshot || record.session != key->session ||
       record.resource != key->resource) {
     return fail(ErrorKind::kDamaged, fmt::format("{} does not hold what its name says", name));
@@ -303,13 +345,12 @@ Result<CommitListing> Ledger::read_commits(const std::vector<PruneRound>& prunes
   return list_commits(prunes, nullptr);
 }
 
-Result<CommitListing> Ledger::visit_commits(const std::function<void(VisibleCommit&&)>& take) {
+Result<CommitListing> Ledger::visit_commits(const CommitVisit& visit) {
   TRY_ASSIGN(std::vector<PruneRound> prunes, read_prunes());
-  return list_commits(prunes, &take);
+  return list_commits(prunes, &visit);
 }
 
-Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes,
-                                           const std::function<void(VisibleCommit&&)>* take) {
+Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes, const CommitVisit* visit) {
   CommitListing listing;
   for (const PruneRound& round : prunes) {
     if (round.finished)
@@ -321,7 +362,8 @@ Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes
   listed_names.reserve(listed.size());
   for (ObjectInfo& object : listed) listed_names.push_back(std::move(object.name));
   listed = {};
-  const std::unordered_set<std::string_view> is_listed(listed_names.begin(), listed_names.end());
+  if (visit != nullptr && visit->count) visit->count(listed_names.size());
+  const ListedNames is_listed(listed_names);
   auto must_be_listed = [&](const std::string& name) {
     if (name.empty() || is_listed.contains(name)) return;
     // An older ledger may have known of it alone. Then it is void, and its ledger's seal says all there is.
@@ -337,10 +379,10 @@ Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes
     }
   };
   auto see = [&](const std::string& name) -> Result<void> {
-    if (take != nullptr) {
-      TRY_ASSIGN(VisibleCommit commit, open_commit(name));
+    if (visit != nullptr) {
+      TRY_ASSIGN(VisibleCommit commit, open_commit(name, visit->detail));
       must_be_rooted(commit);
-      (*take)(std::move(commit));
+      visit->take(std::move(commit));
     } else {
       TRY_ASSIGN(const VisibleCommit* commit, read_commit(name));
       must_be_rooted(*commit);
@@ -348,8 +390,19 @@ Result<CommitListing> Ledger::list_commits(const std::vector<PruneRound>& prunes
     }
     return {};
   };
-  for (const std::string& name : listed_names) {
-    if (auto key = names::parse_commit(name)) listing.decided.insert(key->session);
+  if (visit == nullptr) listing.decided.reserve(listed_names.size());
+  std::vector<std::string_view> next;  // that were expected, and will be seen
+  for (size_t i = 0; i < listed_names.size(); ++i) {
+    const std::string& name = listed_names[i];
+    if (i % kExpectedAtOnce == 0) {
+      next.clear();
+      for (size_t k = i; k < std::min(i + kExpectedAtOnce, listed_names.size()); ++k)
+        if (!contains(listing.pruned, listed_names[k])) next.push_back(listed_names[k]);
+      log_.expect(next);
+    }
+    if (visit == nullptr) {
+      if (auto key = names::parse_commit(name)) listing.decided.insert(key->session);
+    }
     if (contains(listing.pruned, name)) continue;
     Result<void> seen = see(name);
     if (seen) continue;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "vault/names.h"
@@ -59,10 +60,17 @@ struct CommitListing {
   std::vector<std::string> fenced;            // by name
   std::vector<std::string> disowned;          // by name
   std::vector<Unverifiable> unverifiable;
-  std::vector<std::string> missing;  // named by other records, and not listed: the listing is not whole
-  std::set<SessionId> decided;       // sessions whose commit key is occupied
+  std::vector<std::string> missing;       // named by other records, and not listed: the listing is not whole
+  std::unordered_set<SessionId> decided;  // sessions whose commit key is occupied
   // The error that stops whoever wants to delete, if something is unverifiable or missing.
   Result<void> must_be_whole() const;
+};
+
+// For a look at very many commits.
+struct CommitVisit {
+  Detail detail = Detail::kWhole;
+  std::function<void(size_t)> count;  // of the listed, once, before the first
+  std::function<void(VisibleCommit&&)> take;
 };
 
 struct ListedSession {
@@ -104,8 +112,8 @@ class Ledger {
   Result<CommitListing> read_commits();
   Result<CommitListing> read_commits(const std::vector<PruneRound>& prunes);
   // The same for a look at very many: each visible one is handed over once, in the order of names, and is not
-  // remembered; `visible` of what is returned stays empty.
-  Result<CommitListing> visit_commits(const std::function<void(VisibleCommit&&)>& take);
+  // remembered; `visible` and `decided` of what is returned stay empty.
+  Result<CommitListing> visit_commits(const CommitVisit& visit);
   // Two places: writes to the objects what this epoch's ledger decided and they lack: commits, finals,
   // sweeps. Whoever decides upon any of these does this before it counts on its own decision.
   Result<void> mirror_decided();
@@ -134,11 +142,11 @@ class Ledger {
   };
   // Sees to it that `signer` may have written a record of its kind at `name`.
   Result<void> must_be_keeper(const SignerId& signer, std::string_view name) const;
-  Result<CommitListing> list_commits(const std::vector<PruneRound>& prunes,
-                                     const std::function<void(VisibleCommit&&)>* take);
-  Result<VisibleCommit> open_commit(std::string_view name);
+  Result<CommitListing> list_commits(const std::vector<PruneRound>& prunes, const CommitVisit* visit);
+  Result<VisibleCommit> open_commit(std::string_view name, Detail detail);
   Result<VisibleCommit> open_copy(std::string_view name, const names::CommitName& key,
-                                  const OpenedRecord& opened);
+                                  const OpenedRecord& opened, Detail detail);
+  Result<OpenedRecord> open_copied(std::string_view name, const CopyRecord& copy);
   Result<GcRecord> read_gc_record(const std::string& name, RecordType type, uint64_t n);
   Result<std::vector<std::string>> read_prune_record(const std::string& name, RecordType type, uint64_t n);
   // Whether the owner disowned the object that stands at `name`; its digest in `digest`.

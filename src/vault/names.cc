@@ -42,11 +42,21 @@ std::optional<uint64_t> parse_ten_digits(std::string_view digits) {
   return n;
 }
 
+// Upper case would be a second name for the same thing.
+int digit_of(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 template <class IdType>
 std::optional<IdType> id_of(std::string_view hex) {
-  auto id = IdType::from_hex(hex);
-  if (!id || id->hex() != hex) return {};  // upper case would be a second name for the same thing
-  return *id;
+  if (hex.size() != 2 * IdType::kBytes) return {};
+  IdType id;
+  for (size_t i = 0; i < IdType::kBytes; ++i) {
+    const int high = digit_of(hex[2 * i]), low = digit_of(hex[2 * i + 1]);
+    if (high < 0 || low < 0) return {};
+    id.raw[i] = static_cast<uint8_t>(high << 4 | low);
+  }
+  return id;
 }
 
 }  // namespace

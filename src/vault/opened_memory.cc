@@ -39,6 +39,7 @@ struct ChunkSpan {
 
 struct Found {
   std::string_view name;
+  size_t bytes = 0;  // that it takes in its chunk
   uint64_t object_bytes = 0;
   OpenedRecord record;
 };
@@ -69,6 +70,7 @@ std::optional<Found> read_record(ByteView bytes) {
   auto body = reader.take(*body_bytes);
   if (!body) return std::nullopt;
   found.name = as_text(*name);
+  found.bytes = bytes.size() - reader.left();
   found.object_bytes = *object_bytes;
   found.record = {.type = static_cast<RecordType>(*type),
                   .signer = *SignerId::from_bytes(*signer),
@@ -88,15 +90,16 @@ struct OpenedMemory::Parts {
   // What was in the file.
   std::optional<Fd> file;
   std::vector<ChunkSpan> chunks;
-  std::vector<Place> places;  // by hash
-  std::vector<bool> asked;    // beside them
-  size_t asked_for = 0;
+  std::vector<Place> places;                         // by hash
+  std::vector<std::pair<uint32_t, uint32_t>> asked;  // chunk and place in it, of what was recalled
+  uint32_t next_chunk = 0, next_at = 0;              // behind what was recalled last
   struct Held {
     uint32_t chunk = UINT32_MAX;
     Bytes plain;
   };
   std::array<Held, kChunksHeld> held;
   size_t next_held = 0;
+  Bytes room;  // that chunks are read into
 
   // What came since: sealed and written as it comes, so that it is not held.
   std::string new_path;
@@ -140,7 +143,6 @@ struct OpenedMemory::Parts {
       if (!chunk || !in_chunk || *chunk >= chunks.size()) return places.clear();
       places.push_back({*hash, *chunk, *in_chunk});
     }
-    asked.resize(places.size());
     file = std::move(*opened);
   }
 
@@ -151,19 +153,41 @@ struct OpenedMemory::Parts {
     }
     const ChunkSpan& span = chunks[number];
     if (span.bytes > kChunkBytesMax) return nullptr;
-    Bytes sealed(span.bytes);
-    if (!pread_full(*file, span.offset, sealed, path)) return nullptr;
-    Result<Bytes> plain = xopen(key, chunk_context, sealed);
-    if (!plain) return nullptr;
+    room.resize(span.bytes);
+    if (!pread_full(*file, span.offset, room, path)) return nullptr;
     Held& into = held[next_held++ % kChunksHeld];
-    into = {number, std::move(*plain)};
+    into.chunk = UINT32_MAX;
+    if (!xopen_into(key, chunk_context, room, into.plain)) return nullptr;
+    into.chunk = number;
     return &into.plain;
   }
 
-  std::optional<Found> at(const Place& place) {
-    const Bytes* plain = chunk(place.chunk);
-    if (plain == nullptr || place.at >= plain->size()) return std::nullopt;
-    return read_record(ByteView(*plain).subspan(place.at));
+  std::optional<Found> at(uint32_t number, uint32_t place) {
+    const Bytes* plain = chunk(number);
+    if (plain == nullptr || place >= plain->size()) return std::nullopt;
+    return read_record(ByteView(*plain).subspan(place));
+  }
+
+  // Mostly records are asked for in the order in which they were kept, so the next is looked at first.
+  std::optional<Found> find_next(std::string_view name, uint64_t object_bytes) {
+    if (next_chunk >= chunks.size()) return std::nullopt;
+    const Bytes* plain = chunk(next_chunk);
+    if (plain != nullptr && next_at == plain->size()) {
+      next_at = 0;
+      plain = ++next_chunk < chunks.size() ? chunk(next_chunk) : nullptr;
+    }
+    constexpr size_t kNameAt = sizeof(uint16_t);  // as append_record() writes it
+    if (plain == nullptr || plain->size() - next_at < kNameAt + name.size()) return std::nullopt;
+    if (as_text(ByteView(*plain).subspan(next_at + kNameAt, name.size())) != name) return std::nullopt;
+    auto found = at(next_chunk, next_at);
+    if (!found || found->name != name || found->object_bytes != object_bytes) return std::nullopt;
+    was_asked(next_chunk, next_at, *found);
+    return found;
+  }
+  void was_asked(uint32_t number, uint32_t place, const Found& found) {
+    asked.emplace_back(number, place);
+    next_chunk = number;
+    next_at = place + static_cast<uint32_t>(found.bytes);
   }
 
   Result<void> append_new(ByteView bytes) {
@@ -199,19 +223,19 @@ struct OpenedMemory::Parts {
 
   // What is still asked for goes on as it is, or — where most is not — record by record.
   Result<void> take_over_old() {
-    if (asked_for * 2 < places.size()) {
-      for (size_t i = 0; i < places.size(); ++i) {
-        if (!asked[i]) continue;
-        if (auto found = at(places[i])) TRY(add(found->name, found->object_bytes, found->record));
-      }
+    std::ranges::sort(asked);  // as they lie in the file, so that each chunk is opened once
+    const auto twice = std::ranges::unique(asked);
+    asked.erase(twice.begin(), twice.end());
+    if (asked.size() * 2 < places.size()) {
+      for (const auto& [number, place] : asked)
+        if (auto found = at(number, place)) TRY(add(found->name, found->object_bytes, found->record));
       return close_chunk();
     }
     const auto first = static_cast<uint32_t>(new_chunks.size());
-    Bytes sealed;
     for (const ChunkSpan& span : chunks) {
-      sealed.resize(span.bytes);
-      TRY(pread_full(*file, span.offset, sealed, path));
-      TRY(append_new(sealed));
+      room.resize(span.bytes);
+      TRY(pread_full(*file, span.offset, room, path));
+      TRY(append_new(room));
       new_chunks.push_back({new_end - span.bytes, span.bytes});
     }
     for (const Place& place : places) new_places.push_back({place.hash, place.chunk + first, place.at});
@@ -268,17 +292,20 @@ bool OpenedMemory::empty() const {
   return parts_->places.empty();
 }
 
+bool OpenedMemory::may_know(std::string_view full_name) const {
+  return std::ranges::binary_search(parts_->places, hash_of(full_name), {}, &Place::hash);
+}
+
 std::optional<OpenedRecord> OpenedMemory::recall(std::string_view full_name, uint64_t object_bytes) {
   Parts& p = *parts_;
   if (!p.file) return std::nullopt;
+  if (auto found = p.find_next(full_name, object_bytes)) return std::move(found->record);
   const uint64_t hash = hash_of(full_name);
   auto place = std::ranges::lower_bound(p.places, hash, {}, &Place::hash);
   for (; place != p.places.end() && place->hash == hash; ++place) {
-    auto found = p.at(*place);
+    auto found = p.at(place->chunk, place->at);
     if (!found || found->name != full_name || found->object_bytes != object_bytes) continue;
-    const auto index = static_cast<size_t>(place - p.places.begin());
-    p.asked_for += !p.asked[index];
-    p.asked[index] = true;
+    p.was_asked(place->chunk, place->at, *found);
     return std::move(found->record);
   }
   return std::nullopt;

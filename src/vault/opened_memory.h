@@ -34,6 +34,8 @@ class OpenedMemory {
   OpenedMemory(const OpenedMemory&) = delete;
 
   bool empty() const;
+  // Whether recall() may find it; one look into the index.
+  bool may_know(std::string_view full_name) const;
   // What was opened under this name, if the object had this size.
   std::optional<OpenedRecord> recall(std::string_view full_name, uint64_t object_bytes);
   void remember(std::string_view full_name, uint64_t object_bytes, const OpenedRecord& record);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <set>
 
+#include "base/cpu_limit.h"
 #include "conc/task_group.h"
 #include "vault/envelope.h"
 #include "vault/names.h"
@@ -19,6 +20,10 @@ constexpr uint64_t kRememberedBytesMax = 1 << 20;
 constexpr size_t kPagesBeforeCuts = 14;
 constexpr size_t kListsAtOnce = 8;
 constexpr size_t kCutsMax = 32;
+constexpr size_t kOpenedAtOnce = 8;  // records; a signature is a twentieth of a millisecond's work
+
+// A record inside of another is remembered beside it, under a name that no object can have.
+constexpr std::string_view kInside = "\ninside";
 
 struct Copy {
   Bytes object;
@@ -96,6 +101,12 @@ class ViewedStore final : public Store {
     // Another size is another object: somebody put over it. What stands there is the truth.
     return seen != nullptr && held != at_hand_.end() && held->second.object.size() == seen->size;
   }
+
+  // The bytes at hand, or null; they stay where they are until a catalog is taken.
+  const Bytes* at_hand(std::string_view name) const {
+    return is_at_hand(name) ? &at_hand_.find(name)->second.object : nullptr;
+  }
+  Store& inner() const { return inner_; }
 
   std::string location() const override { return inner_.location(); }
   Result<void> put_if_absent(std::string_view name, ByteView bytes) override {
@@ -286,19 +297,96 @@ struct Overview::Parts final : KnownRecords {
   // KnownRecords: only what stands there with that size, and only while its signer's word counts. In doubt it
   // is read where it stands, which says in words what is wrong.
   std::optional<OpenedRecord> recall(std::string_view name) override {
-    const ObjectInfo* seen = ledger ? ledger->find(name) : nullptr;
-    if (seen == nullptr) seen = objects.find(name);
+    if (auto just = ahead.find(name); just != ahead.end()) return std::move(ahead.extract(just).mapped());
+    const ObjectInfo* seen = place_of(name).find(name);
     if (seen == nullptr) return std::nullopt;
-    std::optional<OpenedRecord> known = memory->recall(name, seen->size);
-    if (!known) return std::nullopt;
-    Result<const Signer*> signer = signers.find(known->signer);
-    if (!signer || !may_sign((*signer)->role, known->type) || !(*signer)->counts(known->digest))
-      return std::nullopt;
+    auto known = recall_as(name, seen->size);
+    if (!known) ++unknown;
     return known;
   }
   void remember(std::string_view name, uint64_t bytes, const OpenedRecord& record) override {
     // Unsigned types are bound by others, and large: they are no part of a look.
     if (record.signer != SignerId{} && bytes <= kRememberedBytesMax) memory->remember(name, bytes, record);
+  }
+  std::optional<OpenedRecord> recall_inner(std::string_view name, const Digest& digest) override {
+    if (auto just = ahead_inside.find(name); just != ahead_inside.end() && just->second.digest == digest)
+      return std::move(ahead_inside.extract(just).mapped());
+    const ObjectInfo* seen = place_of(name).find(name);
+    if (seen == nullptr) return std::nullopt;
+    auto known = recall_as(inside_of(name), seen->size);
+    return known && known->digest == digest ? std::move(known) : std::nullopt;
+  }
+  void remember_inner(std::string_view name, const OpenedRecord& record) override {
+    const ObjectInfo* seen = place_of(name).find(name);
+    if (seen != nullptr) remember(inside_of(name), seen->size, record);
+  }
+
+  // What was not opened on this machine yet is opened on several threads. Only what opens at once counts:
+  // the rest is read again where it stands, one by one, and there it is said what is wrong with it.
+  void expect(std::span<const std::string_view> names) override {
+    ahead.clear();
+    ahead_inside.clear();
+    if (!memory->empty() && unknown <= kReadSinglyMax) return;  // a few are read singly
+    struct Wanted {
+      std::string_view name;
+      ViewedStore* place;
+      uint64_t bytes;
+      const Bytes* at_hand = nullptr;
+      std::optional<OpenedRecord> opened, inside;
+    };
+    std::vector<Wanted> wanted;
+    for (const std::string_view name : names) {
+      ViewedStore& place = place_of(name);
+      const ObjectInfo* seen = place.find(name);
+      if (seen == nullptr || seen->size > kRememberedBytesMax || memory->may_know(name)) continue;
+      if (!place.is_at_hand(name)) missed();
+      wanted.push_back({.name = name, .place = &place, .bytes = seen->size, .opened = {}, .inside = {}});
+    }
+    if (wanted.size() <= kReadSinglyMax) return;
+    for (Wanted& one : wanted) one.at_hand = one.place->at_hand(one.name);
+    // Nothing fails here: it would only be read once more.
+    (void)parallel_for(wanted.size(), kOpenedAtOnce, {}, [&](size_t i, std::stop_token) -> Result<void> {
+      Wanted& one = wanted[i];
+      Bytes fetched;
+      if (one.at_hand == nullptr) {
+        Result<Bytes> object = one.place->inner().get(one.name);
+        if (!object || object->size() != one.bytes) return {};
+        fetched = std::move(*object);
+      }
+      pause_for_cpu();
+      auto opened = protocol.codec.decode(one.name, one.at_hand ? ByteView(*one.at_hand) : fetched);
+      if (!opened) return {};
+      if (opened->type == RecordType::kCopy) {
+        auto copy = decode<CopyRecord>(opened->body);
+        auto inside = copy ? protocol.codec.decode(copy->origin, copy->commit) : std::move(copy).error();
+        if (inside) one.inside = std::move(*inside);
+      }
+      one.opened = std::move(*opened);
+      return {};
+    });
+    for (Wanted& one : wanted) {
+      if (!one.opened) continue;
+      remember(one.name, one.bytes, *one.opened);
+      if (one.inside) {
+        remember(inside_of(one.name), one.bytes, *one.inside);
+        ahead_inside.emplace(one.name, std::move(*one.inside));
+      }
+      ahead.emplace(one.name, std::move(*one.opened));
+    }
+  }
+
+  // Which of the two shows this name.
+  ViewedStore& place_of(std::string_view name) {
+    return ledger && ledger->find(name) != nullptr ? *ledger : objects;
+  }
+  static std::string inside_of(std::string_view name) { return std::string(name) + std::string(kInside); }
+  std::optional<OpenedRecord> recall_as(std::string_view name, uint64_t bytes) {
+    std::optional<OpenedRecord> known = memory->recall(name, bytes);
+    if (!known) return std::nullopt;
+    Result<const Signer*> signer = signers.find(known->signer);
+    if (!signer || !may_sign((*signer)->role, known->type) || !(*signer)->counts(known->digest))
+      return std::nullopt;
+    return known;
   }
 
   void missed() {
@@ -384,6 +472,8 @@ struct Overview::Parts final : KnownRecords {
   OpenedMemory* memory;
   bool catalog_wanted = true;  // it was not looked for yet
   size_t misses = 0;
+  size_t unknown = 0;                                                    // asked for, and not in the memory
+  std::map<std::string, OpenedRecord, std::less<>> ahead, ahead_inside;  // of what is expected, by full name
   ViewedStore objects;
   std::unique_ptr<ViewedStore> ledger;
   Epoch epoch;

@@ -2,6 +2,9 @@
 // The real one is SealedRecordCodec (vault/envelope.h); the simulation has one without cryptography.
 #pragma once
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include "vault/records.h"
 
@@ -33,6 +36,11 @@ class KnownRecords {
   virtual std::optional<OpenedRecord> recall(std::string_view full_name) = 0;
   // It was read, with this size, and opens to that.
   virtual void remember(std::string_view full_name, uint64_t object_bytes, const OpenedRecord& record) = 0;
+  // These will be asked for next, in this order: several may be read and opened at once.
+  virtual void expect(std::span<const std::string_view> full_names) = 0;
+  // The record inside of another (a copy's commit): as it opened, if it has this digest.
+  virtual std::optional<OpenedRecord> recall_inner(std::string_view full_name, const Digest& digest) = 0;
+  virtual void remember_inner(std::string_view full_name, const OpenedRecord& record) = 0;
 };
 
 }  // namespace kuramori

@@ -150,6 +150,14 @@ Result<void> RecordLog::mirror(std::string_view name) const {
               "nothing was deleted; kuramori vault scrub tells what can be believed");
 }
 
+void RecordLog::expect(std::span<const std::string_view> names) const {
+  if (protocol_.known == nullptr) return;
+  if (protocol_.epoch == nullptr) return protocol_.known->expect(names);
+  std::vector<std::string> full_names;
+  for (const std::string_view name : names) full_names.push_back(place_of(name).name);
+  protocol_.known->expect(std::vector<std::string_view>(full_names.begin(), full_names.end()));
+}
+
 Result<OpenedRecord> RecordLog::read(std::string_view name) const {
   return read_fitting(name, nullptr);
 }

@@ -66,8 +66,10 @@ void put(Writer& to, uint32_t field, const ObjectRef& ref) {
               }));
 }
 
+// Into the room it has: what is taken only to see that it can be costs no memory.
 void take(Reader& from, std::string& text) {
-  text = from.get_string();
+  const auto view = from.get_view();
+  text.assign(view.data(), view.size());
 }
 template <size_t N, class Tag>
 void take(Reader& from, Id<N, Tag>& id) {
@@ -95,9 +97,10 @@ void take(Reader& from, double& value) {
 void take(Reader& from, std::vector<std::string>& texts) {
   texts.push_back(from.get_string());
 }
-void take(Reader& from, std::map<std::string, std::string>& pairs) {
+void take_pair(Reader& from, std::string& key, std::string& value) {
   Reader pair = from.get_message();
-  std::string key, value;
+  key.clear();
+  value.clear();
   while (pair.next()) {
     switch (pair.tag()) {
       case 1:
@@ -110,7 +113,11 @@ void take(Reader& from, std::map<std::string, std::string>& pairs) {
         pair.skip();
     }
   }
-  pairs[key] = value;
+}
+void take(Reader& from, std::map<std::string, std::string>& pairs) {
+  std::string key, value;
+  take_pair(from, key, value);
+  pairs[key] = std::move(value);
 }
 void take(Reader& from, ObjectRef& ref) {
   Reader r = from.get_message();
@@ -360,9 +367,13 @@ Bytes encode(const CommitRecord& c) {
     put(w, 22, c.defects);
   });
 }
-template <>
-Result<CommitRecord> decode(ByteView body) {
-  return read_message<CommitRecord>(body, [](Reader& f, CommitRecord& c) {
+Result<CommitRecord> decode_commit(ByteView body, Detail detail) {
+  const bool whole = detail == Detail::kWhole;
+  // What a summary leaves out is taken into these, one over the other.
+  ObjectRef ref;
+  FrameSpan left_out;
+  std::string key, value;
+  return read_message<CommitRecord>(body, [&](Reader& f, CommitRecord& c) {
     switch (f.tag()) {
       case 1:
         take(f, c.snapshot);
@@ -401,13 +412,13 @@ Result<CommitRecord> decode(ByteView body) {
         take(f, c.newest_gc);
         break;
       case 13:
-        take(f, c.live);
+        take(f, whole ? c.live : ref);
         break;
       case 14:
-        take(f, c.maps);
+        take(f, whole ? c.maps.emplace_back() : ref);
         break;
       case 15: {
-        FrameSpan& span = c.tree.emplace_back();
+        FrameSpan& span = whole ? c.tree.emplace_back() : left_out;
         Reader s = f.get_message();
         while (s.next()) {
           switch (s.tag()) {
@@ -459,7 +470,10 @@ Result<CommitRecord> decode(ByteView body) {
         take(f, c.added_bytes);
         break;
       case 21:
-        take(f, c.facts);
+        if (whole)
+          take(f, c.facts);
+        else
+          take_pair(f, key, value);
         break;
       case 22:
         take(f, c.defects);
@@ -468,6 +482,10 @@ Result<CommitRecord> decode(ByteView body) {
         f.skip();
     }
   });
+}
+template <>
+Result<CommitRecord> decode(ByteView body) {
+  return decode_commit(body, Detail::kWhole);
 }
 
 Bytes encode(const FenceRecord& r) {

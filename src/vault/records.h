@@ -335,4 +335,12 @@ Bytes encode(const ProbeRecord&);
 template <class Record>
 Result<Record> decode(ByteView body);
 
+// How much of each commit is held: with a hundred thousand of them it counts.
+enum class Detail {
+  kWhole,
+  kSummary,  // not what it is made of (live, maps, tree), nor its facts
+};
+// A summary takes every field apart as the whole does: what does not open as the one does not as the other.
+Result<CommitRecord> decode_commit(ByteView body, Detail detail);
+
 }  // namespace kuramori

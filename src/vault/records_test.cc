@@ -192,5 +192,26 @@ TYPED_TEST(Records, survive_any_bytes) {
   }));
 }
 
+// What a summary leaves out it looks at all the same: damage is told by both or by neither.
+TEST(CommitSummary, says_less_of_what_opens_and_the_same_of_what_does_not) {
+  EXPECT_TRUE(rc::check([] {
+    CommitRecord record;
+    make(record);
+    Bytes body = encode(record);
+    auto summary = decode_commit(body, Detail::kSummary);
+    RC_ASSERT(summary.has_value());
+    record.live = {};
+    record.maps = {};
+    record.tree = {};
+    record.facts = {};
+    RC_ASSERT(*summary == record);
+    if (*rc::gen::inRange(0, 2) == 0)
+      body.resize(*rc::gen::inRange<size_t>(0, body.size()));
+    else
+      body[*rc::gen::inRange<size_t>(0, body.size())] ^= static_cast<uint8_t>(1u << *rc::gen::inRange(0, 8));
+    RC_ASSERT(decode_commit(body, Detail::kSummary).has_value() == decode<CommitRecord>(body).has_value());
+  }));
+}
+
 }  // namespace
 }  // namespace kuramori

@@ -22,7 +22,8 @@ OTHER_REQUESTS_MAX = 14
 # Where names are listed in pieces, at once, each piece has a page that is not full.
 PIECES_MAX = 34
 MEMORY_BYTES_MAX = 512 << 20
-PROCESSOR_SECONDS_MAX = 20  # generous: on a machine that does nothing else it is one
+PROCESSOR_SECONDS_MAX = 5  # generous: on a machine that does nothing else it is less than one
+ENOUGH_TO_COMPARE = 2_000  # snapshots: below, a look is mostly the start of the program
 
 
 class ManySnapshots(harness.Case):
@@ -65,11 +66,18 @@ class ManySnapshots(harness.Case):
                     self.assertLessEqual(asked, 20, what)
             return out, seconds
 
-        first, _ = look("first look, with a catalog")
-        again, seconds = look("again")
-        self.assertEqual(first, again)
+        first, first_seconds = look("first look, with a catalog")
+        looks = [look("again") for _ in range(3)]
+        for again, _ in looks:
+            self.assertEqual(first, again)
+        # Of two runs on the same machine: what was opened once is not opened again. It is a tenth; half is the limit, for
+        # a processor that others use too.
+        seconds = min(seconds for _, seconds in looks)
+        if count >= ENOUGH_TO_COMPARE:
+            self.assertLess(2 * seconds, first_seconds)
         if LONG:
             self.assertLessEqual(seconds, PROCESSOR_SECONDS_MAX)
+        self.shown_singly(first, requests, pages)
         before = requests() if requests else 0
         shown, _ = self.measured("vault show", "vault", "show", "here")
         self.assertIn(f"{count} snapshots of {RESOURCES} resources", shown)
@@ -78,6 +86,18 @@ class ManySnapshots(harness.Case):
         planned, _ = self.measured("prune --dry-run", "prune", "--dry-run", "--json")
         self.past = planned.count('"drop":true')
         self.assertGreater(self.past, count // 10 - RESOURCES - 1)
+
+    def shown_singly(self, listed, requests, pages):
+        # One of them: the others are looked at no closer than in a list.
+        snapshot = re.findall(r'"id":"([0-9a-f]{16})"', listed)[self.count // 2]
+        before = requests() if requests else 0
+        shown, _ = self.measured("show", "show", snapshot, "--json")
+        self.assertIn(f'"id":"{snapshot}"', shown)
+        self.assertIn('"postgres.start_lsn"', shown)
+        if requests:
+            self.assertLessEqual(requests() - before, pages + OTHER_REQUESTS_MAX + PIECES_MAX)
+        of_one, _ = self.measured("snapshots db0", "snapshots", "db0", "--json")
+        self.assertEqual(of_one.count('"resource":"db0"'), -(-self.count // RESOURCES))
 
     def location(self):
         if self.place.kind == "folder":
