@@ -1,9 +1,9 @@
 #include "engine/slot_watch.h"
 
 #include <fmt/core.h>
+#include <sys/socket.h>
 
 #include <condition_variable>
-#include <mutex>
 
 #include "base/units.h"
 #include "source/postgres/connection.h"
@@ -30,11 +30,21 @@ SlotWatch::SlotWatch(std::string connect, std::string slot, int pid, uint64_t wa
       reporter_(reporter),
       thread_([this](std::stop_token stop) { work(stop); }) {}
 
+SlotWatch::~SlotWatch() {
+  thread_.request_stop();
+  const std::lock_guard lock(mutex_);
+  if (line_.valid()) ::shutdown(line_.get(), SHUT_RDWR);
+}
+
 void SlotWatch::work(std::stop_token stop) {
   std::mutex mutex;
   std::condition_variable_any changed;
   bool told_size = false, told_status = false;
   auto connection = postgres::Connection::open(connect_);
+  if (connection) {
+    const std::lock_guard lock(mutex_);
+    line_ = connection->same_socket();
+  }
   // The stream itself notices a server that is gone; without answers here it goes on as an asynchronous one.
   while (connection && !stop.stop_requested()) {
     auto sync = connection->query(kSyncQuery, {std::to_string(pid_)});

@@ -2,11 +2,13 @@
 // own: whether commits wait for the stream, and how much WAL the slot keeps from being removed (P41).
 #pragma once
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 
 #include "base/reporter.h"
 #include "base/world.h"
+#include "os/file.h"
 
 namespace kuramori {
 
@@ -14,6 +16,10 @@ class SlotWatch {
  public:
   // `pid`: the server's process that sends the WAL.
   SlotWatch(std::string connect, std::string slot, int pid, uint64_t warn_bytes, Reporter& reporter);
+  SlotWatch(const SlotWatch&) = delete;
+  SlotWatch& operator=(const SlotWatch&) = delete;
+  // Waits for no answer: a server that hangs gives none.
+  ~SlotWatch();
 
   bool is_synchronous() const { return synchronous_; }
   // False also while nobody knows: then a commit may wait for the stream.
@@ -29,6 +35,8 @@ class SlotWatch {
   Reporter& reporter_;
   std::atomic<bool> synchronous_{false}, asynchronous_{false};
   std::atomic<uint64_t> kept_bytes_{0};
+  std::mutex mutex_;
+  Fd line_;              // guarded by mutex_: what the thread waits at
   std::jthread thread_;  // last: joined before what it uses goes
 };
 

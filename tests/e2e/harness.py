@@ -196,6 +196,7 @@ class Server:
         if self.process and self.process.poll() is None:
             # setpriv has become the postmaster: the process is the server itself.
             self.process.send_signal(number)
+            self.process.send_signal(signal.SIGCONT)  # a test may have stopped it
             self.process.wait(START_SECONDS_MAX)
         if self in _servers:
             _servers.remove(self)

@@ -171,6 +171,12 @@ class StreamCase(harness.Case):
         server.process = None
         shutil.rmtree(server.data)
 
+    def freeze(self, server):
+        """It takes connections, as far as the kernel does that, and answers nothing more."""
+        for pid in [server.process.pid, *self.children(server.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
     @staticmethod
     def children(pid):
         path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
@@ -408,6 +414,18 @@ class Outages(StreamCase):
         self.destroy(server)
         self.assertEqual(self.restored().sql("select (select count(*) from acked), (select count(*) from big)"), "200|100000")
 
+    def test_it_can_be_stopped_while_the_server_hangs_P36(self):
+        server = self.streaming_server()
+        stream = Stream(self).await_streaming()
+        server.sql("insert into acked values (1)")
+        self.await_flushed(server, stream)
+        self.freeze(server)
+        # It says something every second, and asks for its slot every two: now it waits for an answer.
+        lines = len(stream.lines)
+        stream.await_that(lambda: len(stream.lines) > lines + 4, "no word")
+        self.assertEqual(stream.end(), 0, stream.err)
+        self.destroy(server)
+
     @long_form
     def test_commits_are_durable_within_the_flush_interval_under_load(self):
         server = self.streaming_server()
@@ -534,6 +552,29 @@ class Timelines(StreamCase):
         refused = stream.lines[-1]["error"]
         self.assertIn("does not contain what is archived", refused["what"])
         self.assertIn("--timeline 1", refused["next"])
+
+    @long_form
+    def test_a_primary_that_hangs_is_left_for_the_one_that_was_promoted_P36(self):
+        primary = self.streaming_server()
+        standby = self.standby_of(primary)
+        both = f"host={primary.socket},{standby.socket} port=5432,5432 user=postgres dbname=postgres target_session_attrs=read-write"
+        self.config.write_text(self.config.read_text().replace(primary.connect(), both))
+        self.kuramori("backup", "db")
+        stream = Stream(self).await_streaming()
+        primary.sql("insert into acked select generate_series(1, 100)")
+        self.await_watched(primary, stream)
+        self.await_replay(primary, standby)
+        self.freeze(primary)
+        standby.sql("select pg_promote()")
+        standby.await_promoted()
+        stream.await_note("the server is silent")  # for a minute
+        stream.await_that(lambda: stream.lines[-1].get("timeline") == 2, "it does not follow")
+        standby.sql("insert into acked select generate_series(101, 200)")
+        self.await_flushed(standby, stream)
+        self.assertEqual(stream.end(), 0, stream.err)
+        self.assertEqual(self.gaps(), [])
+        self.destroy(primary)
+        self.assertEqual(self.restored().sql("select count(*) from acked"), "200")
 
     @long_form
     def test_a_new_primary_without_what_is_archived_is_refused(self):

@@ -1,5 +1,6 @@
 #include "source/postgres/connection.h"
 
+#include <fcntl.h>
 #include <libpq-fe.h>
 
 #include <charconv>
@@ -157,6 +158,10 @@ Result<std::string> Connection::value(const std::string& sql, const std::vector<
 Result<void> Connection::run(const std::string& sql, const std::vector<Parameter>& parameters) {
   TRY(query(sql, parameters));
   return {};
+}
+
+Fd Connection::same_socket() const {
+  return Fd(::fcntl(PQsocket(state_->raw), F_DUPFD_CLOEXEC, 0));
 }
 
 Result<void> Connection::set_statement_timeout(Duration limit) {

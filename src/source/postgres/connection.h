@@ -1,5 +1,5 @@
 // One libpq connection: opened with sane limits, asked with text parameters, closed by its destructor. Not
-// for two threads at once, but for cancel().
+// for two threads at once.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/world.h"
+#include "os/file.h"
 
 struct pg_conn;
 struct pg_result;
@@ -68,6 +69,9 @@ class Connection {
   const std::string& sqlstate() const;  // of the last failed statement ("42501"), or empty
   uint32_t server_version() const;      // 150018
   uint32_t major() const { return server_version() / 10000; }
+  // The same socket under another descriptor: shut down by another thread, it ends a wait for an answer that
+  // may never come. libpq has no limit of its own for that.
+  Fd same_socket() const;
   std::vector<std::string> take_notices();
   std::string quoted_name(std::string_view name) const;  // an identifier, safe inside SQL
 
