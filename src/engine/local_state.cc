@@ -12,6 +12,7 @@
 namespace kuramori {
 namespace {
 
+constexpr size_t kScrubbedAtOnce = 4;
 constexpr int kBusyMilliseconds = 5000;  // another kuramori writes its few rows
 constexpr const char* kSchema =
     "create table if not exists heads(vault text, resource text, commit_name text, digest text,"
@@ -180,7 +181,7 @@ Result<ScrubResult> scrub_vault(Vault& vault, const ScrubRequest& request, Repor
                                 std::stop_token stop) {
   TRY(must_be_allowed(vault, Act::kScrub));
   const VaultId& id = vault.info().id;
-  ScrubOptions options{.budget = request.budget, .stop = stop};
+  ScrubOptions options{.budget = request.budget, .read_at_once = kScrubbedAtOnce, .stop = stop};
   if (request.every) options.verified_before_ns = to_unix_ns(vault.clock().now() - *request.every);
   std::map<std::string, int64_t> verified;
   auto state = LocalState::open(state_folder());

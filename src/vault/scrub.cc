@@ -9,6 +9,8 @@
 #include <tuple>
 #include <utility>
 
+#include "base/check.h"
+#include "conc/task_group.h"
 #include "crypto/digest.h"
 #include "vault/frame_ranges.h"
 #include "vault/incarnations.h"
@@ -24,7 +26,8 @@ namespace {
 
 constexpr size_t kSignerPrefixBytes = 4;  // of a session id: whose it is
 constexpr int64_t kNever = INT64_MIN;     // of what was not found whole yet
-constexpr size_t kRememberEvery = 8;      // objects; at most so many are checked again after a kill
+constexpr size_t kRememberEvery = 8;      // objects; about so many are checked again after a kill
+constexpr size_t kHeadersHeld = 64;       // of WAL objects
 
 struct Bound {
   LivePack pack;
@@ -250,10 +253,19 @@ class Scrubber {
   // Headers of all WAL objects against their names and each other, and against the snapshots that need them.
   void check_wal() {
     std::map<std::pair<ResourceId, uint32_t>, std::vector<WalObject>> lines;
-    for (const auto& [name, size] : under(names::kWal)) {
+    const std::vector<std::pair<std::string, uint64_t>> objects = under(names::kWal);
+    std::vector<std::optional<Result<WalHeader>>> headers(kHeadersHeld);
+    for (size_t i = 0; i < objects.size(); ++i) {
+      if (i % kHeadersHeld == 0) {
+        at_once(i, std::min(i + kHeadersHeld, objects.size()), [&](size_t k) {
+          headers[k - i] =
+              read_wal_header(store_, vault_.keys(), objects[k].first, &vault_.codec().signers());
+        });
+      }
+      const auto& [name, size] = objects[i];
       auto parsed = names::parse_wal(name);
       if (!parsed) continue;  // named as unknown
-      auto header = read_wal_header(store_, vault_.keys(), name, &vault_.codec().signers());
+      const Result<WalHeader>& header = *headers[i % kHeadersHeld];
       if (!header) {
         refused(name, header.error());
         continue;
@@ -265,9 +277,9 @@ class Scrubber {
       }
       lines[{parsed->resource, parsed->timeline}].push_back({*parsed, name, size});
     }
-    for (const auto& [line, objects] : lines) {
-      for (size_t i = 1; i < objects.size(); ++i) compare_neighbours(objects, i);
-      note_holes(objects);
+    for (const auto& [line, in_order] : lines) {
+      for (size_t i = 1; i < in_order.size(); ++i) compare_neighbours(in_order, i);
+      note_holes(in_order);
     }
     for (const auto& [name, commit] : commits_) {
       if (commit.self.empty() || !commit.record.wal) continue;
@@ -292,17 +304,22 @@ class Scrubber {
     reporter_.phase("checking packs and WAL", total);
     Duration began = vault_.clock().steady();
     Result<void> done;
-    for (Item& item : items) {
-      if (item.verified_ns >= due_before) break;
+    size_t due = 0;
+    while (due < items.size() && items[due].verified_ns < due_before) ++due;
+    for (size_t first = 0; first < due;) {
       if (options_.stop.stop_requested()) {
         done = fail(ErrorKind::kInterrupted, "the scrub was stopped");
         break;
       }
       if (options_.budget && vault_.clock().steady() - began >= *options_.budget) {
-        ++result_.objects_left;
-        continue;
+        result_.objects_left = due - first;
+        break;
       }
-      check_item(item);
+      const size_t end = std::min(due, first + options_.read_at_once);
+      std::vector<std::optional<Result<void>>> whole(end - first);
+      at_once(first, end, [&](size_t i) { whole[i - first] = verify(items[i].name); });
+      for (size_t i = first; i < end; ++i) check_item(items[i], std::move(*whole[i - first]));
+      first = end;
       if (result_.verified.size() - remembered_ >= kRememberEvery) remember();
     }
     remember();
@@ -370,14 +387,31 @@ class Scrubber {
     return objects;
   }
 
-  void check_item(Item& item) {
+  // `work(i)` for i in [first, end), several at the same time: what only reads, and fails by what it leaves.
+  void at_once(size_t first, size_t end, const std::function<void(size_t)>& work) const {
+    if (options_.read_at_once <= 1) {
+      for (size_t i = first; i < end; ++i) work(i);
+      return;
+    }
+    const Result<void> done =
+        parallel_for(end - first, options_.read_at_once, {}, [&](size_t i, std::stop_token) -> Result<void> {
+          work(first + i);
+          return {};
+        });
+    CHECK(done);
+  }
+
+  // Every byte of one object; any thread may ask.
+  Result<void> verify(const std::string& object) const {
+    const std::string origin(names::origin_of(object));
+    const auto bound = bound_.find(origin);
+    return verify_pack_bytes(*only_incarnation(store_, object), origin,
+                             bound == bound_.end() ? nullptr : &bound->second.pack);
+  }
+
+  void check_item(Item& item, Result<void> whole) {
     const std::string origin(names::origin_of(item.name));
     auto bound = bound_.find(origin);
-    const LivePack* pack = bound == bound_.end() ? nullptr : &bound->second.pack;
-    auto verify = [&](const std::string& object) {
-      return verify_pack_bytes(*only_incarnation(store_, object), origin, pack);
-    };
-    Result<void> whole = verify(item.name);
     result_.bytes += item.size;
     ++result_.objects;
     reporter_.advance(item.size);
@@ -406,7 +440,7 @@ class Scrubber {
       return;
     }
     // Or for one that was put since then (vault/compactor.h).
-    if (whole.error().kind == ErrorKind::kNotFound && stands_since(origin, verify)) {
+    if (whole.error().kind == ErrorKind::kNotFound && stands_since(origin)) {
       item.gone = true;
       return;
     }
@@ -414,8 +448,7 @@ class Scrubber {
   }
 
   // Whether what was put since everything was listed is whole.
-  template <class Verify>
-  bool stands_since(const std::string& origin, Verify&& verify) {
+  bool stands_since(const std::string& origin) {
     const std::vector<std::string> known = standing_as(origin);
     bool found = false;
     auto look = [&](const ObjectInfo& object) -> Result<void> {

@@ -49,6 +49,9 @@ struct ScrubOptions {
   // Told now and then of packs and WAL objects just found whole, so that a run that is killed was not in
   // vain.
   std::function<void(const std::vector<std::string>&)> remember;
+  // Packs and WAL objects that are read at the same time, each in a thread: far away, each read is a round
+  // trip.
+  size_t read_at_once = 1;
   std::stop_token stop;
 };
 
