@@ -17,10 +17,10 @@ namespace {
 struct Noted {
   std::unique_ptr<MemoryStore> memory = make_memory_store();
   FaultyStore* far = nullptr;
-  std::unique_ptr<Store> store;
   std::mutex mutex;
   std::vector<std::string> gets;
   std::function<void(std::string_view)> before_get;
+  std::unique_ptr<Store> store;  // last: its threads are joined before what they note in goes
 
   explicit Noted(int objects, size_t ahead = 4) {
     for (int i = 0; i < objects; ++i) EXPECT_TRUE(memory->put_if_absent(name(i), as_bytes(name(i))));
@@ -48,8 +48,8 @@ struct Noted {
 };
 
 TEST(PrefetchTest, what_is_read_in_the_order_of_a_list_comes_once_each_and_together) {
-  Noted t(200, 6);
   std::atomic<int> inside = 0, most = 0;
+  Noted t(200, 6);
   t.before_get = [&](std::string_view) {
     int now = ++inside;
     for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
