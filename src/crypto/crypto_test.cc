@@ -30,6 +30,16 @@ TEST(Digests, known_answers) {
             "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf");
 }
 
+TEST(AesCmac, known_answers) {  // RFC 4493
+  AesCmac mac(hex("2b7e151628aed2a6abf7158809cf4f3c"));
+  EXPECT_EQ(to_hex(mac.of({})), "bb1d6929e95937287fa37d129b756746");
+  EXPECT_EQ(to_hex(mac.of(hex("6bc1bee22e409f96e93d7e117393172a"))), "070a16b46b4d4144f79bdd9dd04a287c");
+  EXPECT_EQ(
+      to_hex(mac.of(hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411"))),
+      "dfa66747de9ae63030ca32611497c827");
+  EXPECT_EQ(to_hex(mac.of({})), "bb1d6929e95937287fa37d129b756746") << "each message begins anew";
+}
+
 TEST(FrameCipher, opens_only_what_it_sealed_with_the_same_ordinal_and_binding) {
   Secret key = Secret::random(32, system_random());
   FrameCipher cipher(key);

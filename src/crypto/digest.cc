@@ -84,6 +84,36 @@ Digest HmacSha256::finish() {
   return digest;
 }
 
+struct AesCmac::State {
+  static EVP_MAC* method() {
+    static EVP_MAC* method = EVP_MAC_fetch(nullptr, "CMAC", nullptr);
+    CHECK(method != nullptr);
+    return method;
+  }
+  EVP_MAC_CTX* context = EVP_MAC_CTX_new(method());
+  ~State() { EVP_MAC_CTX_free(context); }
+};
+
+AesCmac::AesCmac(ByteView key) : state_(std::make_unique<State>()) {
+  CHECK(key.size() == kBytes);
+  char name[] = "AES-128-CBC";
+  OSSL_PARAM parameters[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_CIPHER, name, 0),
+                             OSSL_PARAM_construct_end()};
+  CHECK(EVP_MAC_init(state_->context, key.data(), key.size(), parameters) == 1);
+}
+AesCmac::~AesCmac() = default;
+AesCmac::AesCmac(AesCmac&&) noexcept = default;
+
+std::array<uint8_t, AesCmac::kBytes> AesCmac::of(ByteView message) {
+  std::array<uint8_t, kBytes> mac{};
+  size_t size = 0;
+  // Without a key: it stays, and so do the subkeys.
+  CHECK(EVP_MAC_init(state_->context, nullptr, 0, nullptr) == 1);
+  CHECK(EVP_MAC_update(state_->context, message.data(), message.size()) == 1);
+  CHECK(EVP_MAC_final(state_->context, mac.data(), &size, mac.size()) == 1 && size == mac.size());
+  return mac;
+}
+
 Digest hmac_sha256(ByteView key, ByteView message) {
   HmacSha256 hmac(key);
   hmac.add(message);

@@ -1,5 +1,6 @@
-// SHA-256, and HMAC and HKDF over it (OpenSSL; FIPS 180-4, RFC 2104, RFC 5869).
+// SHA-256, and HMAC and HKDF over it (OpenSSL; FIPS 180-4, RFC 2104, RFC 5869); AES-CMAC.
 #pragma once
+#include <array>
 #include <initializer_list>
 #include <memory>
 #include <string_view>
@@ -32,6 +33,21 @@ class HmacSha256 {
   HmacSha256(HmacSha256&&) noexcept;
   void add(ByteView bytes);
   Digest finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// AES-CMAC with a 128-bit key (NIST SP 800-38B), for very many short messages under one key. Not for use by
+// two threads at once.
+class AesCmac {
+ public:
+  static constexpr size_t kBytes = 16;
+  explicit AesCmac(ByteView key);
+  ~AesCmac();
+  AesCmac(AesCmac&&) noexcept;
+  std::array<uint8_t, kBytes> of(ByteView message);
 
  private:
   struct State;
