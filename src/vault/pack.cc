@@ -578,6 +578,19 @@ struct PackReader::State {
     return object_.with([](auto& object) { return object; });
   }
   void set(std::unique_ptr<ObjectReader> object) { *object_.lock() = std::move(object); }
+  // A cipher belongs to one thread at a time; keying one costs more than opening a small frame with it.
+  FrameCipher take_cipher() {
+    {
+      auto idle = idle_.lock();
+      if (!idle->empty()) {
+        FrameCipher cipher = std::move(idle->back());
+        idle->pop_back();
+        return cipher;
+      }
+    }
+    return FrameCipher(key);
+  }
+  void give_back(FrameCipher cipher) { idle_.lock()->push_back(std::move(cipher)); }
   // A collection may give a pack up, for a thin one that holds all that is needed, while it is being read:
   // what was opened is gone then, and what is asked for stands in an incarnation.
   Result<void> read(uint64_t offset, MutableByteView out) {
@@ -592,6 +605,7 @@ struct PackReader::State {
  private:
   Result<std::shared_ptr<ObjectReader>> find_again(const std::shared_ptr<ObjectReader>& gone);
   Guarded<std::shared_ptr<ObjectReader>> object_;
+  Guarded<std::vector<FrameCipher>> idle_;  // as many as threads ever read at once
 };
 
 Result<std::shared_ptr<ObjectReader>> PackReader::State::find_again(
@@ -752,8 +766,7 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
     return fail(ErrorKind::kDamaged, fmt::format("{} has {} frames, frame {} was asked for", s.name,
                                                  frames.size(), first + count - 1));
   }
-  // A cipher belongs to one thread at a time; keying one costs half a microsecond.
-  FrameCipher cipher(s.key);
+  FrameCipher cipher = s.take_cipher();
   // A buffer that is used again is as long already: filling it with zeros first costs as much as its AES.
   size_t out_end = pages == Pages::kFiltered ? 0 : out.size();
   uint32_t ordinal = first;
@@ -799,6 +812,7 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
     }
   }
   out.resize(out_end);
+  s.give_back(std::move(cipher));
   return {};
 }
 
