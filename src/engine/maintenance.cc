@@ -145,14 +145,16 @@ Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request
   if (!request.dry_run) TRY(must_be_allowed(vault, Act::kCollect));
   Protocol protocol = protocol_of(vault);
   StoredThinPacks thin(vault.store(), vault.keys(), vault.codec().signers(), vault.clock());
-  Collector collector(protocol, &thin);
+  // Of very many snapshots what is remembered counts: one memory for both, and none left for the catalog.
+  auto ledger = std::make_shared<Ledger>(protocol, Detail::kNeeds);
+  std::optional<Collector> collector(std::in_place, ledger, &thin);
   const CollectOptions options{
       .mode = request.dry_run ? CollectOptions::Mode::kDryRun : CollectOptions::Mode::kCollect,
       .sweep_share_max = request.sweep_share_max,
       .is_dead = dead_after(request.dead_after, vault.clock().now())};
   CollectOutcome outcome;
   CollectReport& report = outcome.collected;
-  TRY_ASSIGN(report, collector.run(options));
+  TRY_ASSIGN(report, collector->run(options));
   auto at_rest = [](const CollectReport& one) {
     return one.outcome != CollectReport::Outcome::kWaiting && one.outcome != CollectReport::Outcome::kGivenUp;
   };
@@ -167,7 +169,7 @@ Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request
                   "run the same command again: it goes on from there");
     };
     TRY_ASSIGN(outcome.compacted,
-               Compactor(protocol, thin)
+               Compactor(ledger, thin)
                    .run({.freed_bytes_max = static_cast<uint64_t>(request.sweep_share_max / 2 * bytes),
                          .pack_bytes_max = static_cast<uint64_t>(request.sweep_share_max * bytes),
                          .looks_at_once = kMeasuredAtOnce,
@@ -181,7 +183,7 @@ Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request
   // thinned in one run of the command goes in it, unless somebody works on it just now.
   bool more = request.compact && at_rest(report) && (outcome.compacted.packs > 0 || report.more);
   for (int run = 0; more && run < kFollowingRunsMax; ++run) {
-    TRY_ASSIGN(CollectReport later, collector.run(options));
+    TRY_ASSIGN(CollectReport later, collector->run(options));
     more = at_rest(later) && later.more;
     add(report, std::move(later));
   }
@@ -191,6 +193,8 @@ Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request
   if (!unfinished)
     report.warnings.push_back(fmt::format("uploads that were never finished were not removed: {} ({})",
                                           unfinished.error().what, unfinished.error().why));
+  collector.reset();
+  ledger.reset();
   // The last thing, and only for speed: nothing that was decided depends on it.
   auto catalog = refresh_catalog(protocol, vault.codec().signers());
   if (!catalog)

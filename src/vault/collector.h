@@ -81,7 +81,11 @@ struct CollectReport {
 class Collector {
  public:
   // `thin`: without it no pack is given up for a thin one.
-  explicit Collector(const Protocol& protocol, ThinPacks* thin = nullptr) : ledger_(protocol), thin_(thin) {}
+  explicit Collector(const Protocol& protocol, ThinPacks* thin = nullptr)
+      : Collector(std::make_shared<Ledger>(protocol, Detail::kNeeds), thin) {}
+  // With a ledger that others read by too: nobody reads a record twice.
+  explicit Collector(std::shared_ptr<Ledger> ledger, ThinPacks* thin = nullptr)
+      : shared_(std::move(ledger)), ledger_(*shared_), thin_(thin) {}
   // One run, as far as it gets without waiting. kDamaged: something cannot be verified; nothing was deleted.
   // kDenied: this key may not put a plan.
   Result<CollectReport> run(const CollectOptions& options);
@@ -117,7 +121,8 @@ class Collector {
   Result<void> remove_decided(CollectReport& report);
   Result<void> remove_rounds(const std::vector<GcRound>& rounds, uint64_t n);  // a planted bug
 
-  Ledger ledger_;
+  std::shared_ptr<Ledger> shared_;
+  Ledger& ledger_;
   ThinPacks* thin_;
   std::vector<std::string> swept_;  // sorted: dead for ever, by the sweeps that stood when the run began
   std::vector<std::string> waits_;  // of this run's collection: sessions it waited for

@@ -46,7 +46,10 @@ struct CompactReport {
 class Compactor {
  public:
   Compactor(const Protocol& protocol, ThinPacks& thin)
-      : protocol_(protocol), ledger_(protocol), thin_(thin) {}
+      : Compactor(std::make_shared<Ledger>(protocol, Detail::kNeeds), thin) {}
+  // With a ledger that others read by too.
+  Compactor(std::shared_ptr<Ledger> ledger, ThinPacks& thin)
+      : shared_(std::move(ledger)), ledger_(*shared_), protocol_(ledger_.protocol()), thin_(thin) {}
   // kDamaged: something cannot be verified; nothing was written. kInterrupted by go_on.
   Result<CompactReport> run(const CompactOptions& options);
 
@@ -64,8 +67,9 @@ class Compactor {
   Result<std::vector<Candidate>> find_candidates(const CompactOptions& options, CompactReport& report);
   Result<void> thin_one(const Candidate& candidate, const CompactOptions& options, CompactReport& report);
 
+  std::shared_ptr<Ledger> shared_;
+  Ledger& ledger_;
   const Protocol& protocol_;
-  Ledger ledger_;
   ThinPacks& thin_;
   std::map<ResourceId, std::unique_ptr<WriterSession>> sessions_;
 };

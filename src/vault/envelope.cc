@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kMagic = "KMRI";
 constexpr int kRecordLevel = 3;             // zstd; records are small and written once
 constexpr size_t kCompressFromBytes = 256;  // below, zstd's own frame costs more than it saves
+constexpr size_t kStructureKeysMax = 256;   // held at once: each has guarded pages of its own
 
 Bytes with_context(std::string_view context, const FamilyId& family, ByteView rest) {
   Bytes bytes = to_bytes(as_bytes(context));
@@ -34,12 +35,13 @@ Error not_authentic(std::string_view name, std::string_view why) {
 }
 
 // Opens the seal of an envelope whose signature, if it needs one, has been checked.
-Result<OpenedRecord> open_envelope(const KeyBundle& keys, const Envelope& e, ByteView object) {
+// `digest`: of the whole object.
+Result<OpenedRecord> open_envelope(const FamilyId& family, const Secret& key, const Envelope& e,
+                                   const Digest& digest) {
   if (!(e.flags & kSealed)) return not_authentic(e.name, "it is not sealed");
-  auto plain =
-      xopen(structure_key(keys, e.scope), with_context("kuramori record 1", keys.family, e.head), e.body);
+  auto plain = xopen(key, with_context("kuramori record 1", family, e.head), e.body);
   if (!plain) return not_authentic(e.name, "it was not sealed with this vault's keys");
-  OpenedRecord opened{.type = e.type, .signer = e.signer, .body = {}, .digest = sha256(object)};
+  OpenedRecord opened{.type = e.type, .signer = e.signer, .body = {}, .digest = digest};
   if (e.flags & kCompressed) {
     TRY_ASSIGN(opened.body, zstd_decompress(*plain, kRecordBytesMax));
   } else {
@@ -152,6 +154,14 @@ bool SealedRecordCodec::may_commit(const SignerId& signer) const {
   return found && may_sign((*found)->role, RecordType::kCommit);
 }
 
+std::shared_ptr<const Secret> SealedRecordCodec::key_of(const std::optional<ResourceId>& scope) {
+  const std::lock_guard hold(mutex_);
+  if (auto known = structure_keys_.find(scope); known != structure_keys_.end()) return known->second;
+  auto key = std::make_shared<const Secret>(structure_key(keys_, scope));
+  if (structure_keys_.size() < kStructureKeysMax) structure_keys_.emplace(scope, key);
+  return key;
+}
+
 Bytes SealedRecordCodec::encode(RecordType type, std::string_view name, std::optional<ResourceId> scope,
                                 ByteView body) {
   uint16_t flags = kSealed | (is_signed(type) ? kSigned : 0);
@@ -165,8 +175,8 @@ Bytes SealedRecordCodec::encode(RecordType type, std::string_view name, std::opt
     }
   }
   Bytes object = envelope_head(type, flags, name, scope);
-  Bytes sealed = xseal(structure_key(keys_, scope), with_context("kuramori record 1", keys_.family, object),
-                       plain, random_);
+  Bytes sealed =
+      xseal(*key_of(scope), with_context("kuramori record 1", keys_.family, object), plain, random_);
   append_le<uint32_t>(object, static_cast<uint32_t>(sealed.size()));
   append(object, sealed);
   if (flags & kSigned) {
@@ -180,7 +190,8 @@ Bytes SealedRecordCodec::encode(RecordType type, std::string_view name, std::opt
 
 Result<OpenedRecord> SealedRecordCodec::decode(std::string_view name, ByteView object) {
   TRY_ASSIGN(Envelope e, parse_envelope(name, object));
-  if (!is_signed(e.type)) return open_envelope(keys_, e, object);
+  const Digest digest = sha256(object);
+  if (!is_signed(e.type)) return open_envelope(keys_.family, *key_of(e.scope), e, digest);
   if (!(e.flags & kSigned)) return not_authentic(name, "it is not signed");
   auto signer =
       signers_.verified(e.signer, with_context(kSignatureContext, keys_.family, e.signed_part), e.signature);
@@ -193,11 +204,11 @@ Result<OpenedRecord> SealedRecordCodec::decode(std::string_view name, ByteView o
     return not_authentic(name, fmt::format("its signer {} is a {}, whose word does not count here",
                                            e.signer.hex(), name_of((*signer)->role)));
   }
-  if (!(*signer)->counts(sha256(object))) {
+  if (!(*signer)->counts(digest)) {
     return not_authentic(name,
                          fmt::format("its signer {} was revoked, and it did not stand then", e.signer.hex()));
   }
-  return open_envelope(keys_, e, object);
+  return open_envelope(keys_.family, *key_of(e.scope), e, digest);
 }
 
 Result<OpenedRecord> open_record_of(const KeyBundle& keys, const VerifyKey& signer, std::string_view name,
@@ -207,7 +218,7 @@ Result<OpenedRecord> open_record_of(const KeyBundle& keys, const VerifyKey& sign
       !verify(signer, with_context(kSignatureContext, keys.family, e.signed_part), e.signature)) {
     return not_authentic(name, "its signature is not the one it must carry");
   }
-  return open_envelope(keys, e, object);
+  return open_envelope(keys.family, structure_key(keys, e.scope), e, sha256(object));
 }
 
 }  // namespace kuramori

@@ -7,6 +7,10 @@
 //
 // Integers are little-endian. docs/vault-format.md has the particulars and a worked example.
 #pragma once
+#include <map>
+#include <memory>
+#include <mutex>
+
 #include "crypto/keys.h"
 #include "vault/key_bundle.h"
 #include "vault/record_codec.h"
@@ -58,9 +62,14 @@ class SealedRecordCodec final : public RecordCodec {
   Signers& signers() { return signers_; }
 
  private:
+  // Derived once: of very many records each is of one of a few resources. Any thread may ask.
+  std::shared_ptr<const Secret> key_of(const std::optional<ResourceId>& scope);
+
   const KeyBundle& keys_;
   Random& random_;
   Signers signers_;
+  std::mutex mutex_;
+  std::map<std::optional<ResourceId>, std::shared_ptr<const Secret>> structure_keys_;
 };
 
 // The structure key of one resource (or, without one, of the whole vault's records).

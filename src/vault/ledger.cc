@@ -300,7 +300,7 @@ Result<VisibleCommit> Ledger::open_copy(std::string_view name, const names::Comm
 
 Result<const VisibleCommit*> Ledger::read_commit(std::string_view name) {
   if (auto known = commits_.find(name); known != commits_.end()) return &known->second;
-  TRY_ASSIGN(VisibleCommit commit, open_commit(name, Detail::kWhole));
+  TRY_ASSIGN(VisibleCommit commit, open_commit(name, remembered_));
   return &commits_.emplace(std::string(name), std::move(commit)).first->second;
 }
 

@@ -97,7 +97,9 @@ struct ProofListing {
 
 class Ledger {
  public:
-  explicit Ledger(const Protocol& protocol) : log_(protocol) {}
+  // `remembered`: of each commit that read_commits() and read_commit() hand out.
+  explicit Ledger(const Protocol& protocol, Detail remembered = Detail::kWhole)
+      : log_(protocol), remembered_(remembered) {}
   Ledger(const Ledger&) = delete;
 
   const RecordLog& log() const { return log_; }
@@ -153,6 +155,7 @@ class Ledger {
   Result<bool> is_disowned(std::string_view name, Digest& digest);
 
   RecordLog log_;
+  Detail remembered_;
   std::map<std::string, VisibleCommit, std::less<>> commits_;
   std::set<std::string, std::less<>> fenced_;
   std::map<std::string, References, std::less<>> references_;  // by commit name

@@ -368,11 +368,13 @@ Bytes encode(const CommitRecord& c) {
   });
 }
 Result<CommitRecord> decode_commit(ByteView body, Detail detail) {
-  const bool whole = detail == Detail::kWhole;
-  // What a summary leaves out is taken into these, one over the other.
+  const bool contents = detail != Detail::kSummary, words = detail != Detail::kNeeds,
+             facts = detail == Detail::kWhole;
+  // What is left out is taken into these, one over the other.
   ObjectRef ref;
   FrameSpan left_out;
-  std::string key, value;
+  std::string text, value;
+  std::vector<std::string> texts;
   return read_message<CommitRecord>(body, [&](Reader& f, CommitRecord& c) {
     switch (f.tag()) {
       case 1:
@@ -385,7 +387,7 @@ Result<CommitRecord> decode_commit(ByteView body, Detail detail) {
         take(f, c.resource);
         break;
       case 4:
-        take(f, c.kind);
+        take(f, words ? c.kind : text);
         break;
       case 5:
         take(f, c.started_ns);
@@ -397,13 +399,16 @@ Result<CommitRecord> decode_commit(ByteView body, Detail detail) {
         take(f, c.keep_until_ns);
         break;
       case 8:
-        take(f, c.plan);
+        take(f, words ? c.plan : text);
         break;
       case 9:
-        take(f, c.label);
+        take(f, words ? c.label : text);
         break;
       case 10:
-        take(f, c.tags);
+        if (words)
+          take(f, c.tags);
+        else
+          take_pair(f, text, value);
         break;
       case 11:
         take(f, c.parents);
@@ -412,13 +417,13 @@ Result<CommitRecord> decode_commit(ByteView body, Detail detail) {
         take(f, c.newest_gc);
         break;
       case 13:
-        take(f, whole ? c.live : ref);
+        take(f, contents ? c.live : ref);
         break;
       case 14:
-        take(f, whole ? c.maps.emplace_back() : ref);
+        take(f, contents ? c.maps.emplace_back() : ref);
         break;
       case 15: {
-        FrameSpan& span = whole ? c.tree.emplace_back() : left_out;
+        FrameSpan& span = contents ? c.tree.emplace_back() : left_out;
         Reader s = f.get_message();
         while (s.next()) {
           switch (s.tag()) {
@@ -470,13 +475,13 @@ Result<CommitRecord> decode_commit(ByteView body, Detail detail) {
         take(f, c.added_bytes);
         break;
       case 21:
-        if (whole)
+        if (facts)
           take(f, c.facts);
         else
-          take_pair(f, key, value);
+          take_pair(f, text, value);
         break;
       case 22:
-        take(f, c.defects);
+        take(f, words ? c.defects : texts);
         break;
       default:
         f.skip();

@@ -339,8 +339,9 @@ Result<Record> decode(ByteView body);
 enum class Detail {
   kWhole,
   kSummary,  // not what it is made of (live, maps, tree), nor its facts
+  kNeeds,    // for whoever decides what may go: not what people and sources say of it
 };
-// A summary takes every field apart as the whole does: what does not open as the one does not as the other.
+// Every field is taken apart all the same: what does not open as the one does not as the other.
 Result<CommitRecord> decode_commit(ByteView body, Detail detail);
 
 }  // namespace kuramori

@@ -199,7 +199,13 @@ TEST(CommitSummary, says_less_of_what_opens_and_the_same_of_what_does_not) {
     make(record);
     Bytes body = encode(record);
     auto summary = decode_commit(body, Detail::kSummary);
-    RC_ASSERT(summary.has_value());
+    auto needs = decode_commit(body, Detail::kNeeds);
+    RC_ASSERT(summary.has_value() && needs.has_value());
+    CommitRecord needed = record;
+    needed.kind = needed.plan = needed.label = {};
+    needed.tags = needed.facts = {};
+    needed.defects = {};
+    RC_ASSERT(*needs == needed);
     record.live = {};
     record.maps = {};
     record.tree = {};
@@ -209,7 +215,8 @@ TEST(CommitSummary, says_less_of_what_opens_and_the_same_of_what_does_not) {
       body.resize(*rc::gen::inRange<size_t>(0, body.size()));
     else
       body[*rc::gen::inRange<size_t>(0, body.size())] ^= static_cast<uint8_t>(1u << *rc::gen::inRange(0, 8));
-    RC_ASSERT(decode_commit(body, Detail::kSummary).has_value() == decode<CommitRecord>(body).has_value());
+    for (Detail detail : {Detail::kSummary, Detail::kNeeds})
+      RC_ASSERT(decode_commit(body, detail).has_value() == decode<CommitRecord>(body).has_value());
   }));
 }
 
