@@ -114,18 +114,20 @@ class PgBackRest(Contender):
     name = "pgbackrest"
     title = "pgBackRest 2.45"
     encrypts = True
+    program = "pgbackrest"
+    more_options = ()
 
     def prepare(self):
         super().prepare()
         self.options = pgbackrest_options(self.place, self.repository_options(), self.cluster.data, self.cluster.socket, PORT,
-                                          ["repo1-bundle=y", "repo1-retention-full=9", "start-fast=y"])
-        run(self.command("pgbackrest", f"--config={self.options}", "--stanza=bench", "--no-online", "stanza-create"))
+                                          ["repo1-bundle=y", "repo1-retention-full=9", "start-fast=y", *self.more_options])
+        run(self.command(*self.words("--no-online", "stanza-create")))
 
     def repository_options(self):
         return [f"repo1-path={self.repository}"]
 
     def words(self, *words):
-        return ["pgbackrest", f"--config={self.options}", "--stanza=bench", *words]
+        return [self.program, f"--config={self.options}", "--stanza=bench", *words]
 
     def archive_line(self):
         return f'exec pgbackrest --config={self.options} --stanza=bench archive-push "$1"'

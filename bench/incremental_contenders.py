@@ -39,21 +39,11 @@ class Kuramori(Seldom, contenders.Kuramori):
 
 class PgBackRest(Seldom, contenders.PgBackRest):
     title = "pgBackRest 2.55, block incremental"
+    more_options = ("repo1-block=y",)
 
     def __init__(self, cluster, programs):
         super().__init__(cluster)
         self.program = programs / "pgbackrest"
-
-    def prepare(self):
-        contenders.Contender.prepare(self)
-        for folder in ("log", "lock", "spool"):
-            contenders.fresh_folder(self.place / folder)
-        self.options = self.place / "pgbackrest.conf"
-        self.options.write_text(self.configuration().replace("repo1-bundle=y", "repo1-bundle=y\nrepo1-block=y"))
-        run(self.command(*self.words("--no-online", "stanza-create")))
-
-    def words(self, *words):
-        return [self.program, f"--config={self.options}", "--stanza=bench", *words]
 
     def archive_line(self):
         return "exec " + " ".join(str(word) for word in self.push('"$1"'))
