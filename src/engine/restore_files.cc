@@ -17,6 +17,8 @@
 namespace kuramori {
 namespace {
 
+// Of opened frames, by all workers: one for each of a thousand snapshots that changed a page here and there.
+constexpr size_t kHeldBytesMax = size_t{40} << 20;
 constexpr uint32_t kSlicePages = 8192;         // 64 MiB of a page file: the unit of work and of the journal
 constexpr size_t kPieceBytes = 1u << 20;       // written at once
 constexpr size_t kDirectFromBytes = 1u << 20;  // smaller files are written through the page cache
@@ -259,7 +261,7 @@ class FileRestore {
   }
 
   Result<void> work(std::atomic<size_t>& next, std::stop_token token) {
-    SnapshotReader::Context context;
+    SnapshotReader::Context context(kHeldBytesMax / std::max(1u, options_.workers));
     FrameCipher cipher(journal_->key());
     AlignedBuffer piece(kPieceBytes), other(kPieceBytes);
     for (size_t i = next++; i < slices_.size(); i = next++) {

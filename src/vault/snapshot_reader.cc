@@ -11,8 +11,12 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kOpenPacksMax = 64;       // descriptors and directories held at once
-constexpr size_t kCachedFramesMax = 48;    // a thread's decoded frames: two batches
+// Held open at once: where many snapshots changed a page here and there, each piece of a file lies in a pack
+// of every one of them, and to open one again costs more than what is read of it.
+constexpr size_t kOpenPacksMax = 512;       // descriptors
+constexpr size_t kOpenFramesMax = 1 << 19;  // in their directories: 12 MiB
+// Frames of a stretch that are opened one by one, and held: a neighbour may want what is left of them.
+constexpr uint32_t kHeldFramesMax = 4;
 constexpr uint32_t kBatchFrames = 24;      // frames fetched with one read in a long run: 1 MiB of pages
 constexpr size_t kPacksAhead = 8;          // opened together where everything is read
 constexpr uint64_t kNextBytes = 4u << 20;  // on their way of the pack after one that is begun
@@ -26,6 +30,10 @@ Result<std::vector<PageMap>> open_maps(Store& store, const KeyBundle& keys, cons
     maps.push_back(std::move(map));
   }
   return maps;
+}
+
+uint64_t place_of(uint32_t pack, uint32_t frame) {
+  return uint64_t{pack} << 32 | frame;
 }
 
 }  // namespace
@@ -88,7 +96,9 @@ struct SnapshotReader::State {
     const LivePack* live;
     std::shared_ptr<PackReader> reader;
   };
-  mutable std::list<OpenPack> open_packs;     // most recently used first
+  mutable std::list<OpenPack> open_packs;  // most recently used first
+  mutable std::unordered_map<const LivePack*, std::list<OpenPack>::iterator> open_at;
+  mutable size_t open_frames = 0;
   mutable std::set<const LivePack*> opening;  // by some thread, now: what it opens is for all
   mutable std::condition_variable opened;
   // Of each pack, where everything is read; it stays when one is closed and opened again.
@@ -109,7 +119,19 @@ struct SnapshotReader::State {
 
   // Under the lock, as all up to open().
   std::list<OpenPack>::iterator find_open(const LivePack* pack) const {
-    return std::ranges::find(open_packs, pack, &OpenPack::live);
+    auto at = open_at.find(pack);
+    return at == open_at.end() ? open_packs.end() : at->second;
+  }
+  void keep_open(OpenPack pack) const {
+    if (open_at.contains(pack.live)) return;
+    open_frames += pack.reader->frames().size();
+    open_packs.push_front(std::move(pack));
+    open_at[open_packs.front().live] = open_packs.begin();
+    while (open_packs.size() > 1 && (open_packs.size() > kOpenPacksMax || open_frames > kOpenFramesMax)) {
+      open_frames -= open_packs.back().reader->frames().size();
+      open_at.erase(open_packs.back().live);
+      open_packs.pop_back();
+    }
   }
 
   // To open a pack is some requests, one after the other. Those that will be wanted after this one take no
@@ -160,8 +182,7 @@ struct SnapshotReader::State {
     auto found = PackReader::open(store, keys, wanted->name, wanted);
     {
       const std::lock_guard lock(mutex);
-      if (found) open_packs.push_front({.live = wanted, .reader = *found});
-      if (open_packs.size() > kOpenPacksMax) open_packs.pop_back();
+      if (found) keep_open({.live = wanted, .reader = *found});
       opening.erase(wanted);
     }
     opened.notify_all();
@@ -275,6 +296,43 @@ std::set<std::string> SnapshotReader::files_in(const std::string& pack) const {
   return paths;
 }
 
+// Every page of it: nobody who reads a snapshot once will come for it again.
+bool SnapshotReader::Context::is_given(const HeldFrame& frame) {
+  const size_t pages = frame.plain.size() / kPageBytes;
+  return pages > 0 && pages <= kPagesPerFrame && frame.given == (1u << pages) - 1;
+}
+
+template <class Fill>
+Result<SnapshotReader::Context::HeldFrame*> SnapshotReader::Context::hold(uint64_t place, Fill&& fill) {
+  if (auto held = at_.find(place); held != at_.end()) {
+    frames_.splice(frames_.begin(), frames_, held->second);
+    return &*held->second;
+  }
+  // The room of the one that goes is used again: fresh memory costs more than a small frame's opening.
+  Frames fresh;
+  while (!frames_.empty() && (held_bytes_ >= held_bytes_max_ || is_given(frames_.back()))) {
+    held_bytes_ -= frames_.back().plain.size();
+    at_.erase(frames_.back().place);
+    fresh.splice(fresh.begin(), frames_, std::prev(frames_.end()));
+    if (held_bytes_ < held_bytes_max_) break;
+  }
+  if (fresh.empty()) fresh.emplace_front();
+  HeldFrame& frame = fresh.front();
+  frame.given = 0;
+  frame.filter = PageFilter::kNone;
+  TRY(fill(frame));
+  frame.place = place;
+  held_bytes_ += frame.plain.size();
+  frames_.splice(frames_.begin(), fresh, fresh.begin());
+  at_.emplace(place, frames_.begin());
+  return &frames_.front();
+}
+
+void SnapshotReader::Context::give(HeldFrame& frame, uint32_t slot, uint32_t count) {
+  frame.given |= ((1u << count) - 1) << slot;
+  if (is_given(frame)) frames_.splice(frames_.end(), frames_, at_.find(frame.place)->second);
+}
+
 Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, MutableByteView out,
                                         Context& context) const {
   CHECK(out.size() % kPageBytes == 0);
@@ -302,41 +360,31 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
                slot = static_cast<uint32_t>(position % kPagesPerFrame);
       uint64_t last_frame = (position + (until - page) - 1) / kPagesPerFrame;
       uint32_t frames = static_cast<uint32_t>(std::min<uint64_t>(last_frame - frame + 1, kBatchFrames));
-      const Bytes* plain = nullptr;
-      PageFilter filter = PageFilter::kNone;
+      if (frames <= kHeldFramesMax) frames = 1;
+      const size_t at = size_t{slot} * kPageBytes;
+      const size_t bytes = std::min<size_t>(size_t{until - page} * kPageBytes,
+                                            size_t{frames} * kPagesPerFrame * kPageBytes - at);
+      auto take = [&](const Bytes& plain, PageFilter filter) -> Result<void> {
+        if (plain.size() < at + bytes)
+          return fail(ErrorKind::kDamaged, "a frame holds fewer pages than its map says");
+        std::memcpy(out.data(), plain.data() + at, bytes);
+        unfilter_pages(out.first(bytes), filter);
+        return {};
+      };
       if (frames > 1) {
         context.batch.clear();
         TRY(pack->read(frame, frames, context.workshop, context.batch));
-        plain = &context.batch;
+        TRY(take(context.batch, PageFilter::kNone));
       } else {
-        // Single frames are likely to be asked for again: a changed page's neighbours lie in the same one.
-        auto cached = std::find_if(context.frames.begin(), context.frames.end(),
-                                   [&](auto& c) { return c.pack == run->pack && c.frame == frame; });
-        if (cached == context.frames.end()) {
-          Context::CachedFrame fresh;
-          if (context.frames.size() >= kCachedFramesMax) {
-            fresh.plain.swap(context.frames.back().plain);
-            context.frames.pop_back();
-          }
-          fresh.pack = kZeroPack;
-          TRY(pack->read(frame, 1, context.workshop, fresh.plain, PackReader::Pages::kFiltered));
-          fresh.filter = pack->filter_of(frame);
-          fresh.pack = run->pack;
-          fresh.frame = frame;
-          context.frames.push_front(std::move(fresh));
-        } else {
-          context.frames.splice(context.frames.begin(), context.frames, cached);
-        }
-        plain = &context.frames.front().plain;
-        filter = context.frames.front().filter;
+        TRY_ASSIGN(Context::HeldFrame * held,
+                   context.hold(place_of(run->pack, frame), [&](Context::HeldFrame& fresh) -> Result<void> {
+                     TRY(pack->read(frame, 1, context.workshop, fresh.plain, PackReader::Pages::kFiltered));
+                     fresh.filter = pack->filter_of(frame);
+                     return {};
+                   }));
+        TRY(take(held->plain, held->filter));
+        context.give(*held, slot, static_cast<uint32_t>(bytes / kPageBytes));
       }
-      size_t at = size_t{slot} * kPageBytes;
-      size_t bytes = std::min<size_t>(size_t{until - page} * kPageBytes,
-                                      size_t{frames} * kPagesPerFrame * kPageBytes - at);
-      if (plain->size() < at + bytes)
-        return fail(ErrorKind::kDamaged, "a frame holds fewer pages than its map says");
-      std::memcpy(out.data(), plain->data() + at, bytes);
-      unfilter_pages(out.first(bytes), filter);
       out = out.subspan(bytes);
       page += static_cast<uint32_t>(bytes / kPageBytes);
     }
@@ -348,22 +396,14 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
 Result<void> SnapshotReader::read_extent(const Extent& extent, Context& context, Bytes& out) const {
   const std::string& name = state_->tree.packs[extent.pack];
   TRY_ASSIGN(auto pack, state_->pack(name));
-  // Byte frames and page frames share the cache: their numbers do not meet, since pack indexes of the tree
+  // Byte frames and page frames are held together: their numbers do not meet, since pack indexes of the tree
   // are kept apart by the high bit.
-  uint32_t pack_id = extent.pack | 0x80000000u;
-  auto cached = std::find_if(context.frames.begin(), context.frames.end(),
-                             [&](auto& c) { return c.pack == pack_id && c.frame == extent.frame; });
-  if (cached == context.frames.end()) {
-    SnapshotReader::Context::CachedFrame fresh;
-    TRY(pack->read(extent.frame, 1, context.workshop, fresh.plain));
-    fresh.pack = pack_id;
-    fresh.frame = extent.frame;
-    if (context.frames.size() >= kCachedFramesMax) context.frames.pop_back();
-    context.frames.push_front(std::move(fresh));
-  } else {
-    context.frames.splice(context.frames.begin(), context.frames, cached);
-  }
-  const Bytes& plain = context.frames.front().plain;
+  TRY_ASSIGN(Context::HeldFrame * held,
+             context.hold(place_of(extent.pack | 0x80000000u, extent.frame), [&](Context::HeldFrame& fresh) {
+               fresh.plain.clear();
+               return pack->read(extent.frame, 1, context.workshop, fresh.plain);
+             }));
+  const Bytes& plain = held->plain;
   if (plain.size() < uint64_t{extent.offset} + extent.bytes) {
     return fail(ErrorKind::kDamaged,
                 fmt::format("frame {} of {} holds fewer bytes than the tree says", extent.frame, name));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <unordered_map>
 
 #include "vault/content_writer.h"
 #include "vault/tree.h"
@@ -32,18 +33,33 @@ class SnapshotReader {
   // The working memory of one reading thread.
   class Context {
    public:
-    Context() : workshop(kZstdLevel) {}
+    // `held_bytes_max`: of frames that are kept opened. Whoever reads a whole snapshot that many others
+    // changed here and there meets each frame again a little later: one of every older snapshot's should have
+    // room.
+    explicit Context(size_t held_bytes_max) : workshop(kZstdLevel), held_bytes_max_(held_bytes_max) {}
+    Context() : Context(size_t{2} << 20) {}
 
    private:
     friend class SnapshotReader;
-    struct CachedFrame {
-      uint32_t pack = kZeroPack, frame = 0;
+    struct HeldFrame {
+      uint64_t place = 0;  // pack and frame
       Bytes plain;
       PageFilter filter = PageFilter::kNone;  // undone as pages are taken out
+      uint32_t given = 0;                     // of its pages, a bit each
     };
+    using Frames = std::list<HeldFrame>;
+    static bool is_given(const HeldFrame& frame);
+    // The frame at `place`, opened by `fill` where it is not held.
+    template <class Fill>
+    Result<HeldFrame*> hold(uint64_t place, Fill&& fill);
+    // Its pages from `slot` on were handed out. One that has no others left goes first.
+    void give(HeldFrame& frame, uint32_t slot, uint32_t count);
+
     FrameWorkshop workshop;
-    std::list<CachedFrame> frames;  // most recently used first
     Bytes batch;
+    Frames frames_;  // what is to go last, first
+    std::unordered_map<uint64_t, Frames::iterator> at_;
+    size_t held_bytes_ = 0, held_bytes_max_;
   };
 
   // Everything will be read from here on, mostly in order: packs are opened some at a time and before they
