@@ -130,7 +130,7 @@ class PgBackRest(Contender):
         return [self.program, f"--config={self.options}", "--stanza=bench", *words]
 
     def archive_line(self):
-        return f'exec pgbackrest --config={self.options} --stanza=bench archive-push "$1"'
+        return "exec " + " ".join(str(word) for word in self.push('"$1"'))
 
     def backup(self):
         return self.measured(*self.words("--type=full", "backup"))

@@ -45,9 +45,6 @@ class PgBackRest(Seldom, contenders.PgBackRest):
         super().__init__(cluster)
         self.program = programs / "pgbackrest"
 
-    def archive_line(self):
-        return "exec " + " ".join(str(word) for word in self.push('"$1"'))
-
     def full(self):
         return self.measured_seldom(*self.words("--type=full", "backup"))
 
