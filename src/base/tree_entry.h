@@ -2,10 +2,21 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace kuramori {
 
-enum class EntryType : uint8_t { kDirectory = 1, kFile = 2, kSymlink = 3 };
+enum class EntryType : uint8_t {
+  kDirectory = 1,
+  kFile = 2,
+  kSymlink = 3,
+  kHardLink = 4,  // another name of a file that stands before it in the tree: `link` is that one's path
+  kFifo = 5,
+  kSocket = 6,
+  kCharDevice = 7,
+  kBlockDevice = 8,
+};
 // Bytes: a stream, kept whole. Pages: a file of native pages (PostgreSQL: 8 KiB), kept page by page.
 enum class ContentKind : uint8_t { kNone = 0, kBytes = 1, kPages = 2 };
 
@@ -15,11 +26,17 @@ struct TreeEntry {
   std::string path;
   EntryType type = EntryType::kFile;
   ContentKind content = ContentKind::kNone;
-  uint32_t mode = 0;  // permission bits
+  uint32_t mode = 0;  // permission bits, with setuid, setgid, sticky
   uint32_t uid = 0, gid = 0;
   int64_t mtime_ns = 0;
-  uint64_t size = 0;  // bytes as captured (a page file: pages × page size)
-  std::string link;   // symlink: where it points
+  uint64_t size = 0;        // bytes as captured (a page file: pages × page size)
+  std::string link;         // symlink: where it points; hard link: the path of the first name
+  uint64_t rdev = 0;        // of a device node, as in st_rdev
+  std::string user, group;  // the names of uid and gid where it was captured, if they had any
+  // Extended attributes as listxattr(2) names them, sorted by name; ACLs are among them
+  // ("system.posix_acl_access").
+  std::vector<std::pair<std::string, std::string>> attributes;
+  bool operator==(const TreeEntry&) const = default;
 };
 
 }  // namespace kuramori
