@@ -240,6 +240,9 @@ class FileRestore {
             destinations_.push_back({&node});
           }
           break;
+        default:
+          return fail(ErrorKind::kDamaged,
+                      fmt::format("the snapshot's tree holds {}, of which no cluster has any", entry.path));
       }
     }
     std::ranges::sort(known_);

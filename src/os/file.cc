@@ -175,6 +175,21 @@ Result<void> write_full(const Fd& fd, ByteView bytes, std::string_view name) {
   return {};
 }
 
+namespace {
+
+// Large memory that is about to be filled for the first time: pages of 2 MiB where the kernel has them make
+// it eight faults instead of 4,096 for 16 MiB, which else take longer than reading the file.
+void expect_first_touch(const Bytes& reserved) {
+  constexpr uintptr_t kWorthBytes = uintptr_t{4} << 20, kPageBytes = 4096;
+  if (reserved.capacity() < kWorthBytes) return;
+  const auto begin = reinterpret_cast<uintptr_t>(reserved.data());
+  const uintptr_t from = (begin + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const uintptr_t to = (begin + reserved.capacity()) / kPageBytes * kPageBytes;
+  (void)::madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);  // advice: it may be refused
+}
+
+}  // namespace
+
 Result<Bytes> read_file(const std::string& path, size_t max) {
   constexpr size_t kStepBytes = 64 << 10;
   TRY_ASSIGN(Fd fd, open_file(path));
@@ -186,6 +201,10 @@ Result<Bytes> read_file(const std::string& path, size_t max) {
   for (;;) {
     size_t hint = status.size > used ? static_cast<size_t>(status.size) - used + 1 : kStepBytes;
     size_t room = std::min(hint, max - used + 1);
+    if (used == 0) {
+      bytes.reserve(room);
+      expect_first_touch(bytes);
+    }
     bytes.resize(used + room);
     ssize_t got = ::read(fd.get(), bytes.data() + used, room);
     if (got < 0 && errno == EINTR) continue;
