@@ -70,12 +70,18 @@ class TreeCapture {
   virtual ~TreeCapture() = default;
   // The next entry; nothing at the end. A folder stands before what it holds, and entries are in tree order:
   // compared part by part, each part by its bytes (tree_order()). One thread. What cannot be looked at
-  // becomes a defect and is left out; an error ends the capture.
+  // becomes a defect and is left out; an error ends the capture. The first entry may be the root itself, a
+  // folder with the path "".
   virtual Result<std::optional<CaptureItem>> next() = 0;
+  // Fills in what next() leaves out because it costs: attributes and the names of owners. Called for entries
+  // that are not as at the snapshot before, before read() and by several threads at once. kNotFound as with
+  // read().
+  virtual Result<void> complete(CaptureItem&) { return {}; }
   // Reads the content of an entry with ContentKind::kBytes. Called by several threads at once, each for
   // another item, also while next() goes on. On return the item says what was read (size, times: they may
-  // have moved). kPartial: it could not be read as a whole; the engine leaves the entry out and makes it a
-  // defect. Another error ends the capture.
+  // have moved; ctime_ns is zero when it is too young to tell a later change from this one). kNotFound: it
+  // was deleted since next() met it, and is left out without a word. kPartial: it could not be read as a
+  // whole; the engine leaves the entry out and makes it a defect. Another error ends the capture.
   virtual Result<void> read(CaptureItem& item, ContentSink& sink) = 0;
   // When all is read: makes sure that it was whole (an exit status, a checksum), and ends what the capture
   // began. An error: there will be no snapshot.
