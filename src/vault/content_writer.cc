@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <span>
-#include <thread>
 
 #include "base/check.h"
 #include "crypto/digest.h"
@@ -16,7 +15,6 @@ namespace {
 constexpr size_t kFramePageBytes = size_t{kPagesPerFrame} * kPageBytes;
 constexpr size_t kByteFrameBytes = 128 << 10;  // plain bytes of small files gathered into one frame
 constexpr size_t kTreeFrameBytes = 256 << 10;
-constexpr uint64_t kPackBytesLeftOpenMax = 4 << 20;  // what the next lane goes on with, instead of its own
 
 bool is_zero(ByteView page) {
   return page[0] == 0 && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
@@ -36,135 +34,29 @@ std::span<const std::pair<uint32_t, Part>> parts_of(const FileParts<Part>& all, 
 
 }  // namespace
 
-struct OpenPack {
-  std::unique_ptr<PackWriter> pack;
-  uint32_t number = 0;  // within the session
-};
-
-// A pack whose last bytes are still on their way: a store at a distance takes several round trips to confirm
-// one, and nobody waits for them who need not.
-class PackEnd {
- public:
-  explicit PackEnd(OpenPack open)
-      : number_(open.number), thread_([this, pack = std::move(open.pack)] { result_ = pack->finish(); }) {}
-  ~PackEnd() {
-    if (thread_.joinable()) thread_.join();
-  }
-  uint32_t number() const { return number_; }
-  Result<LivePack> wait() {
-    thread_.join();
-    return std::move(result_);
-  }
-
- private:
-  uint32_t number_;
-  Result<LivePack> result_ = fail(ErrorKind::kInterrupted, "a pack was not finished");
-  std::thread thread_;  // last: it begins with all of the above in place
-};
-
 struct ContentWriter::Shared {
   Store& store;
   const KeyBundle& keys;
   Random& random;
-  Clock& clock;
   SessionId session;
   ResourceId resource;
-  std::atomic<uint32_t> next_pack{0};
-  std::atomic<uint64_t> stored{0};
-  PipelineFaults* faults = nullptr;
+  SessionPacks packs;
+  std::atomic<uint64_t> stored_maps{0};
   std::mutex mutex;
-  std::map<uint32_t, LivePack> packs;  // finished ones, by number; guarded by mutex
-  FileParts<PageRun> runs;             // guarded by mutex
-  FileParts<Extent> extents;           // guarded by mutex
-  // What finished lanes left: packs with little in them, which the next lane goes on with, and others that
-  // are being put. What fills no frame shares a pack: one upload, and one that a restore opens.
-  std::vector<OpenPack> left_open;                // guarded by mutex
-  std::vector<std::unique_ptr<PackEnd>> endings;  // guarded by mutex
-
-  std::optional<OpenPack> take_open() {
-    const std::lock_guard lock(mutex);
-    if (left_open.empty()) return std::nullopt;
-    OpenPack open = std::move(left_open.back());
-    left_open.pop_back();
-    return open;
-  }
-  void leave(OpenPack open) {
-    const bool is_small = open.pack->bytes() < kPackBytesLeftOpenMax && open.pack->frames() < kPackFramesMax;
-    const std::lock_guard lock(mutex);
-    if (is_small) {
-      left_open.push_back(std::move(open));
-    } else {
-      endings.push_back(std::make_unique<PackEnd>(std::move(open)));
-    }
-  }
-  Result<void> keep(uint32_t number, Result<LivePack> live) {
-    if (!live) return std::move(live).error();
-    stored += live->size;
-    const std::lock_guard lock(mutex);
-    packs[number] = std::move(*live);
-    return {};
-  }
-  // Nothing is added to the packs that finished lanes left any more.
-  void end_open_packs() {
-    const std::lock_guard lock(mutex);
-    for (OpenPack& open : std::exchange(left_open, {}))
-      endings.push_back(std::make_unique<PackEnd>(std::move(open)));
-  }
-  // Every pack is put. After all lanes are finished.
-  Result<void> await_packs() {
-    end_open_packs();
-    Result<void> result;
-    for (const auto& ending : std::exchange(endings, {})) {
-      auto kept = keep(ending->number(), ending->wait());
-      if (result) result = std::move(kept);
-    }
-    return result;
-  }
+  FileParts<PageRun> runs;    // guarded by mutex
+  FileParts<Extent> extents;  // guarded by mutex
 };
 
 struct ContentWriter::Lane::State {
   Shared& shared;
-  FrameWorkshop workshop{kZstdLevel};
-  std::unique_ptr<PackWriter> pack;
-  uint32_t pack_number = 0;
-  std::unique_ptr<PackEnd> ending;  // of the pack before: one a lane, so that memory stays bounded
-  Bytes pages, bytes;               // the frames being filled
+  std::unique_ptr<SessionPacks::Lane> packs;
+  Bytes pages, bytes;  // the frames being filled
   // Runs and extents whose frame is not written yet; slot and offset are known.
   std::vector<std::pair<uint32_t, PageRun>> open_runs;
   std::vector<std::pair<uint32_t, Extent>> open_extents;
   std::vector<std::pair<uint32_t, PageRun>> runs;
   std::vector<std::pair<uint32_t, Extent>> extents;
   bool finished = false;
-
-  Result<uint32_t> write_frame(FrameType type, ByteView plain) {
-    if (!pack) TRY(open_pack());
-    return pack->add(type, plain, workshop);
-  }
-
-  Result<void> open_pack() {
-    if (std::optional<OpenPack> open = shared.take_open()) {
-      pack = std::move(open->pack);
-      pack_number = open->number;
-      return {};
-    }
-    pack_number = shared.next_pack++;
-    TRY_ASSIGN(pack, PackWriter::create(shared.store, shared.keys, shared.random, shared.clock,
-                                        names::pack(shared.session, pack_number), shared.resource));
-    return {};
-  }
-
-  Result<void> end_pack_if_full() {
-    if (!pack || (pack->bytes() < kPackBytesTarget && pack->frames() < kPackFramesMax)) return {};
-    TRY(await_pack_before());
-    ending = std::make_unique<PackEnd>(OpenPack{std::exchange(pack, nullptr), pack_number});
-    return {};
-  }
-
-  Result<void> await_pack_before() {
-    if (!ending) return {};
-    const std::unique_ptr<PackEnd> last = std::move(ending);
-    return shared.keep(last->number(), last->wait());
-  }
 
   // A run goes on only where the frame before it was used to its last slot, so that slots can be counted
   // through.
@@ -184,28 +76,28 @@ struct ContentWriter::Lane::State {
 
   Result<void> flush_pages() {
     if (pages.empty()) return {};
-    TRY_ASSIGN(uint32_t frame, write_frame(FrameType::kPages, pages));
+    TRY_ASSIGN(const FramePlace place, packs->write(FrameType::kPages, pages));
     for (auto& [file, run] : open_runs) {
-      run.pack = pack_number;
-      run.frame = frame;
+      run.pack = place.pack;
+      run.frame = place.frame;
       keep_run(file, run);
     }
     open_runs.clear();
     pages.clear();
-    return end_pack_if_full();
+    return {};
   }
 
   Result<void> flush_bytes(FrameType type) {
     if (bytes.empty()) return {};
-    TRY_ASSIGN(uint32_t frame, write_frame(type, bytes));
+    TRY_ASSIGN(const FramePlace place, packs->write(type, bytes));
     for (auto& [file, extent] : open_extents) {
-      extent.pack = pack_number;
-      extent.frame = frame;
+      extent.pack = place.pack;
+      extent.frame = place.frame;
       extents.emplace_back(file, extent);
     }
     open_extents.clear();
     bytes.clear();
-    return end_pack_if_full();
+    return {};
   }
 };
 
@@ -254,9 +146,8 @@ Result<void> ContentWriter::Lane::finish() {
   CHECK(!s.finished);
   TRY(s.flush_pages());
   TRY(s.flush_bytes(FrameType::kBytes));
-  if (s.pack) s.shared.leave({std::exchange(s.pack, nullptr), s.pack_number});
-  TRY(s.await_pack_before());
   s.finished = true;
+  TRY(s.packs->finish());
   std::lock_guard lock(s.shared.mutex);
   s.shared.runs.insert(s.shared.runs.end(), s.runs.begin(), s.runs.end());
   s.shared.extents.insert(s.shared.extents.end(), s.extents.begin(), s.extents.end());
@@ -270,23 +161,23 @@ ContentWriter::ContentWriter(Store& store, const KeyBundle& keys, Random& random
     : shared_(new Shared{.store = store,
                          .keys = keys,
                          .random = random,
-                         .clock = clock,
                          .session = session,
-                         .resource = resource}) {}
+                         .resource = resource,
+                         .packs = {store, keys, random, clock, session, resource}}) {}
 ContentWriter::~ContentWriter() = default;
 
 std::unique_ptr<ContentWriter::Lane> ContentWriter::lane() {
   auto state = std::unique_ptr<Lane::State>(new Lane::State{.shared = *shared_});
-  state->workshop.faults = shared_->faults;
+  state->packs = shared_->packs.lane();
   return std::unique_ptr<Lane>(new Lane(std::move(state)));
 }
 
 void ContentWriter::provoke(PipelineFaults* faults) {
-  shared_->faults = faults;
+  shared_->packs.provoke(faults);
 }
 
 uint64_t ContentWriter::bytes_stored() const {
-  return shared_->stored;
+  return shared_->packs.bytes_stored() + shared_->stored_maps;
 }
 
 Result<LiveRecord> ContentWriter::finish(std::vector<CapturedFile> files, BaseSnapshot* base,
@@ -311,8 +202,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
   // base's, and its node of the tree, into packs of the same session.
   Secret names_key = path_key(s.keys, s.resource);
   PageMap map;  // runs and extents use the session's own numbers
-  for (uint32_t number = 0; number < s.next_pack; ++number)
-    map.packs.push_back(names::pack(s.session, number));
+  for (uint32_t number = 0; number < s.packs.begun(); ++number) map.packs.push_back(s.packs.name_of(number));
   std::vector<FileKey> present;  // only where there is a base
   const auto map_file = [&](const CapturedFile& file) -> Result<void> {
     FilePages entry{.key = file_key(names_key.view(), file.entry.path),
@@ -354,23 +244,21 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
   };
 
   // The tree lives as long as the snapshot, pages as long as any that builds on it: not in one pack.
-  s.end_open_packs();
-  auto writer = lane();
-  Lane::State& l = *writer->state_;
+  s.packs.end_open_packs();
+  auto writer = s.packs.lane();
   std::string encoded;  // of the tree, what is not yet in a frame
   const auto write_tree = [&](size_t at_least) -> Result<void> {
     size_t at = 0;
     for (; encoded.size() - at >= std::max<size_t>(at_least, 1);) {
       const std::string_view plain = std::string_view(encoded).substr(at, kTreeFrameBytes);
-      TRY_ASSIGN(uint32_t frame, l.write_frame(FrameType::kTree, as_bytes(plain)));
-      std::string pack = names::pack(s.session, l.pack_number);
+      TRY_ASSIGN(const FramePlace place, writer->write(FrameType::kTree, as_bytes(plain)));
+      std::string pack = s.packs.name_of(place.pack);
       if (!commit.tree.empty() && commit.tree.back().pack == pack) {
         ++commit.tree.back().count;
       } else {
-        commit.tree.push_back({pack, frame, 1});
+        commit.tree.push_back({pack, place.frame, 1});
       }
       at += plain.size();
-      TRY(l.end_pack_if_full());
     }
     encoded.erase(0, at);
     return {};
@@ -396,7 +284,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
   }
   TRY(write_tree(0));
   TRY(writer->finish());
-  TRY(s.await_packs());
+  TRY(s.packs.await());
   s.runs = {};
   s.extents = {};
 
@@ -436,7 +324,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
     }
     ObjectRef ref{.name = name, .size = object.size(), .digest = sha256(object)};
     TRY(s.store.put_if_absent(name, object));
-    s.stored += object.size();
+    s.stored_maps += object.size();
     return ref;
   };
   ResolvedPages resolved;
@@ -466,7 +354,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
 
   // 4. What keeps it alive: every pack and frame, own and foreign, that this snapshot needs.
   LiveRecord live;
-  for (auto& [number, pack] : s.packs) live.packs.push_back(pack);
+  for (auto& [number, pack] : s.packs.finished()) live.packs.push_back(pack);
   LiveFrames frames;
   for (const auto& [key, file] : resolved.files) {
     for (const PageRun& run : file.runs) add_live(frames, run);
@@ -488,7 +376,7 @@ Result<LiveRecord> ContentWriter::finish(const NextFile& next, BaseSnapshot* bas
   live.maps = commit.maps;
   std::sort(live.packs.begin(), live.packs.end(), [](auto& a, auto& b) { return a.name < b.name; });
   commit.size_bytes = size_bytes;
-  commit.added_bytes = s.stored;
+  commit.added_bytes = bytes_stored();
   return live;
 }
 

@@ -10,6 +10,7 @@
 
 #include "vault/pack.h"
 #include "vault/page_map.h"
+#include "vault/session_packs.h"
 #include "vault/tree.h"
 
 namespace kuramori {
