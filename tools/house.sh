@@ -63,7 +63,7 @@ services_of() {
   for package in "$@"; do
     case $package in
       etcd-server) echo etcd ;;
-      haproxy | memcached) echo "$package" ;;
+      haproxy | memcached | redis-server) echo "$package" ;;
     esac
   done
 }
