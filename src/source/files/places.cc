@@ -1,0 +1,138 @@
+#include "source/files/places.h"
+
+#include <fmt/core.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+
+namespace kuramori::files {
+namespace {
+
+constexpr size_t kPathBytesMax = 2048;  // handed to the kernel at once; it takes 4095
+
+bool is_below(std::string_view path, std::string_view folder) {
+  if (folder.empty() || folder == "/") return path != folder;
+  return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
+}
+
+// Opens what was asked for; links up to it are followed, since a person wrote the path.
+Result<Place> open_place(const std::string& absolute) {
+  struct stat status;
+  if (::stat(absolute.c_str(), &status) != 0)
+    return system_error(fmt::format("look at \"{}\"", absolute), errno);
+  Place place{.absolute = absolute, .folder = S_ISDIR(status.st_mode), .name = "."};
+  if (place.folder) {
+    // Reading may be denied: that is for the walk to find, and to name.
+    TRY_ASSIGN(place.fd, open_file(absolute, O_PATH | O_DIRECTORY));
+    return place;
+  }
+  // A file that is replaced by another of its name is read as the new one: its folder is kept open, not it.
+  std::unique_ptr<char, decltype(&::free)> real(::realpath(absolute.c_str(), nullptr), &::free);
+  if (real == nullptr) return system_error(fmt::format("look at \"{}\"", absolute), errno);
+  const std::string_view text = real.get();
+  place.name = text.substr(text.rfind('/') + 1);
+  TRY_ASSIGN(place.fd, open_file(folder_of(text), O_PATH | O_DIRECTORY));
+  return place;
+}
+
+}  // namespace
+
+Result<std::string> plain_path(std::string_view path) {
+  if (!path.starts_with('/')) {
+    return fail(ErrorKind::kUsage, fmt::format("the path \"{}\" is not absolute", path), "",
+                "write it from / on");
+  }
+  std::string plain;
+  while (!path.empty()) {
+    path.remove_prefix(1);
+    std::string_view part = path.substr(0, path.find('/'));
+    path.remove_prefix(part.size());
+    if (part == "..") {
+      return fail(ErrorKind::kUsage, "a path holds \"..\"", "what that means depends on links",
+                  "write it out");
+    }
+    if (!part.empty() && part != ".") plain.append("/").append(part);
+  }
+  return plain.empty() ? "/" : plain;
+}
+
+Result<Fd> open_deep(const Fd& folder, std::string_view path, int flags) {
+  Fd reached;
+  const Fd* at = &folder;
+  while (path.size() > kPathBytesMax) {
+    size_t slash = path.rfind('/', kPathBytesMax);
+    if (slash == std::string_view::npos) break;  // no name is as long: the kernel will say so
+    TRY_ASSIGN(Fd next, open_beneath(*at, std::string(path.substr(0, slash)), O_PATH | O_DIRECTORY));
+    reached = std::move(next);
+    at = &reached;
+    path.remove_prefix(slash + 1);
+  }
+  return open_beneath(*at, std::string(path), flags | O_NOFOLLOW);
+}
+
+Result<Places> Places::open(const std::vector<std::string>& paths, std::vector<Defect>& missing) {
+  std::vector<std::string> asked;
+  for (const std::string& path : paths) {
+    TRY_ASSIGN(std::string plain, plain_path(path));
+    asked.push_back(std::move(plain));
+  }
+  if (asked.empty()) {
+    return fail(ErrorKind::kUsage, "the resource names no path", "", "give it `paths: [/srv/…]`");
+  }
+  std::ranges::sort(asked, [](const std::string& a, const std::string& b) { return tree_order(a, b); });
+  std::vector<std::string> tops;  // without those that another holds anyway
+  for (std::string& path : asked) {
+    if (tops.empty() || (path != tops.back() && !is_below(path, tops.back())))
+      tops.push_back(std::move(path));
+  }
+
+  Places places;
+  Error last;
+  for (const std::string& absolute : tops) {
+    Result<Place> place = open_place(absolute);
+    if (!place) {
+      missing.push_back({absolute.substr(1), place.error().why});
+      last = std::move(place).error();
+      continue;
+    }
+    place->top = true;
+    if (tops.size() > 1 || !place->folder) {
+      for (size_t slash = 0; slash != std::string::npos; slash = absolute.find('/', slash + 1)) {
+        const std::string above = slash == 0 ? "/" : absolute.substr(0, slash);
+        const std::string in_tree = above.substr(1);
+        if (std::ranges::find(places.places_, in_tree, &Place::path) != places.places_.end()) continue;
+        TRY_ASSIGN(Place folder, open_place(above));
+        folder.path = in_tree;
+        places.places_.push_back(std::move(folder));
+      }
+      place->path = absolute.substr(1);
+    }
+    places.places_.push_back(std::move(*place));
+  }
+  if (missing.size() == tops.size()) {
+    last.next = "correct `paths` of the resource, or mount what belongs there";
+    return last;
+  }
+  std::ranges::sort(places.places_,
+                    [](const Place& a, const Place& b) { return tree_order(a.path, b.path); });
+  return places;
+}
+
+Result<Fd> Places::open_entry(std::string_view path, int flags) const {
+  // The last place at or before it in tree order is the entry itself, or the top that holds it: tops hold no
+  // other places.
+  auto after = std::ranges::upper_bound(
+      places_, path, [](std::string_view a, std::string_view b) { return tree_order(a, b); }, &Place::path);
+  if (after == places_.begin())
+    return fail(ErrorKind::kNotFound, fmt::format("\"{}\" is not in the tree", path));
+  const Place& place = *std::prev(after);
+  if (place.path == path) return open_beneath(place.fd, place.name, flags | O_NOFOLLOW);
+  if (!place.folder || !is_below(path, place.path))
+    return fail(ErrorKind::kNotFound, fmt::format("\"{}\" is not in the tree", path));
+  return open_deep(place.fd, path.substr(place.path.empty() ? 0 : place.path.size() + 1), flags);
+}
+
+}  // namespace kuramori::files
