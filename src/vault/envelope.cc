@@ -52,7 +52,8 @@ Result<OpenedRecord> open_envelope(const FamilyId& family, const Secret& key, co
 
 // Records whose author matters: everything that makes or unmakes a snapshot, or vouches for one.
 bool is_signed(RecordType type) {
-  return type != RecordType::kLive && type != RecordType::kPageMap && type != RecordType::kPack;
+  return type != RecordType::kLive && type != RecordType::kPageMap && type != RecordType::kChunkRun &&
+         type != RecordType::kPack;
 }
 
 }  // namespace

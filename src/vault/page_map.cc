@@ -7,6 +7,7 @@
 #include "crypto/aead.h"
 #include "crypto/digest.h"
 #include "vault/pack.h"
+#include "vault/varint.h"
 
 namespace kuramori {
 namespace {
@@ -17,30 +18,6 @@ constexpr size_t kBlockPlainBytes = 256 << 10;
 constexpr size_t kBlockPlainBytesMax = 64u << 20;
 constexpr size_t kMapPacksMax = 16u << 20;
 constexpr int kMapLevel = 3;
-
-void put_varint(Bytes& to, uint64_t value) {
-  while (value >= 0x80) {
-    to.push_back(static_cast<uint8_t>(value | 0x80));
-    value >>= 7;
-  }
-  to.push_back(static_cast<uint8_t>(value));
-}
-
-Result<uint64_t> take_varint(ByteReader& from) {
-  uint64_t value = 0;
-  for (unsigned shift = 0; shift < 64; shift += 7) {
-    TRY_ASSIGN(uint8_t byte, from.take_le<uint8_t>());
-    value |= static_cast<uint64_t>(byte & 0x7f) << shift;
-    if (byte < 0x80) return value;
-  }
-  return fail(ErrorKind::kDamaged, "a number in a page map is too long");
-}
-
-Result<uint32_t> take_u32(ByteReader& from) {
-  TRY_ASSIGN(uint64_t value, take_varint(from));
-  if (value > UINT32_MAX) return fail(ErrorKind::kDamaged, "a number in a page map is too large");
-  return static_cast<uint32_t>(value);
-}
 
 // key:16 state:u8 pages inode birth runs { gap count pack+1 [frame slot] }: all but key and state are
 // varints; gap counts from the end of the run before; pack+1 = 0 means zero pages.
@@ -71,7 +48,7 @@ Result<FilePages> take_file(ByteReader& from, size_t packs) {
   TRY_ASSIGN(uint8_t state, from.take_le<uint8_t>());
   if (state < 1 || state > 3) return fail(ErrorKind::kDamaged, "a file in a page map has an unknown state");
   file.state = static_cast<FileState>(state);
-  TRY_ASSIGN(file.pages, take_u32(from));
+  TRY_ASSIGN(file.pages, take_varint_u32(from));
   TRY_ASSIGN(file.inode, take_varint(from));
   TRY_ASSIGN(uint64_t birth, take_varint(from));
   file.birth_ns = static_cast<int64_t>(birth);
@@ -79,14 +56,14 @@ Result<FilePages> take_file(ByteReader& from, size_t packs) {
   uint64_t at = 0;
   for (uint64_t i = 0; i < runs; ++i) {
     PageRun run;
-    TRY_ASSIGN(uint32_t gap, take_u32(from));
-    TRY_ASSIGN(run.count, take_u32(from));
+    TRY_ASSIGN(uint32_t gap, take_varint_u32(from));
+    TRY_ASSIGN(run.count, take_varint_u32(from));
     TRY_ASSIGN(uint64_t pack, take_varint(from));
     if (pack > packs) return fail(ErrorKind::kDamaged, "a run in a page map names a pack that is not listed");
     if (pack != 0) {
       run.pack = static_cast<uint32_t>(pack - 1);
-      TRY_ASSIGN(run.frame, take_u32(from));
-      TRY_ASSIGN(run.slot, take_u32(from));
+      TRY_ASSIGN(run.frame, take_varint_u32(from));
+      TRY_ASSIGN(run.slot, take_varint_u32(from));
       if (run.slot >= kPagesPerFrame)
         return fail(ErrorKind::kDamaged, "a run in a page map has an impossible slot");
       if (run.frame >= kPackFramesMax || run.count > uint64_t{kPackFramesMax} * kPagesPerFrame)

@@ -33,10 +33,11 @@ enum class RecordType : uint8_t {
   kPageMap = 16,
   kPack = 17,
   kDisowned = 18,
-  // 19, 20 and 22 were set aside and never used; 25: the chunk index, a later issue
+  // 19, 20 and 22 were set aside and never used
   kCatalog = 21,
   kAudit = 23,
   kEpoch = 24,
+  kChunkRun = 25,
   kRevocation = 26,
   kCopy = 27,
   kProbe = 28,

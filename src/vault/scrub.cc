@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "conc/task_group.h"
 #include "crypto/digest.h"
+#include "vault/chunk_run.h"
 #include "vault/frame_ranges.h"
 #include "vault/incarnations.h"
 #include "vault/ledger.h"
@@ -632,11 +633,12 @@ class Scrubber {
     } else if (text.starts_with(names::kMaps)) {
       if (!is_numbered(name, names::map)) return unknown(name);
       auto decodes = [&](ByteView object) -> Result<void> {
+        if (is_chunk_run(object)) return check_chunk_run(object, vault_.keys(), name);
         TRY(decode_map(object, vault_.keys(), name));
         return {};
       };
       if (auto object = read_any(name, decodes)) {
-        if (auto map = decode_map(*object, vault_.keys(), name); !map) damage(name, map.error().what);
+        if (auto sound = decodes(*object); !sound) damage(name, sound.error().what);
       }
     } else if (text.starts_with(names::kSessions)) {
       if (names::parse_session(name))

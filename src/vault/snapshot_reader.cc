@@ -244,8 +244,6 @@ Result<std::unique_ptr<SnapshotReader>> SnapshotReader::open(Store& store, const
   std::unique_ptr<State> state(new State{.store = store, .keys = keys, .commit = commit});
   TRY_ASSIGN(state->live, read_live(store, codec, commit));
   std::ranges::sort(state->live.packs, {}, &LivePack::name);  // as it was written; nobody has to believe it
-  TRY_ASSIGN(auto maps, open_maps(store, keys, commit));
-  TRY_ASSIGN(state->pages, resolve(std::move(maps)));
   state->names_key = path_key(keys, commit.resource);
   Bytes encoded;
   FrameWorkshop workshop(kZstdLevel);
@@ -256,6 +254,13 @@ Result<std::unique_ptr<SnapshotReader>> SnapshotReader::open(Store& store, const
       return fail(ErrorKind::kDamaged, fmt::format("the tree of {} is too large", commit_name));
   }
   TRY_ASSIGN(state->tree, decode_tree(encoded));
+  // A tree without pages needs none: what the commit names then are runs of the chunk index, for whoever
+  // writes the next snapshot. It is the tree that says so: the type byte of an object is nobody's word.
+  const auto has_pages = [](const TreeNode& node) { return node.entry.content == ContentKind::kPages; };
+  if (std::ranges::any_of(state->tree.nodes, has_pages)) {
+    TRY_ASSIGN(auto maps, open_maps(store, keys, commit));
+    TRY_ASSIGN(state->pages, resolve(std::move(maps)));
+  }
   return std::unique_ptr<SnapshotReader>(new SnapshotReader(std::move(state)));
 }
 

@@ -474,13 +474,16 @@ class Snapshot:
         kind, live = vault.record(name, data)
         require(kind == T_LIVE, f"{name} is not a live record")
         self.live = {p.text(1): (p.u(2), p.u(3), p.b(4)) for p in live.messages(1)}
-        self.files = resolve([read_map(vault, *vault.bound(ref)) for ref in commit.messages(14)])
         self.path_key = vault.keys.derive(b"kuramori path 1", commit.b(3))
         tree = b""
         for span in commit.messages(15):
             tree += b"".join(self.pack(span.text(1)).frame(span.u(2) + i) for i in range(span.u(3)))
         self.tree = Message(tree)
         self.tree_packs = [name.decode() for name in self.tree.all(1)]
+        # Without pages there are no page maps: what the commit names then is the chunk index, for writers alone.
+        has_pages = any(node.u(3) == 2 for node in self.tree.messages(2))
+        maps = commit.messages(14) if has_pages else []
+        self.files = resolve([read_map(vault, *vault.bound(ref)) for ref in maps])
         self.last = (None, None)
 
     def pack(self, name):
