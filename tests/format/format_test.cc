@@ -7,6 +7,7 @@
 #include <set>
 
 #include "os/file.h"
+#include "vault/chunk_index.h"
 #include "vault/scrub.h"
 #include "vault/wal_object.h"
 #include "vault_files.h"
@@ -145,9 +146,12 @@ struct Reader : testing::Test {
     ASSERT_TRUE(write_file_durably(
         *folder / "key", as_bytes(*write_bundle(sample->vault.keys, nullptr, {}, sample->vault.random))));
   }
-  int reader(std::vector<std::string> arguments, std::string* out = nullptr) {
-    std::string command = fmt::format("'{}' '{}' '{}' '{}'", KURAMORI_PYTHON3, KURAMORI_READER,
-                                      *folder / "vault", *folder / "key");
+  int reader(const std::vector<std::string>& arguments, std::string* out = nullptr) {
+    return run(KURAMORI_READER, arguments, out);
+  }
+  int run(const std::string& program, const std::vector<std::string>& arguments, std::string* out = nullptr) {
+    std::string command =
+        fmt::format("'{}' '{}' '{}' '{}'", KURAMORI_PYTHON3, program, *folder / "vault", *folder / "key");
     for (const std::string& argument : arguments) command += " '" + argument + "'";
     command += " 2>&1";
     FILE* pipe = popen(command.c_str(), "r");
@@ -234,6 +238,50 @@ TEST_F(Reader, never_restores_from_a_tampered_vault) {
     ASSERT_TRUE(write_file_durably(*folder / ("vault/" + name), object));
   }
   EXPECT_GT(refused, round / 2);
+}
+
+TEST_F(Reader, lists_and_finds_what_the_chunk_index_says) {
+  make(75, 1, 1);
+  TestVault& t = sample->vault;
+  const SessionId session = t.random.id<SessionId>(), older = t.random.id<SessionId>();
+  const std::vector<std::string> packs{names::pack(session, 0), names::pack(older, 4711)};
+  const Bytes content = t.random.bytes(70'000);
+  std::vector<ChunkEntry> entries(3000);
+  entries[0].id = ChunkNamer(t.keys).name(content);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (i > 0) t.random.fill(entries[i].id.raw);
+    entries[i].pack = i % 2;
+    entries[i].frame = static_cast<uint32_t>(t.random.below(kPackFramesMax));
+    entries[i].offset = static_cast<uint32_t>(t.random.below(1 << 21));
+    entries[i].bytes = static_cast<uint32_t>(1 + t.random.below(1 << 21));
+  }
+  const ChunkEntry known = entries[0];
+  std::ranges::sort(entries, {}, &ChunkEntry::id);
+  auto refs = add_run({.store = t.store,
+                       .keys = t.keys,
+                       .random = t.random,
+                       .scope = t.resource.id,
+                       .next_name = [&] { return names::map(session, 0); },
+                       .keep = [](const std::string&, uint32_t) { return true; }},
+                      entries, packs, nullptr);
+  ASSERT_TRUE(refs) << refs.error().what;
+  ASSERT_TRUE(remove_tree(*folder / "vault"));
+  ASSERT_TRUE(write_objects(t.store, *folder / "vault"));
+  ASSERT_TRUE(write_file_durably(*folder / "content", content));
+  const auto line = [&](const ChunkEntry& e) {
+    return fmt::format("{} {} {} {} {}\n", e.id.hex(), packs[e.pack], e.frame, e.offset, e.bytes);
+  };
+  std::string expected, got;
+  for (const ChunkEntry& entry : entries) expected += line(entry);
+  const std::string& name = refs->front().name;
+  ASSERT_EQ(run(KURAMORI_CHUNKS, {"list", name}, &got), 0) << last;
+  EXPECT_EQ(got, expected);
+  ASSERT_EQ(run(KURAMORI_CHUNKS, {"id", *folder / "content"}, &got), 0) << last;
+  EXPECT_EQ(got, known.id.hex() + "\n");
+  ASSERT_EQ(run(KURAMORI_CHUNKS, {"find", name, known.id.hex()}, &got), 0) << last;
+  EXPECT_EQ(got, line(known));
+  ASSERT_EQ(run(KURAMORI_CHUNKS, {"find", name, t.random.id<ChunkId>().hex()}, &got), 0) << last;
+  EXPECT_EQ(got, "");
 }
 
 TEST_F(Reader, reads_the_golden_vault) {

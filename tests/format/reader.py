@@ -148,7 +148,7 @@ class Keys:
             key = nacl.pwhash.argon2id.kdf(32, phrase, bytes.fromhex(found.group(3)), opslimit=int(found.group(2)), memlimit=int(found.group(1)))
             body = unseal(key, head.encode(), body)
         bundle = Message(body)
-        self.family, self.structure, self.owner = bundle.b(2), bundle.b(6), bundle.b(9)
+        self.family, self.structure, self.chunk, self.owner = bundle.b(2), bundle.b(6), bundle.b(7), bundle.b(9)
         self.reader_public, self.reader_secret = bundle.b(4), bundle.b(5)
         require(len(self.reader_secret) == 32, "this key cannot open content: use the owner's or a reader's")
         self.owner_id = sha256(self.owner)[:16]
@@ -469,7 +469,7 @@ class Vault:
 
 class Snapshot:
     def __init__(self, vault, commit):
-        self.vault, self.commit, self.packs = vault, commit, {}
+        self.vault, self.commit, self.packs, self.last = vault, commit, {}, (None, None)
         name, data = vault.bound(commit.messages(13)[0])
         kind, live = vault.record(name, data)
         require(kind == T_LIVE, f"{name} is not a live record")
@@ -480,11 +480,8 @@ class Snapshot:
             tree += b"".join(self.pack(span.text(1)).frame(span.u(2) + i) for i in range(span.u(3)))
         self.tree = Message(tree)
         self.tree_packs = [name.decode() for name in self.tree.all(1)]
-        # Without pages there are no page maps: what the commit names then is the chunk index, for writers alone.
-        has_pages = any(node.u(3) == 2 for node in self.tree.messages(2))
-        maps = commit.messages(14) if has_pages else []
+        maps = commit.messages(14) if any(n.u(3) == 2 for n in self.tree.messages(2)) else []  # else: the chunk index
         self.files = resolve([read_map(vault, *vault.bound(ref)) for ref in maps])
-        self.last = (None, None)
 
     def pack(self, name):
         if name not in self.packs:
