@@ -121,13 +121,20 @@ class Ground {
   Ground() : folder_(*TemporaryFolder::make("files")) {}
   const std::string& path() const { return folder_.path(); }
   std::string operator/(std::string_view name) const { return folder_ / name; }
-  // Makes the folders above it, too.
+  // Makes the folders above it, too. Nothing here is synced: a suite makes hundreds of trees.
   void file(const std::string& name, std::string_view content = "x") const {
-    ASSERT_TRUE(make_folders(folder_of(*this / name), 0755));
+    folder(folder_of(name));
     (void)::unlink((*this / name).c_str());
-    ASSERT_TRUE(write_new_file(*this / name, as_bytes(content), 0644)) << name;
+    Result<Fd> fd = open_file(*this / name, O_WRONLY | O_CREAT | O_EXCL, 0644);
+    ASSERT_TRUE(fd) << name;
+    ASSERT_TRUE(write_full(*fd, as_bytes(content), name));
   }
-  void folder(const std::string& name) const { ASSERT_TRUE(make_folders(*this / name, 0755)) << name; }
+  void folder(const std::string& name) const {
+    for (size_t slash = 0; slash != std::string::npos;) {
+      slash = name.find('/', slash + 1);
+      ASSERT_TRUE(::mkdir((*this / name.substr(0, slash)).c_str(), 0755) == 0 || errno == EEXIST) << name;
+    }
+  }
   void link(const std::string& to, const std::string& name) const {
     ASSERT_EQ(::symlink(to.c_str(), (*this / name).c_str()), 0) << name;
   }

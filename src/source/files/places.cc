@@ -42,8 +42,8 @@ Result<Place> open_place(const std::string& absolute) {
 
 Result<std::string> plain_path(std::string_view path) {
   if (!path.starts_with('/')) {
-    return fail(ErrorKind::kUsage, fmt::format("the path \"{}\" is not absolute", path), "",
-                "write it from / on");
+    return fail(ErrorKind::kUsage, fmt::format("the path \"{}\" is not absolute", path),
+                "what it names would depend on where the program was started", "write it from / on");
   }
   std::string plain;
   while (!path.empty()) {
