@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -38,5 +39,15 @@ struct TreeEntry {
   std::vector<std::pair<std::string, std::string>> attributes;
   bool operator==(const TreeEntry&) const = default;
 };
+
+// Whether `a` stands before `b` in a tree: part by part, so that "a/b" stands before "a.b".
+inline bool tree_order(std::string_view a, std::string_view b) {
+  for (size_t at = 0; at < a.size() && at < b.size(); ++at) {
+    if (a[at] == b[at]) continue;
+    if (a[at] == '/' || b[at] == '/') return a[at] == '/';
+    return static_cast<unsigned char>(a[at]) < static_cast<unsigned char>(b[at]);
+  }
+  return a.size() < b.size();
+}
 
 }  // namespace kuramori

@@ -1,9 +1,12 @@
 #include <fmt/core.h>
 
+#include <functional>
+
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/copying.h"
 #include "cli/limiting.h"
+#include "cli/tree_verbs.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
 #include "engine/local_state.h"
@@ -113,11 +116,9 @@ void write_copies(JsonWriter& json, const std::vector<MadeCopy>& copies, Time no
   json.end_array();
 }
 
-void print_document(Context& context, const BackupRequest& request, const std::string& vault,
-                    const BackupOutcome& outcome, const Limits& limits, const std::vector<MadeCopy>* copies) {
+void write_backup(JsonWriter& json, const BackupRequest& request, const std::string& vault,
+                  const BackupOutcome& outcome, const Limits& limits) {
   const CommitRecord& commit = outcome.commit;
-  JsonWriter json;
-  json.begin_object().field("schema", "kuramori/backup/1").key("snapshot").begin_object();
   json.field("id", commit.snapshot.hex()).field("resource", request.resource).field("vault", vault);
   json.field("time", format_utc(from_unix_ns(commit.started_ns))).field("size_bytes", commit.size_bytes);
   json.field("added_bytes", commit.added_bytes)
@@ -138,6 +139,13 @@ void print_document(Context& context, const BackupRequest& request, const std::s
   for (const std::string& held : outcome.held) json.value(held);
   json.end_array();
   write_limits(json, limits, ReadUse{outcome.bytes_read, outcome.read_waited});
+}
+
+void print_document(Context& context, const std::function<void(JsonWriter&)>& write_snapshot,
+                    const std::vector<MadeCopy>* copies) {
+  JsonWriter json;
+  json.begin_object().field("schema", "kuramori/backup/1").key("snapshot").begin_object();
+  write_snapshot(json);
   json.end_object();
   if (copies) write_copies(json, *copies, context.clock().now());
   json.end_object();
@@ -186,7 +194,10 @@ Result<int> run_backup(Context& context) {
   TRY_ASSIGN(const ResourceConfig* resource, config->resource(request.resource));
   TRY(check_supported(*resource));
   TRY_ASSIGN(const PlanConfig* plan, choose_plan(context, *config, request.resource));
-  TRY_ASSIGN(request.connect, resource->connect.fetch(context.world()));
+  const bool is_tree = resource->kind != ResourceKind::kPostgres;
+  if (!is_tree) {
+    TRY_ASSIGN(request.connect, resource->connect.fetch(context.world()));
+  }
   if (plan) {
     request.plan = plan->name;
     request.rules = plan->keep;
@@ -215,18 +226,37 @@ Result<int> run_backup(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
   TRY_ASSIGN(request.lock, lock_of(choice.location));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  TRY_ASSIGN(BackupOutcome outcome, backup_postgres(*vault, request, context.console(), context.stop()));
   const std::string name = choice.name.empty() ? choice.location : choice.name;
   const bool json = context.console().json();
-  if (!json) print_outcome(context, request, name, outcome, limits);
+  BackupOutcome outcome;
+  TreeBackupOutcome tree;
+  if (is_tree) {
+    TRY_ASSIGN(tree, back_up_tree(context, *vault, *resource, request, limits));
+    if (!json) print_tree_backup(context, name, request.resource, tree, limits);
+  } else {
+    TRY_ASSIGN(outcome, backup_postgres(*vault, request, context.console(), context.stop()));
+    if (!json) print_outcome(context, request, name, outcome, limits);
+  }
   // What this machine has seen must still be there at the next scrub.
-  TRY_ASSIGN(SnapshotList seen, list_snapshots(*vault, outcome.commit.resource));
+  TRY_ASSIGN(SnapshotList seen,
+             list_snapshots(*vault, is_tree ? tree.commit.resource : outcome.commit.resource));
   remember_heads(*vault, seen, context.console());
   std::vector<MadeCopy> copies;
   if (copies_wanted) copies = make_copies(context, *vault, choice, *plan, request.resource);
-  if (json) print_document(context, request, name, outcome, limits, copies_wanted ? &copies : nullptr);
+  if (json) {
+    print_document(
+        context,
+        [&](JsonWriter& document) {
+          if (is_tree)
+            write_tree_backup(document, name, request.resource, tree, limits);
+          else
+            write_backup(document, request, name, outcome, limits);
+        },
+        copies_wanted ? &copies : nullptr);
+  }
   if (!json) print_copies(context, copies);
-  const bool whole = outcome.broken_pages.empty() && std::ranges::all_of(copies, &MadeCopy::whole);
+  const bool whole =
+      outcome.broken_pages.empty() && tree.defects.empty() && std::ranges::all_of(copies, &MadeCopy::whole);
   return whole ? 0 : exit_code(ErrorKind::kPartial);
 }
 

@@ -4,6 +4,7 @@
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/backup.h"
+#include "engine/sources.h"
 #include "source/postgres/doctor.h"
 
 namespace kuramori {
@@ -50,6 +51,21 @@ void examine_resource(Context& context, const Config& config, const ResourceConf
         "add it to the resources of a plan in " + config.path);
   if (auto supported = check_supported(resource); !supported)
     return add(postgres::Severity::kHint, supported.error().what, supported.error().why, "");
+  if (resource.kind != ResourceKind::kPostgres) {
+    auto opened = open_source(resource, context.world());
+    auto found = opened ? opened->source->doctor() : Result<std::vector<SourceFinding>>(opened.error());
+    if (!found)
+      return add(postgres::Severity::kProblem, found.error().what, found.error().why, found.error().next);
+    for (SourceFinding& finding : *found) {
+      findings.push_back({resource.name,
+                          {.severity = static_cast<postgres::Severity>(finding.severity),
+                           .about = std::move(finding.about),
+                           .what = std::move(finding.what),
+                           .why = std::move(finding.why),
+                           .fix = std::move(finding.fix)}});
+    }
+    return;
+  }
   auto connect = resource.connect.fetch(context.world());
   auto examined = connect ? postgres::examine_server(*connect, capture_way(resource))
                           : Result<std::vector<postgres::Finding>>(connect.error());

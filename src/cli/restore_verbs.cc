@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "cli/limiting.h"
 #include "cli/recovery_target.h"
+#include "cli/tree_verbs.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/drill.h"
@@ -169,6 +170,13 @@ Result<int> run_restore(Context& context) {
   TRY_ASSIGN(const Limits limits, limits_given(context, {}));
   TRY(keep_to(limits, Reads::kVault));
   TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  // What it is, the vault says: nothing else is needed to bring it back.
+  if (const auto resource = vault->resource(named.resource); resource && resource->kind != "postgres")
+    return restore_named_tree(context, *vault, *resource, named.snapshot, limits);
+  if (line.has("only"))
+    return fail(ErrorKind::kUsage, "--only is of trees of files, and this is a PostgreSQL cluster");
   TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
   RestoreRequest request;
   request.resource = named.resource;
@@ -196,10 +204,8 @@ Result<int> run_restore(Context& context) {
   // asking.
   request.spool_wal = !request.standby;
 
-  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
   request.wal_get = wal_command("get", choice, named.resource);
   request.archive_command = wal_command("push", choice, named.resource) + " %p";
-  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(RestoreOutcome outcome, restore_postgres(*vault, request, context.console(), context.stop()));
   print_restore(context, request, outcome, limits);
   return 0;
@@ -208,6 +214,11 @@ Result<int> run_restore(Context& context) {
 Result<int> run_drill(Context& context) {
   const Invocation& line = context.line();
   TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
+  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  const std::string vault_text = choice.name.empty() ? choice.location : choice.name;
+  if (const auto resource = vault->resource(named.resource); resource && resource->kind != "postgres")
+    return drill_named_tree(context, *vault, *resource, named.snapshot, vault_text);
   TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
   DrillRequest request;
   request.resource = named.resource;
@@ -225,45 +236,12 @@ Result<int> run_drill(Context& context) {
       break;
     }
   }
-  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
-  request.vault_text = choice.name.empty() ? choice.location : choice.name;
-  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  request.vault_text = vault_text;
   TRY_ASSIGN(DrillOutcome outcome, drill_postgres(*vault, request, context.console(), context.stop()));
   const ProofRecord& proof = outcome.proof;
   for (const std::string& left : outcome.swept)
     context.console().note("removed what a killed drill had left: " + left);
-  if (context.console().json()) {
-    JsonWriter json;
-    json.begin_object()
-        .field("schema", "kuramori/drill/1")
-        .key("proof")
-        .begin_object()
-        .field("resource", named.resource);
-    json.field("snapshot", proof.snapshot.hex()).field("vault", proof.vault).field("target", proof.target);
-    json.field("time", format_utc(from_unix_ns(proof.started_ns))).field("passed", proof.passed);
-    json.field("seconds_to_open", proof.seconds_to_open).field("seconds_total", proof.seconds_total);
-    json.field("bytes_restored", proof.bytes_restored)
-        .field("name", outcome.proof_name)
-        .key("checks")
-        .begin_array();
-    for (const ProofCheck& check : proof.checks)
-      json.begin_object()
-          .field("name", check.name)
-          .field("verdict", check.verdict)
-          .field("detail", check.detail)
-          .end_object();
-    json.end_array().end_object().end_object();
-    context.console().print_document(json);
-  } else {
-    Table table({{"check"}, {"verdict"}, {"detail"}});
-    for (const ProofCheck& check : proof.checks) table.add({check.name, check.verdict, check.detail});
-    context.console().print(table.text() +
-                            fmt::format("{}: snapshot {} of {}, open after {}, done after {}, {} restored\n",
-                                        proof.passed ? "PROVEN" : "NOT PROVEN", proof.snapshot.hex(),
-                                        named.resource, format_duration(seconds(proof.seconds_to_open)),
-                                        format_duration(seconds(proof.seconds_total)),
-                                        format_size(proof.bytes_restored)));
-  }
+  print_proof(context, named.resource, proof, outcome.proof_name);
   if (!outcome.partial.empty()) {
     context.console().warning(outcome.partial);
     return exit_code(ErrorKind::kPartial);

@@ -260,14 +260,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
   TRY_ASSIGN(postgres::Lsn redo, postgres::parse_lsn(redo_text));
 
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, resource.id));
-  // Built on is only what this key made itself, or the owner did: another writer's snapshot may say of pages
-  // what is not so, and nobody would notice before a restore (V16).
-  const SignerId self = signer_id(vault.keys().signing->verify_key());
-  const Snapshot* base_snapshot = nullptr;
-  for (const Snapshot& snapshot : list.snapshots) {
-    if (snapshot.signer == self || snapshot.signer == signer_id(vault.keys().owner_verify))
-      base_snapshot = &snapshot;
-  }
+  const Snapshot* base_snapshot = newest_to_build_on(vault, list);
   if (base_snapshot == nullptr && !list.snapshots.empty() && !request.full)
     outcome.why_full = "the snapshots before were made by another writer";
   if (request.full) {
@@ -287,15 +280,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
   if (base_snapshot != nullptr) options.parents.push_back(base_snapshot->commit_name);
   TRY_ASSIGN(auto session, WriterSession::open(protocol, options));
 
-  // From here on a failure gives the session up in so many words, so that no collector has to wait for it.
-  // Should even that fail, the session is found dead later; it never becomes a snapshot.
-  struct GiveUp {
-    WriterSession& session;
-    bool armed = true;
-    ~GiveUp() {
-      if (armed) (void)session.abandon("the backup failed or was interrupted");
-    }
-  } give_up{*session};
+  GiveUp give_up(*session);
 
   std::optional<BaseSnapshot> base;
   if (base_snapshot != nullptr && session->parents().empty()) {
@@ -588,12 +573,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
     return {};
   });
 
-  CommitRecord commit{.kind = "postgres",
-                      .started_ns = start.started_ns,
-                      .finished_ns = end.finished_ns,
-                      .plan = request.plan,
-                      .label = request.label,
-                      .tags = request.tags};
+  CommitRecord commit{.kind = "postgres", .started_ns = start.started_ns, .finished_ns = end.finished_ns};
   uint32_t next_file = 0;
   size_t next_own = 0;
   const auto next = [&]() -> std::optional<CapturedFile> {
@@ -634,24 +614,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
     // has both.
     commit.defects.push_back(fmt::format("page {} of a relation file is broken", page.page));
   }
-  if (!list.snapshots.empty()) {
-    const Snapshot& previous = list.snapshots.back();
-    commit.previous = previous.commit_name;
-    commit.previous_digest = previous.commit_digest;
-  }
-  Time now = vault.clock().now();
-  if (request.keep) {
-    commit.keep_until_ns = to_unix_ns(later(now, *request.keep));
-    outcome.keep_reason = "as told by --keep";
-  } else {
-    std::vector<ExistingSnapshot> existing;
-    for (const Snapshot& snapshot : list.snapshots) {
-      existing.push_back({from_unix_ns(snapshot.commit.started_ns), from_unix_ns(snapshot.keep_until_ns)});
-    }
-    KeepDecision keep = decide_keep_until(request.rules, request.timezone, existing, now);
-    commit.keep_until_ns = to_unix_ns(keep.until);
-    outcome.keep_reason = keep.reason;
-  }
+  outcome.keep_reason = complete_commit(commit, request, list, vault.clock().now());
   // A page broke since the last good copy: that copy must outlive this one (P3). Held before the commit: once
   // the new snapshot counts, a prune may let the old one go at any moment.
   // One that is damaged itself needs no hold: a page that stays broken would fill the vault with held
@@ -666,7 +629,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
       reporter.warning(fmt::format("the previous snapshot could not be put on hold: {}", held.error().what));
   }
   TRY_ASSIGN(CommittedSnapshot committed, session->commit(std::move(commit), live));
-  give_up.armed = false;
+  give_up.committed();
 
   outcome.commit_name = committed.name;
   outcome.commit = committed.record;

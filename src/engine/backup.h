@@ -1,29 +1,20 @@
 // One snapshot of one PostgreSQL cluster, from the running server into a vault.
 #pragma once
-#include <map>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "base/reporter.h"
+#include "engine/new_snapshot.h"
 #include "policy/config.h"
-#include "policy/retention.h"
 #include "source/postgres/capture.h"
 #include "source/postgres/counts.h"
 #include "vault/vault.h"
 
 namespace kuramori {
 
-struct BackupRequest {
-  std::string resource;  // its name
+struct BackupRequest : SnapshotWishes {
   std::string connect;
-  std::string plan, label;
-  std::map<std::string, std::string> tags;
-  std::optional<Period> keep;  // --keep; overrides the plan's rules
-  KeepRules rules;
-  std::string timezone;
-  bool full = false;           // read everything, build on nothing
-  std::optional<Period> lock;  // of the vault: what is built on must be locked long enough
   unsigned workers = 2;
   uint64_t read_bytes_per_second = 0;
   postgres::CaptureWay way = postgres::CaptureWay::kAuto;

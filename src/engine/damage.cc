@@ -72,7 +72,11 @@ std::vector<TouchedFiles> touched_files(Vault& vault, const std::vector<ScrubFin
         touched.unknown_because = reader.error().what;
         continue;
       }
-      paths.merge((*reader)->files_in(origin));
+      Result<std::set<std::string>> found = (*reader)->files_in(origin);
+      if (found)
+        paths.merge(*found);
+      else
+        touched.unknown_because = found.error().what;
     }
     touched.count = paths.size();
     for (const std::string& path : paths) {

@@ -6,6 +6,7 @@
 #include "base/time_text.h"
 #include "engine/backup.h"
 #include "engine/open_vault.h"
+#include "engine/proofs.h"
 #include "engine/roles.h"
 #include "engine/wal_spool.h"
 #include "source/postgres/connection.h"
@@ -223,13 +224,7 @@ Result<DrillOutcome> drill_postgres(Vault& vault, const DrillRequest& request, R
   proof.facts["reached"] = restored.plan.explanation;
   proof.facts["server"] = programs.folder;
   proof.facts["host"] = host_name();
-  uint8_t suffix[4];
-  vault.random().fill(suffix);
-  std::string proof_id = fmt::format("{:016x}-{}", proof.started_ns, to_hex(suffix));
-  outcome.proof_name = names::proof(proof.snapshot, proof_id);
-  auto put = put_proof(protocol_of(vault), proof, proof_id);
-  if (!put && put.error().kind != ErrorKind::kPartial) return put.error();
-  if (!put) reporter.warning(put.error().what);
+  TRY_ASSIGN(outcome.proof_name, keep_proof(vault, proof, reporter));
   return outcome;
 }
 

@@ -75,6 +75,8 @@ Result<void> make_folders(const std::string& path, mode_t mode = 0700);
 // Removes `path` with all it holds, or does nothing if it is absent. Never follows a symbolic link
 // (a link is removed, not what it points to) and never crosses into another filesystem.
 Result<void> remove_tree(const std::string& path);
+// The same of what `folder` has under one name.
+Result<void> remove_tree_at(const Fd& folder, const std::string& name);
 Result<void> remove_file(const std::string& path);  // absent is fine; fsyncs the folder
 
 enum class FileType { kFile, kFolder, kSymlink, kOther };

@@ -135,6 +135,20 @@ Result<void> make_folders(const std::string& path, mode_t mode) {
   return system_error(fmt::format("make the folder \"{}\"", path), code);
 }
 
+Result<void> remove_tree_at(const Fd& folder, const std::string& name) {
+  auto status = status_at(folder, name);
+  if (!status && status.error().kind == ErrorKind::kNotFound) return {};
+  if (!status) return std::move(status).error();
+  const bool is_folder = status->type == FileType::kFolder;
+  if (is_folder) {
+    TRY_ASSIGN(Fd opened, open_at(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    TRY(remove_children(std::move(opened), status->device, name));
+  }
+  if (::unlinkat(folder.get(), name.c_str(), is_folder ? AT_REMOVEDIR : 0) != 0 && errno != ENOENT)
+    return system_error(fmt::format("remove \"{}\"", name), errno);
+  return {};
+}
+
 Result<void> remove_tree(const std::string& path) {
   Result<FileStatus> status = status_of(path);
   if (!status && status.error().kind == ErrorKind::kNotFound) return {};

@@ -113,6 +113,8 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   return vault;
 }
 
+constexpr ResourceKind kSupported[] = {ResourceKind::kPostgres, ResourceKind::kFiles};
+
 ResourceKind read_kind(MapReader& map) {
   const YamlNode* node = map.find("kind");
   if (!node) {
@@ -160,7 +162,10 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
     limits->done();
   }
   for (const std::string& path : map.words("paths")) resource.paths.push_back(state.absolute(path));
+  resource.include = map.words("include");
   resource.exclude = map.words("exclude");
+  if (map.has("one_filesystem"))
+    resource.one_filesystem = map.choice("one_filesystem", {"true", "false"}) == "true";
   resource.tables = map.words("tables");
   resource.run = map.words("run");
   if (auto hooks = map.map("hooks")) {
@@ -451,12 +456,23 @@ Result<Config> load_config(const std::string& path, const ConfigWorld& world) {
   return parse_config(*text, full, world);
 }
 
+Result<ResourceKind> kind_named(std::string_view word) {
+  for (const KindWord& kind : kKinds) {
+    if (kind.word == word) return kind.kind;
+  }
+  return fail(ErrorKind::kUsage, fmt::format("kind {} is not known to this program", word),
+              "a newer one made this snapshot", "use the program that made it");
+}
+
 Result<void> check_supported(const ResourceConfig& resource) {
-  if (resource.kind == ResourceKind::kPostgres) return {};
+  if (std::ranges::count(kSupported, resource.kind) != 0) return {};
+  std::string known;
+  for (const ResourceKind kind : kSupported)
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", name_of(kind));
   return fail(
       ErrorKind::kUsage,
       fmt::format("resource \"{}\": kind {} is not supported yet", resource.name, name_of(resource.kind)),
-      "this version protects kind postgres");
+      fmt::format("this version protects {}", known));
 }
 
 }  // namespace kuramori

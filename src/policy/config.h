@@ -46,6 +46,8 @@ std::string medium_of(const VaultConfig& vault);
 
 enum class ResourceKind { kPostgres, kRedis, kFiles, kBucket, kDump, kCommand, kSecret, kGit, kImage, kAws };
 std::string_view name_of(ResourceKind kind);
+// kUsage: this program knows no such kind.
+Result<ResourceKind> kind_named(std::string_view word);
 
 struct ResourceConfig {
   std::string name;
@@ -61,7 +63,8 @@ struct ResourceConfig {
   // How a postgres resource is captured: from its host's files, over the replication protocol, or whichever
   // goes.
   enum class Capture : uint8_t { kAuto, kHost, kReplication } capture = Capture::kAuto;
-  std::vector<std::string> paths, exclude, tables, run;
+  std::vector<std::string> paths, include, exclude, tables, run;
+  bool one_filesystem = false;  // of files: what is mounted below a path is not captured
   std::vector<std::string> hooks_before, hooks_after;
 };
 

@@ -93,16 +93,6 @@ class TreeCapture {
   virtual std::map<std::string, std::string> facts() const = 0;
 };
 
-// Whether `a` stands before `b` in a tree: part by part, so that "a/b" stands before "a.b".
-inline bool tree_order(std::string_view a, std::string_view b) {
-  for (size_t at = 0; at < a.size() && at < b.size(); ++at) {
-    if (a[at] == b[at]) continue;
-    if (a[at] == '/' || b[at] == '/') return a[at] == '/';
-    return static_cast<unsigned char>(a[at]) < static_cast<unsigned char>(b[at]);
-  }
-  return a.size() < b.size();
-}
-
 // A snapshot's tree, to restore or check from. May be used by several threads at once.
 class CapturedTree {
  public:

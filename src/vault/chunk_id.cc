@@ -7,15 +7,16 @@ namespace kuramori {
 ChunkNamer::ChunkNamer(const KeyBundle& keys)
     : key_(hkdf_sha256(keys.chunk.view(), keys.family.view(), as_bytes("kuramori chunk id 1"))) {}
 
-ChunkId ChunkNamer::name(ByteView chunk) const {
+ChunkName ChunkNamer::name(ByteView chunk) const {
   return name(sha256(chunk));
 }
 
-ChunkId ChunkNamer::name(const Digest& sha256) const {
+ChunkName ChunkNamer::name(const Digest& sha256) const {
   const Digest digest = hmac_sha256(key_.view(), sha256.view());
-  ChunkId id;
-  std::copy_n(digest.raw.begin(), id.raw.size(), id.raw.begin());
-  return id;
+  ChunkName name;
+  std::copy_n(digest.raw.begin(), ChunkId::kBytes, name.id.raw.begin());
+  name.veil = load_le<uint32_t>(digest.raw.data() + ChunkId::kBytes) & ((1u << kVeilBits) - 1);
+  return name;
 }
 
 }  // namespace kuramori

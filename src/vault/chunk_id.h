@@ -10,14 +10,24 @@ namespace kuramori {
 // chance once in 2^97.
 using ChunkId = Id<24, struct ChunkTag>;
 
+// A chunk's id, and what veils where it begins in its frame: chunks that share one follow each other, so that
+// their offsets would tell how long each is, and a small file is one chunk. Whoever has the chunk, and the
+// key, has the veil; whoever has the index alone has neither.
+struct ChunkName {
+  ChunkId id;
+  uint32_t veil = 0;  // of kVeilBits bits, from what of the HMAC is not the id; XORed onto the offset
+  bool operator==(const ChunkName&) const = default;
+};
+constexpr int kVeilBits = 22;  // an offset is below kFramePlainBytesMax
+
 // Any thread may ask.
 class ChunkNamer {
  public:
   // The id key is derived from the bundle's chunk key, which the writers of one domain share.
   explicit ChunkNamer(const KeyBundle& keys);
-  ChunkId name(ByteView chunk) const;
+  ChunkName name(ByteView chunk) const;
   // Of a chunk whose digest is known already.
-  ChunkId name(const Digest& sha256) const;
+  ChunkName name(const Digest& sha256) const;
 
  private:
   Secret key_;

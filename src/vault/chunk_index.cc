@@ -246,10 +246,8 @@ Result<std::optional<ChunkPlace>> ChunkIndex::find(const ChunkId& id, const Usab
         TRY_ASSIGN(const auto entries, held_block(number, *block));
         const auto found = std::ranges::lower_bound(*entries, id, {}, &ChunkEntry::id);
         if (found != entries->end() && found->id == id) {
-          const ChunkPlace place{.pack = &pack_name(number, found->pack),
-                                 .frame = found->frame,
-                                 .offset = found->offset,
-                                 .bytes = found->bytes};
+          const ChunkPlace place{
+              .pack = &pack_name(number, found->pack), .frame = found->frame, .offset = found->offset};
           if (!usable || usable(place)) return std::optional(place);
           break;  // a run has an id once
         }

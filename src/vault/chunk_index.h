@@ -33,7 +33,7 @@ constexpr uint32_t kChunkSampleBlocks = 32;  // of a run, looked at to tell how 
 struct ChunkPlace {
   const std::string* pack = nullptr;  // lives as long as the index
   uint32_t frame = 0;
-  uint32_t offset = 0, bytes = 0;  // within the frame's plain bytes
+  uint32_t offset = 0;  // within the frame's plain bytes, veiled (vault/chunk_id.h)
 };
 
 // Any thread may ask.

@@ -86,8 +86,7 @@ struct ChunkIndexTest : testing::Test {
     for (size_t i = 0; i < count; ++i) {
       entries[i].pack = static_cast<uint32_t>(i / 1000);
       entries[i].frame = static_cast<uint32_t>(random.below(kPackFramesMax));
-      entries[i].bytes = static_cast<uint32_t>(1 + random.below(1 << 20));
-      entries[i].offset = static_cast<uint32_t>(random.below(kFramePlainBytesMax - entries[i].bytes));
+      entries[i].offset = static_cast<uint32_t>(random.below(kFramePlainBytesMax));
     }
     return entries;
   }
@@ -109,7 +108,6 @@ struct ChunkIndexTest : testing::Test {
       ASSERT_EQ(*(*found)->pack, pack(entry.pack));
       ASSERT_EQ((*found)->frame, entry.frame);
       ASSERT_EQ((*found)->offset, entry.offset);
-      ASSERT_EQ((*found)->bytes, entry.bytes);
     }
   }
 };
@@ -126,7 +124,8 @@ TEST_F(ChunkIndexTest, a_chunk_is_named_by_its_content_and_the_family_s_chunk_ke
   const Bytes chunk = random.bytes(5000);
   const Secret key = hkdf_sha256(keys.chunk.view(), keys.family.view(), as_bytes("kuramori chunk id 1"));
   const Digest digest = hmac_sha256(key.view(), sha256(chunk).view());
-  EXPECT_TRUE(equal(namer.name(chunk).view(), ByteView(digest.raw).first(24)));
+  EXPECT_TRUE(equal(namer.name(chunk).id.view(), ByteView(digest.raw).first(24)));
+  EXPECT_EQ(namer.name(chunk).veil, load_le<uint32_t>(digest.raw.data() + 24) % kFramePlainBytesMax);
   EXPECT_EQ(namer.name(chunk), namer.name(sha256(chunk)));
   const KeyBundle writer = KeyBundle::new_role(keys, Role::kWriter, "w", random);
   EXPECT_EQ(ChunkNamer(writer).name(chunk), namer.name(chunk))
@@ -530,7 +529,7 @@ Result<std::vector<ObjectRef>> step(ChunkIndexTest& t, PlainIndex& plain, ChunkI
     }
     if (fresh.contains(id)) continue;
     const uint32_t frame = static_cast<uint32_t>(i / 3);
-    fresh[id] = {.id = id, .pack = 0, .frame = frame, .offset = 0, .bytes = 1};
+    fresh[id] = {.id = id, .pack = 0, .frame = frame, .offset = 0};
     plain.places[id].push_back({pack, frame});
   }
   for (uint64_t i = 0; i < dying; ++i) {
@@ -681,7 +680,7 @@ TEST_F(ChunkIndexTest, memory_is_two_megabytes_a_million_chunks_V23) {
   ASSERT_TRUE(writer);
   const size_t before_writing = in_use();
   size_t most = 0;
-  ChunkEntry entry{.bytes = 1 << 20};
+  ChunkEntry entry;
   for (uint64_t i = 0; i < count; ++i) {
     random.fill(MutableByteView(entry.id.raw).subspan(8));
     const uint64_t lead = i * (UINT64_MAX / count);
@@ -745,7 +744,8 @@ TEST(ChunkIndexInVault, a_snapshot_binds_its_runs_as_it_would_page_maps) {
                        .scope = t.resource.id,
                        .next_name = [&] { return names::map(session, 1); },
                        .keep = [](const std::string&, uint32_t) { return true; }},
-                      {{.id = namer.name(content), .bytes = 50'000}}, {live->packs.front().name}, nullptr);
+                      {{.id = namer.name(content).id, .offset = namer.name(content).veil}},
+                      {live->packs.front().name}, nullptr);
   ASSERT_TRUE(refs) << refs.error().what;
   ASSERT_TRUE(t.store.remove(commit.maps.front().name));
   commit.maps = live->maps = *refs;
@@ -764,7 +764,7 @@ TEST(ChunkIndexInVault, a_snapshot_binds_its_runs_as_it_would_page_maps) {
     ADD_FAILURE() << finding.object << ": " << finding.what;
   auto index = ChunkIndex::open(t.vault->store(), t.keys, commit.maps, "");
   ASSERT_TRUE(index);
-  auto place = (*index)->find(namer.name(content));
+  auto place = (*index)->find(namer.name(content).id);
   ASSERT_TRUE(place && *place);
   EXPECT_EQ(*(*place)->pack, live->packs.front().name);
 

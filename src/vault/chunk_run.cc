@@ -18,8 +18,8 @@ namespace {
 
 constexpr size_t kSealBytes = kXNonceBytes + kXTagBytes;
 constexpr size_t kBlockSealedBytes = kChunkBlockPlainBytes + kSealBytes;
-constexpr size_t kEntryBytesMax = ChunkId::kBytes + 5 + 3 + 4 + 4;  // pack, frame, offset, bytes as varints
-constexpr size_t kTablePartBytes = size_t{1} << 20;                 // plain; sealed one after the other
+constexpr size_t kEntryBytesMax = ChunkId::kBytes + 5 + 3 + 4;  // pack, frame, offset as varints
+constexpr size_t kTablePartBytes = size_t{1} << 20;             // plain; sealed one after the other
 constexpr size_t kTailBytes = sizeof(uint64_t) + Digest::kBytes;
 constexpr size_t kHeadBytesMax = 1024;
 constexpr size_t kFenceBytes = sizeof(uint64_t);
@@ -55,12 +55,10 @@ void put_entry(Bytes& to, const ChunkEntry& entry) {
   put_varint(to, entry.pack);
   put_varint(to, entry.frame);
   put_varint(to, entry.offset);
-  put_varint(to, entry.bytes);
 }
 
 bool is_sane(const ChunkEntry& entry, size_t packs) {
-  return entry.pack < packs && entry.frame < kPackFramesMax && entry.bytes > 0 &&
-         uint64_t{entry.offset} + entry.bytes <= kFramePlainBytesMax;
+  return entry.pack < packs && entry.frame < kPackFramesMax && entry.offset < kFramePlainBytesMax;
 }
 
 // The plain bytes of a block: count:2, the entries, zeros.
@@ -76,7 +74,6 @@ Result<std::vector<ChunkEntry>> parse_block(ByteView plain, size_t packs) {
     TRY_ASSIGN(entry.pack, take_varint_u32(reader));
     TRY_ASSIGN(entry.frame, take_varint_u32(reader));
     TRY_ASSIGN(entry.offset, take_varint_u32(reader));
-    TRY_ASSIGN(entry.bytes, take_varint_u32(reader));
     if (!is_sane(entry, packs)) return fail(ErrorKind::kDamaged, "an entry in it names an impossible place");
     if (!entries.empty() && !(entries.back().id < entry.id))
       return fail(ErrorKind::kDamaged, "its entries are not in order");

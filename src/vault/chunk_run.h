@@ -25,12 +25,12 @@ constexpr size_t kChunkBlockPlainBytes = 4096;
 constexpr size_t kChunkFilterBytes = 160;  // a block; some 124 entries fill one: ten bits an id
 constexpr size_t kChunkFilterProbes = 7;
 
-// Where one chunk lies: bytes of a frame's plain bytes.
+// Where one chunk lies. How long it is, whoever looks for it knows: it is not told.
 struct ChunkEntry {
   ChunkId id;
   uint32_t pack = 0;  // index into the packs beside it
   uint32_t frame = 0;
-  uint32_t offset = 0, bytes = 0;
+  uint32_t offset = 0;  // within the frame's plain bytes, veiled (vault/chunk_id.h)
   bool operator==(const ChunkEntry&) const = default;
 };
 

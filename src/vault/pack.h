@@ -21,7 +21,14 @@
 
 namespace kuramori {
 
-enum class FrameType : uint8_t { kPages = 1, kBytes = 2, kTree = 3, kWal = 4 };
+enum class FrameType : uint8_t {
+  kPages = 1,
+  kBytes = 2,
+  kTree = 3,
+  kWal = 4,
+  kTreeRoot = 5,  // where the segments of a tree are (vault/tree.h)
+  kTreeSegment = 6,
+};
 // Low half: compression; high half: what was done to the plain bytes before it (a PageFilter).
 enum class FrameCodec : uint8_t { kStored = 0x00, kZstd = 0x01, kTuplesZstd = 0x11, kColumnsZstd = 0x21 };
 

@@ -89,6 +89,7 @@ struct SnapshotReader::State {
   LiveRecord live;
   ResolvedPages pages;
   Tree tree;
+  std::optional<TreeRoot> root;  // then the tree is in segments
   Secret names_key;
   bool reads_everything = false;
   mutable std::mutex mutex;
@@ -110,6 +111,8 @@ struct SnapshotReader::State {
   mutable std::mutex small_mutex;
   mutable Context small;  // of read_small_file
   mutable std::jthread opener;
+
+  Result<Tree> segment(const TreeRoot::Segment& at, FrameWorkshop& workshop) const;
 
   const LivePack* packs_end() const { return live.packs.data() + live.packs.size(); }
 
@@ -220,6 +223,27 @@ struct SnapshotReader::State {
   }
 };
 
+// One segment, with the packs of its extents as this snapshot numbers them.
+Result<Tree> SnapshotReader::State::segment(const TreeRoot::Segment& at, FrameWorkshop& workshop) const {
+  TRY_ASSIGN(auto from, pack(root->packs[at.pack]));
+  Bytes encoded;
+  TRY(from->read(at.frame, 1, workshop, encoded));
+  TRY_ASSIGN(Tree segment, decode_segment(encoded));
+  std::vector<uint32_t> numbers;
+  for (const std::string& name : segment.packs) {
+    const auto bound = std::ranges::lower_bound(live.packs, name, {}, &LivePack::name);
+    if (bound == live.packs.end() || bound->name != name)
+      return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
+    numbers.push_back(static_cast<uint32_t>(bound - live.packs.begin()));
+  }
+  for (TreeNode& node : segment.nodes) {
+    for (Extent& extent : node.extents) {
+      if (extent.pack != kHolePack) extent.pack = numbers[extent.pack];
+    }
+  }
+  return segment;
+}
+
 SnapshotReader::SnapshotReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
 SnapshotReader::~SnapshotReader() = default;
 const CommitRecord& SnapshotReader::commit() const {
@@ -246,15 +270,22 @@ Result<std::unique_ptr<SnapshotReader>> SnapshotReader::open(Store& store, const
   std::ranges::sort(state->live.packs, {}, &LivePack::name);  // as it was written; nobody has to believe it
   state->names_key = path_key(keys, commit.resource);
   Bytes encoded;
+  bool in_segments = false;
   FrameWorkshop workshop(kZstdLevel);
   for (const FrameSpan& span : commit.tree) {
     TRY_ASSIGN(auto pack, state->pack(span.pack));
+    if (span.first < pack->frames().size())
+      in_segments = pack->frames()[span.first].type == FrameType::kTreeRoot;
     TRY(pack->read(span.first, span.count, workshop, encoded));
     if (encoded.size() > kTreeBytesMax)
       return fail(ErrorKind::kDamaged, fmt::format("the tree of {} is too large", commit_name));
   }
-  TRY_ASSIGN(state->tree, decode_tree(encoded));
-  // A tree without pages needs none: what the commit names then are runs of the chunk index, for whoever
+  if (in_segments) {
+    TRY_ASSIGN(state->root, decode_root(encoded));
+  } else {
+    TRY_ASSIGN(state->tree, decode_tree(encoded));
+  }
+  // A tree without pages needs no maps: what the commit names then are runs of the chunk index, for whoever
   // writes the next snapshot. It is the tree that says so: the type byte of an object is nobody's word.
   const auto has_pages = [](const TreeNode& node) { return node.entry.content == ContentKind::kPages; };
   if (std::ranges::any_of(state->tree.nodes, has_pages)) {
@@ -271,33 +302,93 @@ Result<const FilePages*> SnapshotReader::pages_of(const std::string& path) const
   return &it->second;
 }
 
-Result<Bytes> SnapshotReader::read_small_file(std::string_view path) const {
-  for (const TreeNode& node : state_->tree.nodes) {
-    if (node.entry.path != path || node.entry.content != ContentKind::kBytes) continue;
-    std::lock_guard lock(state_->small_mutex);
-    Bytes content;
-    for (const Extent& extent : node.extents) TRY(read_extent(extent, state_->small, content));
-    return content;
-  }
-  return fail(ErrorKind::kNotFound,
-              fmt::format("snapshot {} has no file {}", state_->commit.snapshot.hex(), path));
+bool SnapshotReader::is_in_segments() const {
+  return state_->root.has_value();
 }
 
-std::set<std::string> SnapshotReader::files_in(const std::string& pack) const {
-  const Tree& tree = state_->tree;
-  const auto& page_packs = state_->pages.packs;
-  const auto in_tree = static_cast<uint32_t>(std::ranges::find(tree.packs, pack) - tree.packs.begin());
-  const auto in_pages = static_cast<uint32_t>(std::ranges::find(page_packs, pack) - page_packs.begin());
+uint64_t SnapshotReader::entries() const {
+  return state_->root ? state_->root->entries : state_->tree.nodes.size();
+}
+
+Result<void> SnapshotReader::visit(const NodeVisitor& visit) const {
+  if (!state_->root) {
+    for (const TreeNode& node : state_->tree.nodes) TRY(visit(TreeNode(node)));
+    return {};
+  }
+  FrameWorkshop workshop(kZstdLevel);
+  TreeOrder order;
+  uint64_t entries = 0;
+  for (const TreeRoot::Segment& at : state_->root->segments) {
+    TRY_ASSIGN(Tree segment, state_->segment(at, workshop));
+    for (TreeNode& node : segment.nodes) {
+      TRY(order.see(node.entry));
+      ++entries;
+      TRY(visit(std::move(node)));
+    }
+  }
+  if (entries == state_->root->entries) return {};
+  return fail(ErrorKind::kDamaged, fmt::format("the snapshot's tree has {} entries and says it has {}",
+                                               entries, state_->root->entries));
+}
+
+Result<std::optional<TreeNode>> SnapshotReader::find(std::string_view path) const {
+  const auto is_it = [&](const TreeNode& node) { return node.entry.path == path; };
+  if (!state_->root) {
+    const auto& nodes = state_->tree.nodes;
+    const auto node = std::ranges::find_if(nodes, is_it);
+    return node == nodes.end() ? std::optional<TreeNode>() : *node;
+  }
+  // It is in the last segment whose first path does not stand behind it.
+  const auto& segments = state_->root->segments;
+  FrameWorkshop workshop(kZstdLevel);
+  size_t from = 0, to = segments.size();
+  Tree found;
+  while (from < to) {
+    const size_t middle = from + (to - from) / 2;
+    TRY_ASSIGN(Tree segment, state_->segment(segments[middle], workshop));
+    if (segment.nodes.empty()) return fail(ErrorKind::kDamaged, "a segment of the tree is empty");
+    if (tree_order(path, segment.nodes.front().entry.path)) {
+      to = middle;
+    } else {
+      from = middle + 1;
+      found = std::move(segment);
+    }
+  }
+  const auto node = std::ranges::find_if(found.nodes, is_it);
+  if (node == found.nodes.end()) return std::nullopt;
+  return std::move(*node);
+}
+
+Result<Bytes> SnapshotReader::read_small_file(std::string_view path) const {
+  TRY_ASSIGN(const std::optional<TreeNode> node, find(path));
+  if (!node || node->entry.content != ContentKind::kBytes) {
+    return fail(ErrorKind::kNotFound,
+                fmt::format("snapshot {} has no file {}", state_->commit.snapshot.hex(), path));
+  }
+  std::lock_guard lock(state_->small_mutex);
+  Bytes content;
+  for (const Extent& extent : node->extents) TRY(read_extent(extent, state_->small, content));
+  return content;
+}
+
+Result<std::set<std::string>> SnapshotReader::files_in(const std::string& pack) const {
+  const auto number_in = [&](const auto& packs, auto name_of) {
+    return static_cast<uint32_t>(std::ranges::find(packs, pack, name_of) - packs.begin());
+  };
+  const uint32_t in_tree = state_->root ? number_in(state_->live.packs, &LivePack::name)
+                                        : number_in(state_->tree.packs, std::identity{});
+  const uint32_t in_pages = number_in(state_->pages.packs, std::identity{});
   std::set<std::string> paths;
-  for (const TreeNode& node : tree.nodes) {
-    if (node.entry.type != EntryType::kFile) continue;
+  TRY(visit([&](TreeNode&& node) -> Result<void> {
+    if (node.entry.type != EntryType::kFile) return {};
     bool touched = std::ranges::count(node.extents, in_tree, &Extent::pack) != 0;
     if (node.entry.content == ContentKind::kPages) {
       Result<const FilePages*> pages = pages_of(node.entry.path);
       touched = pages && std::ranges::count((*pages)->runs, in_pages, &PageRun::pack) != 0;
     }
-    if (touched) paths.insert(node.entry.path);
-  }
+    if (touched) paths.insert(std::move(node.entry.path));
+    return {};
+  }));
   return paths;
 }
 
@@ -399,7 +490,12 @@ Result<void> SnapshotReader::read_pages(const FilePages& file, uint32_t first, M
 }
 
 Result<void> SnapshotReader::read_extent(const Extent& extent, Context& context, Bytes& out) const {
-  const std::string& name = state_->tree.packs[extent.pack];
+  if (extent.pack == kHolePack) {
+    out.resize(out.size() + extent.bytes);
+    return {};
+  }
+  const std::string& name =
+      state_->root ? state_->live.packs[extent.pack].name : state_->tree.packs[extent.pack];
   TRY_ASSIGN(auto pack, state_->pack(name));
   // Byte frames and page frames are held together: their numbers do not meet, since pack indexes of the tree
   // are kept apart by the high bit.

@@ -68,7 +68,16 @@ class SnapshotReader {
   void expect_everything();
 
   const CommitRecord& commit() const;
+  // Of a tree that is one piece; one in segments has none.
   const Tree& tree() const;
+  bool is_in_segments() const;
+  uint64_t entries() const;
+  // Every node in order, until `visit` fails; the tree is held segment by segment. Extents are as
+  // read_extent() takes them.
+  using NodeVisitor = std::function<Result<void>(TreeNode&& node)>;
+  Result<void> visit(const NodeVisitor& visit) const;
+  // The node of this path; nothing: there is none.
+  Result<std::optional<TreeNode>> find(std::string_view path) const;
   // The pages of a kPages file; kNotFound when no map knows it.
   Result<const FilePages*> pages_of(const std::string& path) const;
   // Fills `out` (whole pages) with the file's pages from `first` on.
@@ -79,7 +88,7 @@ class SnapshotReader {
   // which is fetched once.
   Result<Bytes> read_small_file(std::string_view path) const;
   // Paths of the files with a page or a byte in `pack`.
-  std::set<std::string> files_in(const std::string& pack) const;
+  Result<std::set<std::string>> files_in(const std::string& pack) const;
   // Bytes of the vault that a restore of everything fetches.
   uint64_t stored_bytes() const;
 

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Reads the chunk index, as docs/vault-format.md says under "Chunk index".
 
-chunks.py VAULT_DIR KEY_FILE list NAME    each entry of a run: its id, pack, frame, offset and bytes
+chunks.py VAULT_DIR KEY_FILE list NAME    each entry of a run: its id, pack, frame and veiled offset
 chunks.py VAULT_DIR KEY_FILE find NAME ID the one entry, by fences and filter alone
-chunks.py VAULT_DIR KEY_FILE id FILE      the id of a chunk with this content
+chunks.py VAULT_DIR KEY_FILE id FILE      the id and the veil of a chunk with this content
 
 With reader.py it shares no code with the program.
 """
@@ -58,7 +58,7 @@ class Run:
         reader = Bytes(unseal(self.key, self.binding(b"kuramori chunk index 1", number), sealed))
         for _ in range(reader.number(2)):
             chunk = reader.take(24)
-            yield chunk, self.packs[reader.varint()], reader.varint(), reader.varint(), reader.varint()
+            yield chunk, self.packs[reader.varint()], reader.varint(), reader.varint()
         require(not any(reader.take(reader.left())), f"{self.name}: bytes too many in a block")
 
     def entries(self):
@@ -95,7 +95,8 @@ def main(folder, key_file, command, *arguments):
         with open(arguments[0], "rb") as file:
             content = file.read()
         key = HKDF(SHA256(), 32, keys.family, b"kuramori chunk id 1").derive(keys.chunk)
-        print(hmac.new(key, sha256(content), hashlib.sha256).digest()[:24].hex())
+        digest = hmac.new(key, sha256(content), hashlib.sha256).digest()
+        print(digest[:24].hex(), int.from_bytes(digest[24:28], "little") & (1 << 22) - 1)
 
 
 if __name__ == "__main__":

@@ -247,13 +247,13 @@ TEST_F(Reader, lists_and_finds_what_the_chunk_index_says) {
   const std::vector<std::string> packs{names::pack(session, 0), names::pack(older, 4711)};
   const Bytes content = t.random.bytes(70'000);
   std::vector<ChunkEntry> entries(3000);
-  entries[0].id = ChunkNamer(t.keys).name(content);
+  const ChunkName named = ChunkNamer(t.keys).name(content);
+  entries[0].id = named.id;
   for (size_t i = 0; i < entries.size(); ++i) {
     if (i > 0) t.random.fill(entries[i].id.raw);
     entries[i].pack = i % 2;
     entries[i].frame = static_cast<uint32_t>(t.random.below(kPackFramesMax));
-    entries[i].offset = static_cast<uint32_t>(t.random.below(1 << 21));
-    entries[i].bytes = static_cast<uint32_t>(1 + t.random.below(1 << 21));
+    entries[i].offset = static_cast<uint32_t>(t.random.below(kFramePlainBytesMax));
   }
   const ChunkEntry known = entries[0];
   std::ranges::sort(entries, {}, &ChunkEntry::id);
@@ -269,7 +269,7 @@ TEST_F(Reader, lists_and_finds_what_the_chunk_index_says) {
   ASSERT_TRUE(write_objects(t.store, *folder / "vault"));
   ASSERT_TRUE(write_file_durably(*folder / "content", content));
   const auto line = [&](const ChunkEntry& e) {
-    return fmt::format("{} {} {} {} {}\n", e.id.hex(), packs[e.pack], e.frame, e.offset, e.bytes);
+    return fmt::format("{} {} {} {}\n", e.id.hex(), packs[e.pack], e.frame, e.offset);
   };
   std::string expected, got;
   for (const ChunkEntry& entry : entries) expected += line(entry);
@@ -277,7 +277,7 @@ TEST_F(Reader, lists_and_finds_what_the_chunk_index_says) {
   ASSERT_EQ(run(KURAMORI_CHUNKS, {"list", name}, &got), 0) << last;
   EXPECT_EQ(got, expected);
   ASSERT_EQ(run(KURAMORI_CHUNKS, {"id", *folder / "content"}, &got), 0) << last;
-  EXPECT_EQ(got, known.id.hex() + "\n");
+  EXPECT_EQ(got, fmt::format("{} {}\n", known.id.hex(), named.veil));
   ASSERT_EQ(run(KURAMORI_CHUNKS, {"find", name, known.id.hex()}, &got), 0) << last;
   EXPECT_EQ(got, line(known));
   ASSERT_EQ(run(KURAMORI_CHUNKS, {"find", name, t.random.id<ChunkId>().hex()}, &got), 0) << last;

@@ -1,0 +1,49 @@
+// What every backup does around the content, whatever the kind: what it may build on, how long it is kept,
+// which commit came before, and what becomes of a session that fails.
+#pragma once
+#include <map>
+#include <optional>
+#include <string>
+
+#include "engine/snapshots.h"
+#include "policy/retention.h"
+#include "vault/session.h"
+
+namespace kuramori {
+
+// What the person or the plan says of a snapshot that is to be made.
+struct SnapshotWishes {
+  std::string resource;  // its name
+  std::string plan, label;
+  std::map<std::string, std::string> tags;
+  std::optional<Period> keep;  // --keep; overrides the plan's rules
+  KeepRules rules;
+  std::string timezone;
+  bool full = false;           // read everything, build on nothing
+  std::optional<Period> lock;  // of the vault: what is built on must be locked long enough
+};
+
+// The newest snapshot that this key may build on: its own and the owner's. Another writer's may say of
+// content what is not so, and nobody would notice before a restore (V16). Null: there is none.
+const Snapshot* newest_to_build_on(const Vault& vault, const SnapshotList& list);
+
+// Fills in plan, label, tags, how long it is kept and what came before; returns why it is kept so long.
+std::string complete_commit(CommitRecord& commit, const SnapshotWishes& wishes, const SnapshotList& list,
+                            Time now);
+
+// Gives a session up in so many words unless it was committed, so that no collector has to wait for it.
+// Should even that fail, the session is found dead later; it never becomes a snapshot.
+class GiveUp {
+ public:
+  explicit GiveUp(WriterSession& session) : session_(&session) {}
+  ~GiveUp() {
+    if (session_ != nullptr) (void)session_->abandon("the backup failed or was interrupted");
+  }
+  GiveUp(const GiveUp&) = delete;
+  void committed() { session_ = nullptr; }
+
+ private:
+  WriterSession* session_;
+};
+
+}  // namespace kuramori

@@ -1,0 +1,18 @@
+// Which source knows a resource: a new kind is one folder of src/source and one line here.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "policy/config.h"
+#include "source/source.h"
+
+namespace kuramori {
+
+// Of any kind but postgres, whose pages go their own way (engine/backup.h).
+struct OpenedSource {
+  std::unique_ptr<Source> source;
+  std::string origin;  // lines of name=value: what is captured and where; names, for the reader alone
+};
+Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world);
+
+}  // namespace kuramori
