@@ -139,8 +139,10 @@ Result<void> Connection::write(ByteView bytes) {
 }
 
 Error Connection::closed() const {
-  return fail(ErrorKind::kFailed, fmt::format("{} closed the connection", endpoint_.describe()),
-              "it was shut down, or it cut us off: its log says why");
+  return fail(
+      ErrorKind::kFailed, fmt::format("{} closed the connection", endpoint_.describe()),
+      "it was shut down, or it cut us off",
+      endpoint_.tls ? "its log says why" : "its log says why; a port that wants TLS is written rediss://…");
 }
 
 Result<void> Connection::fill(Duration limit) {

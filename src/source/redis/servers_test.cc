@@ -92,14 +92,14 @@ namespace {
 
 class Filler {
  public:
-  Filler(TestServer& server, uint32_t seed) : server_(server), random_(seed) {}
+  Filler(TestServer& server, uint32_t seed) : server_(server), seed_(seed), random_(seed) {}
 
   void run(int keys) {
     has_functions_ = version().major >= 7;
     has_field_expiry_ = version().flavour == Flavour::kRedis && rdb_version_of(version()) >= 12;
     for (int database : {0, 3, 15}) {
       server_.call({"SELECT", std::to_string(database)});
-      for (int i = 0; i < keys; ++i) add("key:" + std::to_string(i));
+      for (int i = 0; i < keys; ++i) add(fmt::format("key:{}:{}", seed_, i));
     }
     server_.call({"SELECT", "0"});
     if (has_functions_ && pick(2) == 0) {
@@ -186,6 +186,7 @@ class Filler {
   }
 
   TestServer& server_;
+  const uint32_t seed_;
   std::mt19937 random_;
   bool has_functions_ = false, has_field_expiry_ = false;
 };

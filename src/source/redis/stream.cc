@@ -70,6 +70,9 @@ class PlainStream : public Stream {
         bytes = bytes.subspan(static_cast<size_t>(put));
       } else if (errno == EAGAIN) {
         TRY(await(fd_, POLLOUT, deadline, stop_, name_));
+      } else if (errno == EPIPE || errno == ECONNRESET) {
+        return fail(ErrorKind::kFailed, fmt::format("{} closed the connection", name_),
+                    "it was shut down, or it cut us off", "its log says why");
       } else if (errno != EINTR) {
         return system_error(fmt::format("write to {}", name_), errno);
       }
