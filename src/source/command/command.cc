@@ -8,8 +8,10 @@
 
 #include "os/file.h"
 #include "source/files/capture.h"
+#include "source/files/write_tree.h"
 #include "source/program/program.h"
-#include "source/tree/write_tree.h"
+#include "source/tree/views.h"
+#include "source/tree/write_file.h"
 
 namespace kuramori::command {
 namespace {
@@ -51,6 +53,7 @@ class OutputCapture final : public TreeCapture {
       : settings_(settings), stop_(std::move(stop)) {}
 
   Result<std::optional<CaptureItem>> next() override {
+    if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "the capture was stopped");
     switch (given_++) {
       case 0:
         return std::optional(CaptureItem{.entry = folder_entry("")});
@@ -72,8 +75,7 @@ class OutputCapture final : public TreeCapture {
     };
     if (begun_.exchange(true)) return fail(ErrorKind::kFailed, "the program's output can be read once");
     TRY(run_program(request));
-    item.entry.size = bytes_;
-    item.entry.mtime_ns = to_unix_ns(system_clock().now());
+    item.entry.size = bytes_;  // and no time: that it was run today is no change
     item.ctime_ns = 0;
     well_ = true;
     return {};
@@ -208,24 +210,22 @@ class CommandSource final : public Source {
   }
 
   Result<SourceRestoreOutcome> restore(const CapturedTree& tree, const SourceRestoreRequest& request,
-                                       Reporter&, std::stop_token stop) override {
+                                       Reporter& reporter, std::stop_token stop) override {
     TRY_ASSIGN(const bool folder, is_of_folder(tree));
-    if (request.to == kToCommand) return restore_by_command(tree, folder, std::move(stop));
+    if (request.to == kToCommand) return restore_by_command(tree, folder, reporter, stop);
     if (!request.to.starts_with('/')) {
       return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no place for a program's output", request.to), {},
                   "give an absolute path that does not exist, or \"command:\" for the program in `restore`");
     }
-    if (!folder) return write_file(tree, kOutput, request.to, 0600);
-    return write_tree(tree, request.to, {.below = std::string(kFolder), .only = request.only, .stop = stop});
+    return restore_to(tree, folder, request, reporter, stop);
   }
 
-  Result<std::vector<CheckResult>> drill(const CapturedTree& tree, const std::string& sandbox, Reporter&,
-                                         std::stop_token stop) override {
+  Result<std::vector<CheckResult>> drill(const CapturedTree& tree, const std::string& sandbox,
+                                         Reporter& reporter, std::stop_token stop) override {
     TRY_ASSIGN(const bool folder, is_of_folder(tree));
-    const std::string to = join_path(sandbox, folder ? kFolder : kOutput);
-    TRY_ASSIGN(const SourceRestoreOutcome outcome,
-               folder ? write_tree(tree, to, {.below = std::string(kFolder), .stop = stop})
-                      : write_file(tree, kOutput, to, 0600));
+    TRY_ASSIGN(
+        const SourceRestoreOutcome outcome,
+        restore_to(tree, folder, {.to = join_path(sandbox, folder ? kFolder : kOutput)}, reporter, stop));
     const uint64_t captured = bytes_of(tree.facts());
     std::vector<CheckResult> checks;
     checks.push_back({"bytes are those that were captured", outcome.bytes == captured ? "passed" : "failed",
@@ -272,8 +272,29 @@ class CommandSource final : public Source {
   }
 
  private:
-  Result<SourceRestoreOutcome> restore_by_command(const CapturedTree& tree, bool folder,
-                                                  std::stop_token stop) {
+  // To a path: the one file, or the folder.
+  static Result<SourceRestoreOutcome> restore_to(const CapturedTree& tree, bool folder,
+                                                 SourceRestoreRequest request, Reporter& reporter,
+                                                 const std::stop_token& stop) {
+    if (request.overwrite || request.delta) {
+      return fail(ErrorKind::kRefused, "this restore writes into something new only", "",
+                  "name a path that does not exist with --to");
+    }
+    SourceRestoreOutcome outcome;
+    if (folder) {
+      for (std::string& path : request.only)
+        path = path.size() > kFolder.size() ? path.substr(kFolder.size() + 1) : "";
+      TRY_ASSIGN(outcome,
+                 files::write_tree(TreeBelow(tree, std::string(kFolder)), request, {}, reporter, stop));
+    } else {
+      TRY_ASSIGN(outcome, write_file(tree, kOutput, request.to, 0600, stop));
+    }
+    ++outcome.entries;  // the root, which has become what holds the target
+    return outcome;
+  }
+
+  Result<SourceRestoreOutcome> restore_by_command(const CapturedTree& tree, bool folder, Reporter& reporter,
+                                                  const std::stop_token& stop) {
     if (settings_.restore.empty()) {
       return fail(ErrorKind::kUsage, "`restore` names no program to give the snapshot to", {},
                   "restore: [ program, argument, … ], or give a path");
@@ -288,13 +309,13 @@ class CommandSource final : public Source {
         return tree.read(kOutput, counted);
       };
       TRY(run_program(request));
-      outcome.entries = 1;
+      outcome.entries = 2;  // with the root
       outcome.bytes = counted.bytes;
       return outcome;
     }
     TRY_ASSIGN(const TemporaryFolder parent, TemporaryFolder::make("kuramori-command"));
     const std::string copy = parent / "restored";
-    TRY_ASSIGN(outcome, write_tree(tree, copy, {.below = std::string(kFolder), .stop = stop}));
+    TRY_ASSIGN(outcome, restore_to(tree, folder, {.to = copy}, reporter, stop));
     request.environment.emplace_back("KURAMORI_FOLDER", copy);
     TRY(run_program(request));
     outcome.target = settings_.restore[0];

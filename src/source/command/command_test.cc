@@ -40,7 +40,7 @@ TEST_F(CommandTest, a_program_s_output_is_the_tree_and_goes_back_into_its_mirror
                 {"bytes", std::to_string(captured.find("output")->bytes.size())}, {"exit", "0"}}));
   EXPECT_EQ(captured.entry("output").size, captured.find("output")->bytes.size());
   EXPECT_EQ(captured.find("output")->item.ctime_ns, 0) << "it is always read";
-  const MemoryTree tree(std::move(captured));
+  const TreeForTests tree(std::move(captured));
 
   ASSERT_TRUE(make_folders(ground / "back"));
   auto restored = source->restore(tree, {.to = "command:"}, silent_reporter(), {});
@@ -148,7 +148,7 @@ TEST_F(CommandTest, a_folder_that_it_fills_is_the_tree) {
   EXPECT_TRUE(captured.defects.empty());
   EXPECT_EQ(captured.facts.at("bytes"), std::to_string(300'000 + 16));
   EXPECT_EQ(captured.facts.at("files"), "2");
-  const MemoryTree tree(std::move(captured));
+  const TreeForTests tree(std::move(captured));
   auto restored = source->restore(tree, {.to = ground / "back"}, silent_reporter(), {});
   ASSERT_TRUE(restored) << restored.error().what;
   EXPECT_EQ(text_of(ground / "back/a"), "the content of a");
@@ -181,7 +181,7 @@ TEST_F(CommandTest, a_folder_it_did_not_fill_is_told) {
 // --- restore, drill, doctor ------------------------------------------------------------------------------
 
 TEST_F(CommandTest, a_restore_by_a_program_is_believed_only_when_it_ends_well) {
-  MemoryTree tree;
+  TreeForTests tree;
   tree.add({.path = "output", .type = EntryType::kFile, .content = ContentKind::kBytes},
            std::string(500'000, 'x'));
   const auto restore = [&](const std::string& line) {
@@ -196,13 +196,13 @@ TEST_F(CommandTest, a_restore_by_a_program_is_believed_only_when_it_ends_well) {
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().kind, ErrorKind::kUsage);
   EXPECT_FALSE(none.error().next.empty());
-  const MemoryTree foreign;
+  const TreeForTests foreign;
   EXPECT_FALSE(make_source({.run = {"true"}})->restore(foreign, {.to = ground / "x"}, silent_reporter(), {}));
 }
 
 TEST_F(CommandTest, a_drill_restores_the_bytes_and_sees_that_there_are_some) {
   const auto source = make_source({.run = {"tar", "-C", data, "-c", "."}});
-  MemoryTree tree(capture_of(*source));
+  TreeForTests tree(capture_of(*source));
   const auto verdicts = [&] {
     const TemporaryFolder sandbox = *TemporaryFolder::make("sandbox");
     const auto checks = source->drill(tree, sandbox.path(), silent_reporter(), {});

@@ -11,8 +11,10 @@
 #include "crypto/secret.h"
 #include "os/file.h"
 #include "source/files/capture.h"
+#include "source/files/write_tree.h"
 #include "source/program/program.h"
-#include "source/tree/write_tree.h"
+#include "source/tree/views.h"
+#include "source/tree/write_file.h"
 
 namespace kuramori::secret {
 namespace {
@@ -127,6 +129,7 @@ class OutputCapture final : public TreeCapture {
       : settings_(settings), stop_(std::move(stop)) {}
 
   Result<std::optional<CaptureItem>> next() override {
+    if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "the capture was stopped");
     switch (given_++) {
       case 0:
         return std::optional(CaptureItem{.entry = {.path = "", .type = EntryType::kDirectory, .mode = 0700}});
@@ -154,7 +157,6 @@ class OutputCapture final : public TreeCapture {
                   "an empty secret would take the place of the last one", "run it by hand");
     }
     item.entry.size = looker.bytes();
-    item.entry.mtime_ns = to_unix_ns(system_clock().now());
     counts_.files = 1;
     counts_.keys = looker.keys();
     well_ = true;
@@ -201,15 +203,19 @@ class SecretSource final : public Source {
 
   // One file becomes `to` itself, several become the folder `to`.
   Result<SourceRestoreOutcome> restore(const CapturedTree& tree, const SourceRestoreRequest& request,
-                                       Reporter&, std::stop_token stop) override {
+                                       Reporter& reporter, std::stop_token stop) override {
     if (!request.to.starts_with('/')) {
       return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no absolute path", request.to), {},
                   "give the path of a file, or a folder, that does not exist");
     }
-    TRY_ASSIGN(const auto files, files_of(tree, request.only));
-    if (files.empty()) return fail(ErrorKind::kNotFound, "the snapshot holds no such file");
-    if (files.size() == 1) return write_file(tree, files.front().path, request.to, 0600);
-    return write_tree(tree, request.to, {.only = request.only, .modes = Modes::kPrivate, .stop = stop});
+    TRY_ASSIGN(const auto found, files_of(tree, request.only));
+    if (found.empty()) return fail(ErrorKind::kNotFound, "the snapshot holds no such file");
+    if (found.size() > 1) return files::write_tree(PrivateTree(tree), request, {}, reporter, stop);
+    if (request.overwrite || request.delta) {
+      return fail(ErrorKind::kRefused, "this restore writes into something new only", "",
+                  "name a path that does not exist with --to");
+    }
+    return write_file(tree, found.front().path, request.to, 0600, stop);
   }
 
   // Opens everything, and writes nothing: a sandbox is a folder like any other.

@@ -83,7 +83,7 @@ TEST_F(SecretTest, no_value_is_in_anything_but_the_content_and_what_is_restored)
   ASSERT_FALSE(captured.error) << captured.error->what;
   EXPECT_NE(captured.find(".env")->bytes.find(kPlanted), std::string::npos);
   EXPECT_EQ(captured.facts, (std::map<std::string, std::string>{{"files", "2"}, {"keys", "3"}}));
-  const MemoryTree tree(std::move(captured));
+  const TreeForTests tree(std::move(captured));
 
   const std::string sandbox = written / "sandbox";
   ASSERT_TRUE(make_folders(sandbox));
@@ -116,7 +116,7 @@ TEST_F(SecretTest, no_value_is_in_anything_but_the_content_and_what_is_restored)
     listener.hear(keys.error());
   }
   put("/.env", "DB_PASSWORD=" + std::string(kPlanted) + "2\n");
-  const MemoryTree later(capture_of(*source, listener));
+  const TreeForTests later(capture_of(*source, listener));
   const auto changes = diff_trees(tree, later);
   ASSERT_TRUE(changes);
   for (const FileChange& change : *changes) {
@@ -134,7 +134,7 @@ TEST_F(SecretTest, no_value_is_in_anything_but_the_content_and_what_is_restored)
 TEST_F(SecretTest, a_restore_is_for_its_owner_alone) {
   ASSERT_EQ(::chmod((app + "/.env").c_str(), 0644), 0);
   const auto source = make_source({.paths = {app}});
-  const MemoryTree tree(capture_of(*source));
+  const TreeForTests tree(capture_of(*source));
   ASSERT_TRUE(source->restore(tree, {.to = ground / "back"}, silent_reporter(), {}));
   EXPECT_EQ(status_of(ground / "back/.env")->mode, 0600u);
   EXPECT_EQ(status_of(ground / "back/keys")->mode, 0700u);
@@ -154,7 +154,7 @@ TEST_F(SecretTest, what_a_program_prints_is_kept_when_it_ends_well_S14) {
   EXPECT_EQ(captured.paths(), (std::vector<std::string>{"", "output"}));
   EXPECT_EQ(captured.find("output")->bytes, text_of(app + "/.env"));
   EXPECT_EQ(captured.facts, (std::map<std::string, std::string>{{"files", "1"}, {"keys", "3"}}));
-  const MemoryTree tree(std::move(captured));
+  const TreeForTests tree(std::move(captured));
   ASSERT_TRUE(make_source({})->restore(tree, {.to = ground / "back"}, silent_reporter(), {}));
   EXPECT_EQ(text_of(ground / "back"), text_of(app + "/.env"));
   for (const char* line : {"echo A=1; exit 2", "echo A=1 | false", "true", "false | cat"}) {
@@ -168,21 +168,21 @@ TEST_F(SecretTest, what_a_program_prints_is_kept_when_it_ends_well_S14) {
 
 TEST_F(SecretTest, a_drill_misses_what_is_missing) {
   const auto source = make_source({.paths = {app}});
-  const auto failed = [&](const MemoryTree& tree) {
+  const auto failed = [&](const TreeForTests& tree) {
     const auto checks = source->drill(tree, "", silent_reporter(), {});
     EXPECT_TRUE(checks);
     return std::ranges::count(*checks, "failed", &CheckResult::verdict);
   };
-  MemoryTree tree(capture_of(*source));
+  TreeForTests tree(capture_of(*source));
   EXPECT_EQ(failed(tree), 0);
-  MemoryTree cut = tree;
+  TreeForTests cut = tree;
   auto env = std::ranges::find(cut.entries, ".env", [](const auto& kept) { return kept.item.entry.path; });
   ASSERT_NE(env, cut.entries.end());
   env->bytes.resize(env->bytes.find("PORT"));
   EXPECT_EQ(failed(cut), 2) << "its size, and a key";
   cut.entries.erase(env);
   EXPECT_EQ(failed(cut), 2) << "a file, and its keys";
-  EXPECT_EQ(failed(MemoryTree()), 1) << "nothing at all";
+  EXPECT_EQ(failed(TreeForTests()), 1) << "nothing at all";
 }
 
 // --- what changed ----------------------------------------------------------------------------------------
@@ -251,12 +251,12 @@ TEST(Dotenv, any_bytes_are_read_without_harm) {
 
 TEST_F(SecretTest, trees_differ_by_files_and_keys_I3) {
   const auto source = make_source({.paths = {app}});
-  const MemoryTree before(capture_of(*source));
+  const TreeForTests before(capture_of(*source));
   EXPECT_TRUE(diff_trees(before, before)->empty());
   put("/.env", "DB_PASSWORD=other\nPORT=8080\nNEW=1\n");
   put("/keys/tls.pem", "-----BEGIN PRIVATE KEY-----\nanother\n");
   put("/keys/more", "x");
-  const MemoryTree after(capture_of(*source));
+  const TreeForTests after(capture_of(*source));
   const auto changes = diff_trees(before, after);
   ASSERT_TRUE(changes);
   const std::vector<FileChange> expected{

@@ -12,13 +12,13 @@
 
 namespace kuramori {
 
-class MemoryTree final : public CapturedTree {
+class TreeForTests final : public CapturedTree {
  public:
   std::vector<files::Kept> entries;
   std::map<std::string, std::string> told;
 
-  MemoryTree() = default;
-  explicit MemoryTree(files::Captured captured)
+  TreeForTests() = default;
+  explicit TreeForTests(files::Captured captured)
       : entries(std::move(captured.entries)), told(std::move(captured.facts)) {
     EXPECT_FALSE(captured.error) << captured.error->what << ": " << captured.error->why;
   }
