@@ -195,12 +195,13 @@ MemoryTree tree_of(const std::vector<std::pair<TreeEntry, std::string>>& entries
 }
 
 const MemoryTree& some_tree() {
-  static const MemoryTree kTree = tree_of({{{.path = "", .type = EntryType::kDirectory, .mode = 0750}, ""},
-                                           {{.path = "a", .type = EntryType::kDirectory, .mode = 0500}, ""},
-                                           {file_entry("a/one"), "1"},
-                                           {file_entry("a/two"), "22"},
-                                           {{.path = "b", .type = EntryType::kHardLink, .link = "a/one"}, ""},
-                                           {file_entry("c"), "333"}});
+  static const MemoryTree kTree =
+      tree_of({{{.path = "", .type = EntryType::kDirectory, .mode = 0750}, ""},
+               {{.path = "a", .type = EntryType::kDirectory, .mode = 0500}, ""},
+               {file_entry("a/one"), "1"},
+               {file_entry("a/two"), "22"},
+               {{.path = "b", .type = EntryType::kHardLink, .mode = 0644, .link = "a/one"}, ""},
+               {file_entry("c"), "333"}});
   return kTree;
 }
 
@@ -285,7 +286,9 @@ TEST(FilesDoctor, names_what_cannot_be_read_unless_it_is_excluded_V13) {
   settings.exclude = {"cache"};
   std::string found;
   without_privileges([&] { found = findings(settings); });
-  EXPECT_EQ(found, "0:paths: 1 entries cannot be read as user root: \"closed\" (Permission denied)\n");
+  EXPECT_EQ(found,
+            fmt::format("0:paths: 1 entries cannot be read as user {}: \"closed\" (Permission denied)\n",
+                        user_of_uid(::geteuid())->name));
 }
 
 TEST(FilesDoctor, names_a_mount_that_is_missing) {

@@ -102,7 +102,8 @@ class BesideGit : public testing::Test {
   std::set<std::string> ignored_by_git(const std::vector<std::string>& lines) {
     std::string text, asked;
     for (const std::string& line : lines) text += line + "\n";
-    EXPECT_TRUE(write_file_durably(*folder_ / ".git/info/exclude", as_bytes(text)));
+    Result<Fd> file = open_file(*folder_ / ".git/info/exclude", O_WRONLY | O_CREAT | O_TRUNC);
+    EXPECT_TRUE(file && write_full(*file, as_bytes(text), "exclude"));
     for (const auto& [path, is_folder] : paths_) asked += path + '\0';
     std::string said = git({"check-ignore", "--no-index", "-z", "--stdin"}, asked);
     std::set<std::string> ignored;
