@@ -46,7 +46,13 @@ std::string tree_path(std::string path) {
 
 Result<TreeBackupOutcome> back_up_tree(Context& context, Vault& vault, const ResourceConfig& resource,
                                        const SnapshotWishes& wishes, const Limits& limits) {
-  TRY_ASSIGN(OpenedSource opened, open_source(resource, context.world()));
+  // A program that prints less than it did is suspected of having failed in silence.
+  std::optional<uint64_t> bytes_before;
+  if (resource.kind == ResourceKind::kCommand) {
+    if (auto list = list_snapshots_of(vault, resource.name); list && !list->snapshots.empty())
+      bytes_before = list->snapshots.back().commit.size_bytes;
+  }
+  TRY_ASSIGN(OpenedSource opened, open_source(resource, context.world(), bytes_before));
   TreeBackupRequest request;
   static_cast<SnapshotWishes&>(request) = wishes;
   request.kind = std::string(name_of(resource.kind));

@@ -224,6 +224,7 @@ postgres::CaptureWay capture_way(const ResourceConfig& resource) {
     case ResourceConfig::Capture::kReplication:
       return postgres::CaptureWay::kReplication;
     case ResourceConfig::Capture::kAuto:
+    case ResourceConfig::Capture::kSave:  // of redis
       break;
   }
   return postgres::CaptureWay::kAuto;

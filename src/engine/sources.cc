@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 
 #include "engine/open_vault.h"
+#include "source/command/command.h"
 #include "source/files/files_source.h"
+#include "source/secret/secret.h"
 
 namespace kuramori {
 namespace {
@@ -25,13 +27,43 @@ OpenedSource open_files(const ResourceConfig& resource) {
                       .origin = fmt::format("host={}\n{}", host_name(), lines("path", resource.paths))};
 }
 
+std::optional<Duration> timeout_of(const ResourceConfig& resource, Time now) {
+  if (!resource.timeout) return std::nullopt;
+  return later(now, *resource.timeout) - now;
+}
+
+OpenedSource open_command(const ResourceConfig& resource, std::optional<uint64_t> bytes_before) {
+  command::CommandSettings settings{.run = resource.run,
+                                    .folder = resource.folder,
+                                    .restore = resource.restore,
+                                    .timeout = timeout_of(resource, system_clock().now()),
+                                    .bytes_before = bytes_before};
+  if (resource.shrink_max) settings.shrink_max = *resource.shrink_max;
+  return {.source = command::make_source(std::move(settings)),
+          .origin = fmt::format("host={}\n{}", host_name(), lines("run", resource.run))};
+}
+
+// Of a program that prints secrets not even its arguments are told.
+OpenedSource open_secret(const ResourceConfig& resource) {
+  return {.source = secret::make_source({.paths = resource.paths,
+                                         .run = resource.run,
+                                         .environment = {},
+                                         .timeout = timeout_of(resource, system_clock().now())}),
+          .origin = fmt::format("host={}\n{}", host_name(), lines("path", resource.paths))};
+}
+
 }  // namespace
 
-Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld&) {
+Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld&,
+                                 std::optional<uint64_t> bytes_before) {
   TRY(check_supported(resource));
   switch (resource.kind) {
     case ResourceKind::kFiles:
       return open_files(resource);
+    case ResourceKind::kCommand:
+      return open_command(resource, bytes_before);
+    case ResourceKind::kSecret:
+      return open_secret(resource);
     default:
       return fail(ErrorKind::kUsage, fmt::format("kind {} is no tree", name_of(resource.kind)));
   }

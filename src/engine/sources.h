@@ -1,6 +1,7 @@
 // Which source knows a resource: a new kind is one folder of src/source and one line here.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "policy/config.h"
@@ -13,6 +14,8 @@ struct OpenedSource {
   std::unique_ptr<Source> source;
   std::string origin;  // lines of name=value: what is captured and where; names, for the reader alone
 };
-Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world);
+// `bytes_before`: of its newest snapshot, against which a sudden shrink shows; nothing: there is none.
+Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world,
+                                 std::optional<uint64_t> bytes_before = {});
 
 }  // namespace kuramori

@@ -113,7 +113,8 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   return vault;
 }
 
-constexpr ResourceKind kSupported[] = {ResourceKind::kPostgres, ResourceKind::kFiles};
+constexpr ResourceKind kSupported[] = {ResourceKind::kPostgres, ResourceKind::kFiles, ResourceKind::kCommand,
+                                       ResourceKind::kSecret};
 
 ResourceKind read_kind(MapReader& map) {
   const YamlNode* node = map.find("kind");
@@ -129,21 +130,86 @@ ResourceKind read_kind(MapReader& map) {
   return ResourceKind::kPostgres;
 }
 
+// Keys that only some kinds have: elsewhere they would be taken and have no effect.
+struct KeyOfKinds {
+  std::string_view key;
+  std::vector<ResourceKind> kinds;
+};
+const std::vector<KeyOfKinds>& keys_of_kinds() {
+  using enum ResourceKind;
+  static const std::vector<KeyOfKinds> keys = {
+      {"capture", {kPostgres, kRedis}},
+      {"paths", {kFiles, kSecret}},
+      {"include", {kFiles}},
+      {"exclude", {kFiles}},
+      {"one_filesystem", {kFiles}},
+      {"tables", {kDump}},
+      {"run", {kCommand, kSecret}},
+      {"folder", {kCommand}},
+      {"restore", {kCommand}},
+      {"shrink_max", {kCommand}},
+      {"timeout", {kCommand, kSecret}},
+      {"password", {kRedis}},
+      {"ca_file", {kRedis}},
+      {"cert_file", {kRedis}},
+      {"tls_key_file", {kRedis}},
+      {"data_dir", {kRedis}},
+      {"aof", {kRedis}},
+  };
+  return keys;
+}
+
+void refuse_keys_of_others(MapReader& map, ResourceKind kind) {
+  for (const KeyOfKinds& one : keys_of_kinds()) {
+    if (!map.has(one.key) || std::ranges::count(one.kinds, kind) != 0) continue;
+    map.state().fail_at(map.line(),
+                        fmt::format("{} is of kind {} and has {}", map.where(), name_of(kind), one.key), {},
+                        fmt::format("remove {}", one.key));
+    return;
+  }
+}
+
+bool is_yes(MapReader& map, std::string_view key) {
+  return map.has(key) && map.choice(key, {"true", "false"}) == "true";
+}
+
+// "50%" or "0.5".
+Result<double> parse_share(std::string_view text) {
+  const bool percent = text.ends_with('%');
+  const std::string number(percent ? text.substr(0, text.size() - 1) : text);
+  char* end = nullptr;
+  const double value = std::strtod(number.c_str(), &end) / (percent ? 100 : 1);
+  if (number.empty() || *end != '\0' || !(value >= 0 && value <= 1))
+    return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no share", text.substr(0, 20)), "", "write 50%");
+  return value;
+}
+
 ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node) {
   MapReader map(state, node, fmt::format("resource \"{}\"", name));
   ResourceConfig resource;
   resource.name = name;
   resource.line = node.line;
   resource.kind = read_kind(map);
+  refuse_keys_of_others(map, resource.kind);
   resource.connect = map.setting("connect");
   if (map.has("capture")) {
-    const std::string word = map.choice("capture", {"auto", "host", "replication"});
+    const bool is_redis = resource.kind == ResourceKind::kRedis;
+    const std::string word = is_redis ? map.choice("capture", {"auto", "replication", "save"})
+                                      : map.choice("capture", {"auto", "host", "replication"});
     if (word == "host") resource.capture = ResourceConfig::Capture::kHost;
     if (word == "replication") resource.capture = ResourceConfig::Capture::kReplication;
-    if (resource.kind != ResourceKind::kPostgres)
-      state.fail_at(map.line(), fmt::format("{} is not of kind postgres and has capture", map.where()), {},
-                    "remove capture");
+    if (word == "save") resource.capture = ResourceConfig::Capture::kSave;
   }
+  resource.password = map.setting("password");
+  resource.ca_file = map.path("ca_file");
+  resource.cert_file = map.path("cert_file");
+  resource.tls_key_file = map.path("tls_key_file");
+  resource.data_dir = map.path("data_dir");
+  resource.append_only = is_yes(map, "aof");
+  resource.folder = map.path("folder");
+  resource.restore = map.words("restore");
+  resource.shrink_max = map.read_as("shrink_max", parse_share);
+  resource.timeout = map.period("timeout");
   resource.site = map.text("site");
   resource.owner = map.text("owner");
   resource.criticality = map.text("criticality");
@@ -164,8 +230,7 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
   for (const std::string& path : map.words("paths")) resource.paths.push_back(state.absolute(path));
   resource.include = map.words("include");
   resource.exclude = map.words("exclude");
-  if (map.has("one_filesystem"))
-    resource.one_filesystem = map.choice("one_filesystem", {"true", "false"}) == "true";
+  resource.one_filesystem = is_yes(map, "one_filesystem");
   resource.tables = map.words("tables");
   resource.run = map.words("run");
   if (auto hooks = map.map("hooks")) {

@@ -61,8 +61,18 @@ struct ResourceConfig {
   Limits limits;
   std::optional<int> processes;  // of limits: how many threads read
   // How a postgres resource is captured: from its host's files, over the replication protocol, or whichever
-  // goes.
-  enum class Capture : uint8_t { kAuto, kHost, kReplication } capture = Capture::kAuto;
+  // goes. How a redis one is: over the replication protocol, by BGSAVE, or whichever goes.
+  enum class Capture : uint8_t { kAuto, kHost, kReplication, kSave } capture = Capture::kAuto;
+  // Of redis.
+  Setting password;
+  std::string ca_file, cert_file, tls_key_file;
+  std::string data_dir;      // of the server, where it is on this machine
+  bool append_only = false;  // its append-only files instead of an RDB
+  // Of command: what `run` fills, the mirrored program, and what share it may shrink by.
+  std::string folder;
+  std::vector<std::string> restore;
+  std::optional<double> shrink_max;
+  std::optional<Period> timeout;  // of a program that is run
   std::vector<std::string> paths, include, exclude, tables, run;
   bool one_filesystem = false;  // of files: what is mounted below a path is not captured
   std::vector<std::string> hooks_before, hooks_after;
