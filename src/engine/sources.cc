@@ -5,6 +5,7 @@
 #include "engine/open_vault.h"
 #include "source/command/command.h"
 #include "source/files/files_source.h"
+#include "source/redis/redis_source.h"
 #include "source/secret/secret.h"
 
 namespace kuramori {
@@ -52,9 +53,24 @@ OpenedSource open_secret(const ResourceConfig& resource) {
           .origin = fmt::format("host={}\n{}", host_name(), lines("path", resource.paths))};
 }
 
+Result<OpenedSource> open_redis(const ResourceConfig& resource, const ConfigWorld& world) {
+  redis::RedisSettings settings{.ca_file = resource.ca_file,
+                                .cert_file = resource.cert_file,
+                                .key_file = resource.tls_key_file,
+                                .data_dir = resource.data_dir,
+                                .aof = resource.append_only};
+  TRY_ASSIGN(settings.connect, resource.connect.fetch(world));
+  TRY_ASSIGN(settings.password, resource.password.fetch(world));
+  if (resource.capture == ResourceConfig::Capture::kReplication) settings.way = redis::Way::kReplication;
+  if (resource.capture == ResourceConfig::Capture::kSave) settings.way = redis::Way::kSave;
+  OpenedSource opened{.source = nullptr, .origin = fmt::format("host={}\n", host_name())};
+  TRY_ASSIGN(opened.source, redis::open_redis(std::move(settings)));
+  return opened;
+}
+
 }  // namespace
 
-Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld&,
+Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world,
                                  std::optional<uint64_t> bytes_before) {
   TRY(check_supported(resource));
   switch (resource.kind) {
@@ -62,6 +78,8 @@ Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWor
       return open_files(resource);
     case ResourceKind::kCommand:
       return open_command(resource, bytes_before);
+    case ResourceKind::kRedis:
+      return open_redis(resource, world);
     case ResourceKind::kSecret:
       return open_secret(resource);
     default:

@@ -114,7 +114,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
 }
 
 constexpr ResourceKind kSupported[] = {ResourceKind::kPostgres, ResourceKind::kFiles, ResourceKind::kCommand,
-                                       ResourceKind::kSecret};
+                                       ResourceKind::kSecret, ResourceKind::kRedis};
 
 ResourceKind read_kind(MapReader& map) {
   const YamlNode* node = map.find("kind");
