@@ -244,10 +244,15 @@ class Suite {
       path.remove_prefix(part.size() + 1);
     }
   }
-  void expect_same(const MemoryTree& a, const MemoryTree& b, const std::string& what) {
+  void expect_same(SourceFixture& fixture, const MemoryTree& a, const MemoryTree& b,
+                   const std::string& what) {
     bool same = a.nodes.size() == b.nodes.size();
-    for (size_t i = 0; same && i < a.nodes.size(); ++i)
-      same = a.nodes[i].entry == b.nodes[i].entry && a.nodes[i].content == b.nodes[i].content;
+    for (size_t i = 0; same && i < a.nodes.size(); ++i) {
+      MemoryTree::Node one = a.nodes[i], other = b.nodes[i];
+      fixture.settle(one.entry, one.content);
+      fixture.settle(other.entry, other.content);
+      same = one.entry == other.entry && one.content == other.content;
+    }
     expect(same, what);
   }
 
@@ -259,7 +264,7 @@ class Suite {
     check_shape(*fixture, second);
     expect(!first.tree.nodes.empty(), "a resource with something in it has entries");
     expect(first.defects.empty(), "a resource that can be read has no defects");
-    expect_same(first.tree, second.tree, "what did not change is the same in two captures");
+    expect_same(*fixture, first.tree, second.tree, "what did not change is the same in two captures");
     expect(!first.tree.told.empty(), "a capture tells facts of itself");
   }
 
@@ -267,7 +272,7 @@ class Suite {
     auto fixture = make_fixture_();
     const Snapshot one = take(*fixture), several = take_in_parallel(*fixture);
     if (!whole(several, "several threads may read at once")) return;
-    expect_same(one.tree, several.tree, "several threads read what one reads");
+    expect_same(*fixture, one.tree, several.tree, "several threads read what one reads");
   }
 
   void stopped_at_every_call() {
@@ -285,7 +290,8 @@ class Suite {
     }
     const Snapshot after = take(*fixture);
     if (whole(after, "a capture after one that was stopped succeeds"))
-      expect_same(before.tree, after.tree, "a capture that was stopped leaves the resource as it was");
+      expect_same(*fixture, before.tree, after.tree,
+                  "a capture that was stopped leaves the resource as it was");
   }
 
   void changed_at_every_call() {

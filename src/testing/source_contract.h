@@ -24,6 +24,9 @@ class SourceFixture {
   // Changes every content of the resource, and what entries there are. Also called in the middle of a
   // capture, by the thread that takes its content.
   virtual void change() = 0;
+  // Takes out of an entry what is of the capture and not of the resource (when it was taken), before two
+  // captures of the same are compared.
+  virtual void settle(TreeEntry&, std::string& /*content*/) {}
   // Whether the entry held just this at some time since the fixture was made.
   virtual bool was_ever(const TreeEntry& entry, std::string_view content) = 0;
   // Makes some of the resource unreadable for captured_by(), and tells which paths of the tree cannot be in a

@@ -19,6 +19,11 @@ constexpr size_t kReadStepBytes = 256 << 10;
 
 using Facts = std::map<std::string, std::string>;
 
+Result<void> go_on(const std::stop_token& stop) {
+  if (stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the snapshot was asked to stop");
+  return {};
+}
+
 CaptureItem item_of(std::string path, EntryType type, uint64_t size) {
   CaptureItem item;
   item.entry.path = std::move(path);
@@ -74,6 +79,7 @@ class RdbCapture : public TreeCapture {
         stop_(std::move(stop)) {}
 
   Result<std::optional<CaptureItem>> next() override {
+    TRY(go_on(stop_));
     switch (given_++) {
       case 0:
         return std::optional(item_of("", EntryType::kDirectory, 0));
@@ -97,6 +103,7 @@ class RdbCapture : public TreeCapture {
   }
 
   Result<void> finish() override {
+    TRY(go_on(stop_));
     std::lock_guard hold(mutex_);
     if (whole_) return {};
     return fail(ErrorKind::kFailed, "the RDB of the server was not read to its end");
@@ -134,7 +141,7 @@ class RdbCapture : public TreeCapture {
     RdbReader reader;
     Bytes buffer(kReadStepBytes);
     for (uint64_t at = 0;;) {
-      if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "asked to stop");
+      TRY(go_on(stop_));
       TRY_ASSIGN(const size_t got, pread_some(fd, at, buffer, kDumpName));
       if (got == 0) break;
       const ByteView piece = ByteView(buffer).first(got);
@@ -218,6 +225,7 @@ class AofCapture : public TreeCapture {
   }
 
   Result<std::optional<CaptureItem>> next() override {
+    TRY(go_on(stop_));
     if (given_ == items_.size()) return std::optional<CaptureItem>();
     return std::optional(items_[given_++]);
   }
@@ -238,6 +246,7 @@ class AofCapture : public TreeCapture {
   }
 
   Result<void> finish() override {
+    TRY(go_on(stop_));
     if (to_read_ == 0) return {};
     return fail(ErrorKind::kFailed, "not all append-only files were read to their end");
   }
@@ -258,7 +267,7 @@ class AofCapture : public TreeCapture {
     bool in_rdb = file.file.is_rdb();
     Bytes buffer(kReadStepBytes);
     for (uint64_t at = 0; at < file.size;) {
-      if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "asked to stop");
+      TRY(go_on(stop_));
       const size_t step = static_cast<size_t>(std::min<uint64_t>(buffer.size(), file.size - at));
       TRY(pread_full(file.fd, at, MutableByteView(buffer).first(step), file.file.name));
       ByteView piece = ByteView(buffer).first(step);

@@ -71,8 +71,9 @@ class Layer {
 
   Result<Layout> run() {
     layout_.read_at_ms = now_ms();
+    if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "asked to stop");
     TRY(tree_.visit([&](const TreeEntry& entry) { return lay(entry); }));
-    if (layout_.entries == 0)
+    if (files_ == 0)
       return fail(ErrorKind::kRefused, "the snapshot holds neither dump.rdb nor append-only files");
     auto flavour = tree_.facts().find("flavour");
     if (flavour != tree_.facts().end() && flavour->second == name_of(Flavour::kValkey))
@@ -83,6 +84,7 @@ class Layer {
 
  private:
   Result<void> lay(const TreeEntry& entry) {
+    ++layout_.entries;
     if (entry.type == EntryType::kDirectory) {
       if (entry.path.empty()) return {};
       if (entry.path != kAofFolder) return foreign(entry);
@@ -108,7 +110,7 @@ class Layer {
       layout_.rdb_version = reader.summary().version;
     }
     TRY(sink.end());
-    ++layout_.entries;
+    ++files_;
     layout_.bytes += sink.bytes();
     return {};
   }
@@ -122,6 +124,7 @@ class Layer {
   const std::string& folder_;
   Reporter& reporter_;
   std::stop_token stop_;
+  size_t files_ = 0;
   Layout layout_;
 };
 

@@ -46,6 +46,9 @@ class TestServer {
 // other ones with every seed.
 void fill_at_random(TestServer& server, uint32_t seed, int keys);
 
+// Every key's type, time to live and value, by database and name.
+std::map<std::string, std::string> contents(TestServer& server);
+
 int free_port();
 
 }  // namespace kuramori::redis

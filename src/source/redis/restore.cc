@@ -295,9 +295,10 @@ Result<SourceRestoreOutcome> restore_to_server(const RedisSettings& settings, co
   TRY_ASSIGN(const CopiedKeys copied, copy_keys(source, target, reporter, stop));
   TRY(source.stop());
   outcome.target = endpoint.describe();
-  outcome.entries = copied.keys;
-  outcome.bytes = copied.bytes;
-  outcome.notes.push_back(fmt::format("{} keys in {} databases", copied.keys, copied.databases));
+  outcome.entries = layout.entries;
+  outcome.bytes = layout.bytes;
+  outcome.notes.insert(outcome.notes.begin(),
+                       fmt::format("{} keys in {} databases", copied.keys, copied.databases));
   if (copied.expired > 0)
     outcome.notes.push_back(fmt::format("{} more expired while they were copied", copied.expired));
   return outcome;

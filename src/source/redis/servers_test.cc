@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <random>
 
 #include "os/process.h"
@@ -195,6 +196,67 @@ class Filler {
 
 void fill_at_random(TestServer& server, uint32_t seed, int keys) {
   Filler(server, seed).run(keys);
+}
+
+namespace {
+
+void flatten(const Reply& reply, std::vector<std::string>& into) {
+  if (reply.elements.empty()) into.push_back(reply.text + std::to_string(reply.integer));
+  for (const Reply& element : reply.elements) flatten(element, into);
+}
+
+// What the server answers when it is asked for a key's value.
+std::string value_of(TestServer& server, const std::string& key, const std::string& type) {
+  const std::map<std::string, Arguments> questions = {
+      {"string", {"GET", key}},   {"list", {"LRANGE", key, "0", "-1"}},
+      {"set", {"SMEMBERS", key}}, {"zset", {"ZRANGE", key, "0", "-1", "WITHSCORES"}},
+      {"hash", {"HGETALL", key}}, {"stream", {"XRANGE", key, "-", "+"}},
+  };
+  std::vector<std::string> parts;
+  flatten(server.call(questions.at(type)), parts);
+  if (type == "stream") {
+    // Its name, how much is pending, what was delivered last. Consumers with nothing pending and how many
+    // entries were read in all are what the server itself does not keep in its append-only files.
+    Reply groups = server.call({"XINFO", "GROUPS", key});
+    for (Reply& group : groups.elements) {
+      group.elements.resize(8);
+      group.elements.erase(group.elements.begin() + 2, group.elements.begin() + 4);
+    }
+    flatten(groups, parts);
+  }
+  // Sets and hashes come in another order from another process.
+  if (type == "set") std::sort(parts.begin(), parts.end());
+  if (type == "hash") {
+    std::vector<std::string> pairs;
+    for (size_t i = 0; i < parts.size(); i += 2) pairs.push_back(parts[i] + "=" + parts[i + 1]);
+    std::sort(pairs.begin(), pairs.end());
+    parts = pairs;
+  }
+  std::string value;
+  for (const std::string& part : parts) value += part + ";";
+  return value;
+}
+
+}  // namespace
+
+std::map<std::string, std::string> contents(TestServer& server) {
+  std::map<std::string, std::string> found;
+  for (const auto& [database, keys] : server.keys()) {
+    server.call({"SELECT", std::to_string(database)});
+    std::string cursor = "0";
+    do {
+      const Reply page = server.call({"SCAN", cursor, "COUNT", "500"});
+      cursor = page.elements[0].text;
+      for (const Reply& key : page.elements[1].elements) {
+        const std::string type = server.call({"TYPE", key.text}).text;
+        found[std::to_string(database) + ":" + key.text] =
+            fmt::format("{} until {}: {}", type, server.call({"PEXPIRETIME", key.text}).integer,
+                        value_of(server, key.text, type));
+      }
+    } while (cursor != "0");
+  }
+  server.call({"SELECT", "0"});
+  return found;
 }
 
 namespace {
