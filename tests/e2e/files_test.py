@@ -1,0 +1,401 @@
+"""Trees of files, whole: captured while they change, killed, pruned, collected, copied, and restored to the byte, the mode,
+the hole and the second name (F2, V6, V13, I4)."""
+
+import itertools
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+import unittest
+
+import harness
+import kill_points
+
+VAULTS = """vaults:
+  here: {{ at: "file://{vault}", site: here, key_file: "{key}" }}
+  there: {{ at: "file://{vault}2", site: there, key_file: "{key}", copy_of: here }}
+resources:
+  tree: {{ kind: files, paths: ["{tree}"], exclude: ["*.tmp", "/cache/"] }}
+plans:
+  tree: {{ resources: [tree], vault: here, schedule: "0 3 * * *", timezone: UTC, keep: {{ all: 14d }}, copies: [{{ to: there }}] }}
+"""
+
+
+def describe(root, owners=True):
+    """Everything that a restore must bring back, by path; of names of one file the first says it, the others name it."""
+    found, first_names = {}, {}
+    root = os.fsencode(root)
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in [b"."] * (folder == root) + sorted(folders + files):
+            path = os.path.join(folder, name)
+            is_there = os.lstat(path)
+            key = os.path.relpath(path, root)
+            entry = {"mode": is_there.st_mode, "mtime": is_there.st_mtime_ns}
+            if owners:
+                entry["owner"] = (is_there.st_uid, is_there.st_gid)
+            if stat.S_ISREG(is_there.st_mode):
+                if is_there.st_nlink > 1:
+                    first = first_names.setdefault(is_there.st_ino, key)
+                    if first != key:
+                        found[key] = {"another name of": first}
+                        continue
+                with open(path, "rb") as file:
+                    entry["content"] = file.read()
+                entry["sparse"] = is_there.st_blocks * 512 < is_there.st_size // 2
+            elif stat.S_ISLNK(is_there.st_mode):
+                entry["link"] = os.readlink(path)
+                del entry["mode"]
+            elif stat.S_ISCHR(is_there.st_mode) or stat.S_ISBLK(is_there.st_mode):
+                entry["device"] = is_there.st_rdev
+            entry["attributes"] = {name: os.getxattr(path, name, follow_symlinks=False)
+                                   for name in os.listxattr(path, follow_symlinks=False)}
+            found[key] = entry
+    return found
+
+
+class FilesCase(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.random = random.Random(7)
+        self.tree = self.folder / "tree"
+        self.tree.mkdir(mode=0o750)
+        self.state = self.folder / "state"
+        self.config.write_text(VAULTS.format(vault=self.vault, key=self.key, tree=self.tree))
+        self.config.chmod(0o644)
+
+    def run_as_owner(self, *words, **more):
+        """As whoever runs the test: root where owners and devices are to come back."""
+        return self.kuramori(*words, user=False, **{**more, "env": {"KURAMORI_STATE": self.state, **(more.get("env") or {})}})
+
+    def backup(self, *words, status=0, **more):
+        return self.run_as_owner("backup", "tree", "--json", *words, status=status, **more).json()["snapshot"]
+
+    def write(self, name, content, mode=0o644):
+        path = self.tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+        return path
+
+    def fill(self, files=60):
+        for number in range(files):
+            self.write(f"d{number % 5}/e{number % 3}/f{number}", self.random.randbytes(self.random.randrange(30_000)))
+        self.write("big", self.random.randbytes(9_000_000))
+
+    def restored(self, snapshot="latest", *words):
+        target = self.folder / f"restored-{snapshot}-{time.monotonic_ns()}"
+        self.run_as_owner("restore", f"tree@{snapshot}", "--to", target, *words)
+        return target
+
+    def assert_same(self, target, owners=True):
+        expected, got = describe(self.tree, owners), describe(target, owners)
+        self.assertEqual(sorted(expected), sorted(got))
+        for path, entry in expected.items():
+            self.assertEqual(entry, got[path], path)
+
+
+class Fidelity(FilesCase):
+    def test_F2_everything_that_a_file_is_comes_back(self):
+        self.fill(20)
+        plain = self.write("plain", b"plain\n", 0o600)
+        self.write("set-id", b"x", 0o4755)
+        os.link(plain, self.tree / "a second name")
+        os.link(plain, self.tree / "d1" / "a third")
+        os.symlink("../nowhere", self.tree / "d1" / "dangling")
+        os.symlink("/etc/passwd", self.tree / "absolute")
+        os.mkfifo(self.tree / "pipe", 0o640)
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(self.tree / "socket"))
+        (self.tree / "empty folder").mkdir(mode=0o711)
+        (self.tree / "sticky").mkdir()
+        (self.tree / "sticky").chmod(0o1777)
+        self.write("empty", b"")
+        with open(os.fsencode(self.tree) + b"/not \xff\xfe text\n", "wb") as file:
+            file.write(b"\0" * 10)
+        with open(self.tree / "sparse", "wb") as file:
+            file.write(b"begin")
+            file.truncate(50 << 20)
+            file.seek(30 << 20)
+            file.write(b"middle")
+        try:
+            os.setxattr(plain, "user.color", b"green\0blue")
+            os.setxattr(self.tree / "d1", "user.folder", b"yes")
+        except OSError as error:
+            print(f"no attributes on this filesystem: {error}")
+        if shutil.which("setfacl"):
+            subprocess.run(["setfacl", "-m", "u:daemon:r,m::r", plain], check=False)
+            subprocess.run(["setfacl", "-d", "-m", "g:daemon:rwx", self.tree / "d1"], check=False)
+        if harness.is_root():
+            os.chown(self.tree / "empty", 1, 2)
+            os.chown(self.tree / "absolute", 3, 4, follow_symlinks=False)
+            try:
+                os.mknod(self.tree / "null", 0o620 | stat.S_IFCHR, os.makedev(1, 3))
+            except PermissionError:
+                pass
+        (self.tree / "d2" / "closed").mkdir()
+        (self.tree / "d2" / "closed" / "in it").write_bytes(b"inside")
+        (self.tree / "d2" / "closed").chmod(0o500)
+        for path in (plain, self.tree / "d1", self.tree):
+            os.utime(path, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
+        self.run_as_owner("vault", "init", "here")
+        made = self.backup()
+        self.assertEqual(made["defects"], [])
+        self.assert_same(self.restored())
+        # What did not change costs next to nothing, and comes back as well.
+        time.sleep(2.1)
+        self.backup()
+        again = self.backup()
+        self.assertLess(again["added_bytes"], 2500)
+        self.assertEqual(again["bytes_read"], 0)
+        self.assert_same(self.restored(again["id"]))
+        proof = self.run_as_owner("drill", "tree", "--json").json()["proof"]
+        self.assertTrue(proof["passed"], proof)
+
+    def test_what_is_excluded_is_not_there_and_paths_come_alone(self):
+        self.fill(30)
+        self.write("x.tmp", b"no")
+        self.write("cache/y", b"no")
+        self.write("d1/cache/z", b"yes")
+        self.run_as_owner("vault", "init", "here")
+        self.backup()
+        target = self.restored()
+        self.assertFalse((target / "x.tmp").exists() or (target / "cache").exists())
+        self.assertEqual((target / "d1/cache/z").read_bytes(), b"yes")
+        part = self.restored("latest", "--only", "d1", "--only", "big")
+        self.assertEqual(sorted(path.name for path in part.iterdir()), ["big", "d1"])
+        self.assertEqual(describe(part / "d1"), describe(self.tree / "d1"))
+        refused = self.run_as_owner("restore", "tree", "--to", self.folder / "n", "--only", "not there", status=2)
+        self.assertIn("not there", refused.err)
+
+    def test_content_is_found_again_wherever_it_moved_and_after_all_memory_is_lost(self):
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        first = self.backup()
+        (self.tree / "big").rename(self.tree / "moved")
+        shutil.copy(self.tree / "moved", self.tree / "copied")
+        shutil.rmtree(self.state)
+        second = self.backup()
+        self.assertLess(second["added_bytes"], first["added_bytes"] // 20)
+        self.assertEqual(second["files_as_before"], 0)
+        self.assert_same(self.restored())
+
+    def test_I4_a_rotated_log_is_stored_once(self):
+        log = self.write("app.log", b"".join(b"line %d\n" % number for number in range(200_000)))
+        self.run_as_owner("vault", "init", "here")
+        self.backup()
+        log.rename(self.tree / "app.log.1")
+        self.write("app.log", b"a new one\n")
+        second = self.backup()
+        self.assertLess(second["added_bytes"], 10_000)
+        with open(self.tree / "app.log.1", "ab") as file:
+            file.write(b"a late line\n")
+        self.backup()
+        self.assert_same(self.restored())
+
+
+class Partial(FilesCase):
+    @unittest.skipUnless(harness.is_root(), "needs another user's files")
+    def test_V13_what_cannot_be_read_is_named_and_the_rest_is_there(self):
+        self.fill(20)
+        harness.give_to_server(self.folder)
+        self.write("secret", b"not yours", 0o600)
+        (self.tree / "d3" / "closed").mkdir(mode=0o700)
+        (self.tree / "d3" / "closed" / "within").write_bytes(b"x")
+        self.tree.chmod(0o755)
+        self.kuramori("vault", "init", "here")
+        outcome = self.kuramori("backup", "tree", "--json", status=3)
+        made = json.loads(outcome.out)["snapshot"]
+        self.assertEqual(sorted(defect["path"] for defect in made["defects"]), ["d3/closed", "secret"])
+        for defect in made["defects"]:
+            self.assertIn("ermission denied", defect["why"])
+        target = self.folder / "target"
+        self.kuramori("restore", "tree", "--to", target)
+        got = describe(target, owners=False)
+        expected = describe(self.tree, owners=False)
+        self.assertEqual(set(expected) - set(got) - {b"d3/closed"}, {b"secret", b"d3/closed/within"})
+        for path in got:
+            if path not in (b".", b"d3", b"d3/closed"):
+                self.assertEqual(got[path]["content"] if "content" in got[path] else None, expected[path].get("content"), path)
+
+    def test_a_tree_that_changes_all_the_time_is_whole_or_named(self):
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        busy = subprocess.Popen(["/bin/sh", "-c", f"""cd '{self.tree}'; i=0
+            while :; do i=$((i+1)); echo $i >>d0/log; mkdir -p new; echo $i >new/$((i%50)); rm -f new/$(((i+7)%50))
+            mv d1 d1x 2>/dev/null; mv d1x d1 2>/dev/null; done"""])
+        try:
+            for _ in range(3):
+                outcome = self.run_as_owner("backup", "tree", "--json", status=None)
+                self.assertIn(outcome.status, (0, 3), outcome)
+                self.restored(json.loads(outcome.out)["snapshot"]["id"])
+        finally:
+            busy.kill()
+            busy.wait()
+        self.backup()
+        self.assert_same(self.restored())
+
+
+class InPlace(FilesCase):
+    def setUp(self):
+        super().setUp()
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        self.backup()
+
+    def test_a_target_that_is_there_is_refused_moved_aside_or_changed_where_it_differs(self):
+        target = self.restored()
+        refused = self.run_as_owner("restore", "tree", "--to", target, status=5)
+        self.assertIn("--delta", refused.err)
+        with open(target / "big", "r+b") as file:
+            file.seek(4_000_000)
+            file.write(b"spoiled")
+        (target / "d1" / "e1" / "f1").unlink()
+        (target / "not in it").mkdir()
+        (target / "not in it" / "x").write_bytes(b"x")
+        (target / "d2" / "e2" / "f2").unlink()
+        (target / "d2" / "e2" / "f2").mkdir()
+        os.symlink("/etc", target / "d0" / "out")
+        (target / "d3").chmod(0o700)
+        done = self.run_as_owner("restore", "tree", "--to", target, "--delta", "--json").json()["restore"]
+        self.assert_same(target)
+        self.assertEqual(done["removed"], 2)
+        self.assertLess(done["bytes_written"], 70_000)
+        # Nothing differs: nothing is written, and nothing fetched.
+        done = self.run_as_owner("restore", "tree", "--to", target, "--delta", "--json").json()["restore"]
+        self.assertEqual((done["bytes_written"], done["bytes_fetched"], done["removed"]), (0, 0, 0))
+        (target / "mine").write_bytes(b"kept")
+        done = self.run_as_owner("restore", "tree", "--to", target, "--overwrite", "--json").json()["restore"]
+        self.assert_same(target)
+        self.assertEqual(pathlib.Path(done["moved_aside"], "mine").read_bytes(), b"kept")
+
+    def test_V27_nothing_is_written_through_a_link_in_the_target(self):
+        outside = self.folder / "outside"
+        outside.mkdir()
+        (outside / "f0").write_bytes(b"untouched")
+        target = self.restored()
+        shutil.rmtree(target / "d0" / "e0")
+        os.symlink(outside, target / "d0" / "e0")
+        self.run_as_owner("restore", "tree", "--to", target, "--delta")
+        self.assertEqual((outside / "f0").read_bytes(), b"untouched")
+        self.assertEqual(sorted(os.listdir(outside)), ["f0"])
+        self.assert_same(target)
+
+    def test_an_interrupted_restore_is_gone_on_with(self):
+        whole = self.run_as_owner("restore", "tree", "--to", self.folder / "whole", "--json").json()["restore"]
+        target = self.folder / "target"
+        command = [str(self.programs / "kuramori"), "--config", str(self.config), "restore", "tree", "--to", str(target)]
+        environment = harness.environment(KURAMORI_STATE=self.state)
+        killed = 0
+        for delay in (0.01, 0.02, 0.04, 0.06):
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+        if killed and pathlib.Path(f"{target}.kuramori-restore").exists():
+            files = [path for path in target.rglob("*") if path.is_file() and path.stat().st_size > 100]
+            if files:  # what it left is read, not believed
+                content = bytearray(files[0].read_bytes())
+                content[50] ^= 1
+                files[0].write_bytes(content)
+        else:
+            shutil.rmtree(target, ignore_errors=True)
+        done = self.run_as_owner("restore", "tree", "--to", target, "--json").json()["restore"]
+        self.assertLessEqual(done["bytes_fetched"], whole["bytes_fetched"])
+        self.assert_same(target)
+        self.assertFalse(pathlib.Path(f"{target}.kuramori-restore").exists())
+
+
+class Lifecycle(FilesCase):
+    def test_V6_a_backup_killed_at_every_store_call_leaves_a_sound_vault(self):
+        self.fill(12)
+        self.run_as_owner("vault", "init", "here")
+        self.backup()
+        self.write("d0/e0/f0", b"changed")
+        self.write("new", self.random.randbytes(400_000))
+        kept = self.folder / "kept"
+        shutil.copytree(self.vault, kept)
+        shutil.copytree(self.state, self.folder / "state-kept")
+        counter = self.folder / "calls"
+        self.backup(env={"KURAMORI_TEST_COUNT_STORE_CALLS": counter})
+        calls = int(counter.read_text())
+        self.assertGreater(calls, 10)
+        for call, after in itertools.product(range(1, calls + 1), (False, True)):
+            with self.subTest(call=call, after=after):
+                for folder, source in ((self.vault, kept), (self.state, self.folder / "state-kept")):
+                    shutil.rmtree(folder)
+                    shutil.copytree(source, folder)
+                more = {"KURAMORI_TEST_KILL_AT_STORE_CALL": call}
+                if after:
+                    more["KURAMORI_TEST_KILL_AT_STORE_CALL_AFTER"] = 1
+                outcome = self.run_as_owner("backup", "tree", status=None, env=more)
+                self.assertIn(outcome.status, (0, -signal.SIGKILL), outcome)
+                found = self.run_as_owner("vault", "scrub", "here", "--json").json()
+                self.assertFalse(found["damaged"], found)
+                self.backup()
+                if call % 5 == 0:
+                    self.assert_same(self.restored())
+
+    def test_any_snapshot_alone_after_prune_and_collect(self):
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        self.run_as_owner("vault", "init", "there")
+        texts = {}
+        for round_number in range(6):
+            made = self.backup("--keep", "1s" if round_number in (0, 1, 3) else "14d")
+            texts[made["id"]] = describe(self.tree)
+            for number in range(round_number, 60, 7):
+                self.write(f"d{number % 5}/e{number % 3}/f{number}", self.random.randbytes(20_000))
+            self.write("big", (self.tree / "big").read_bytes()[100_000:] + self.random.randbytes(50_000))
+        time.sleep(1.1)
+        self.run_as_owner("prune", "--json")
+        kill_points.collect_all(self.run_as_owner, self.vault)
+        listed = [one["id"] for one in self.run_as_owner("snapshots", "tree", "--json").json()["snapshots"]]
+        self.assertEqual(len(listed), 3)
+        for snapshot in listed:
+            self.assertEqual(describe(self.restored(snapshot)), texts[snapshot])
+        # And what is built on what is left.
+        self.write("after", b"after")
+        self.backup()
+        self.assert_same(self.restored())
+        found = self.run_as_owner("vault", "scrub", "here", "--json").json()
+        self.assertFalse(found["damaged"], found)
+
+    def test_a_copy_is_restored_with_the_original_gone(self):
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        self.run_as_owner("vault", "init", "there")
+        self.backup("--copy")
+        self.write("more", self.random.randbytes(100_000))
+        self.backup("--copy")
+        shutil.rmtree(self.vault)
+        target = self.folder / "target"
+        self.run_as_owner("restore", "tree", "--vault", "there", "--to", target)
+        self.assert_same(target)
+
+    def test_a_writer_that_cannot_read_builds_on_its_own(self):
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        writer = self.folder / "writer.key"
+        self.run_as_owner("vault", "key", "new", "here", "--role", "writer", "--to", writer)
+        config = self.config.read_text()
+        self.config.write_text(config.replace(str(self.key), str(writer)))
+        first = self.backup()
+        self.write("one more", b"more")
+        shutil.rmtree(self.state)
+        second = self.backup()
+        self.assertEqual(second["base"], first["id"])
+        self.assertLess(second["added_bytes"], first["added_bytes"] // 20)
+        self.run_as_owner("restore", "tree", "--to", self.folder / "no", status=5)
+        self.config.write_text(config)
+        self.assert_same(self.restored())
+
+
+if __name__ == "__main__":
+    harness.main()
