@@ -768,6 +768,7 @@ TEST(ChunkIndexInVault, a_snapshot_binds_its_runs_as_it_would_page_maps) {
   ASSERT_TRUE(place && *place);
   EXPECT_EQ(*(*place)->pack, live->packs.front().name);
 
+  const Bytes whole = t.store.objects.at(refs->front().name);
   t.store.objects.at(refs->front().name)[300] ^= 1;
   scrubbed = scrub(*t.vault, {}, silent_reporter());
   ASSERT_TRUE(scrubbed);
@@ -776,6 +777,18 @@ TEST(ChunkIndexInVault, a_snapshot_binds_its_runs_as_it_would_page_maps) {
   EXPECT_EQ(scrubbed->findings.front().snapshots, std::vector{snapshot});
   // What is restored needs none of it.
   EXPECT_TRUE(t.read_back(commit, commit_name));
+
+  // Put again by a healer, it is whole: for the scrub, and for who writes the next snapshot.
+  t.store.objects[names::incarnation(refs->front().name, session)] = whole;
+  scrubbed = scrub(*t.vault, {}, silent_reporter());
+  ASSERT_TRUE(scrubbed);
+  EXPECT_FALSE(scrubbed->damaged());
+  ASSERT_EQ(scrubbed->findings.size(), 1u);
+  EXPECT_TRUE(scrubbed->findings.front().superseded);
+  auto healed = ChunkIndex::open(t.vault->store(), t.keys, commit.maps, "");
+  EXPECT_TRUE(healed) << healed.error().what;
+  t.store.objects.erase(refs->front().name);
+  EXPECT_TRUE(ChunkIndex::open(t.vault->store(), t.keys, commit.maps, ""));
 }
 
 }  // namespace

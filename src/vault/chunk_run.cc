@@ -22,6 +22,7 @@ constexpr size_t kEntryBytesMax = ChunkId::kBytes + 5 + 3 + 4;  // pack, frame, 
 constexpr size_t kTablePartBytes = size_t{1} << 20;             // plain; sealed one after the other
 constexpr size_t kTailBytes = sizeof(uint64_t) + Digest::kBytes;
 constexpr size_t kHeadBytesMax = 1024;
+constexpr uint32_t kBlocksAtOnce = 256;  // read together where all are: 1 MiB
 constexpr size_t kFenceBytes = sizeof(uint64_t);
 constexpr size_t kFilterFrom = ChunkId::kBytes - 2 * kChunkFilterProbes;  // the id's last 14 bytes
 
@@ -387,10 +388,14 @@ bool ChunkRun::goes_on_before(uint32_t block, const ChunkId& id) const {
   return block > 0 && fences_[block] == fence_from(id);
 }
 
+uint64_t ChunkRun::offset_of(uint32_t block) const {
+  return blocks_at_ + uint64_t{block} * kBlockSealedBytes;
+}
+
 Result<std::vector<ChunkEntry>> ChunkRun::read_block(const ReadAt& read, uint32_t block) const {
   CHECK(block < fences_.size());
   Bytes sealed(kBlockSealedBytes), plain;
-  TRY(read(blocks_at_ + uint64_t{block} * kBlockSealedBytes, sealed));
+  TRY(read(offset_of(block), sealed));
   if (!xopen_into(key_, binding(kBlockContext, family_, name_, block), sealed, plain))
     return damaged("a block was not sealed with this vault's keys");
   auto entries = parse_block(plain, packs_.size());
@@ -410,30 +415,63 @@ bool is_chunk_run(ByteView object) {
          object[4] == static_cast<uint8_t>(RecordType::kChunkRun);
 }
 
-Result<void> check_chunk_run(ByteView object, const KeyBundle& keys, const std::string& name) {
+Result<Digest> check_chunk_run(const ChunkRun::ReadAt& read, uint64_t object_bytes, const KeyBundle& keys,
+                               const std::string& name) {
   const auto damaged = [&](std::string_view why) {
     return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: {}", name, why));
   };
-  if (object.size() < kTailBytes) return damaged("truncated");
-  const ByteView before = object.first(object.size() - Digest::kBytes);
-  if (!equal(sha256(before).view(), object.last(Digest::kBytes))) return damaged("its checksum does not fit");
-  const ChunkRun::ReadAt read = [&](uint64_t offset, MutableByteView out) -> Result<void> {
-    if (offset > object.size() || out.size() > object.size() - offset) return damaged("truncated");
-    std::ranges::copy(object.subspan(offset, out.size()), out.begin());
+  TRY_ASSIGN(const ChunkRun run, ChunkRun::open(read, object_bytes, keys, name));
+  Sha256 before_checksum, whole;
+  const uint64_t checksum_at = object_bytes - Digest::kBytes;
+  Bytes piece;
+  const auto pass = [&](uint64_t from, uint64_t to) -> Result<void> {
+    piece.resize(to - from);
+    TRY(read(from, piece));
+    whole.add(piece);
+    before_checksum.add(ByteView(piece).first(std::min(to, checksum_at) - std::min(from, checksum_at)));
     return {};
   };
-  TRY_ASSIGN(const ChunkRun run, ChunkRun::open(read, object.size(), keys, name));
+
+  TRY(pass(0, run.offset_of(0)));
   uint64_t entries = 0;
   std::optional<ChunkId> last;
-  for (uint32_t block = 0; block < run.blocks(); ++block) {
-    TRY_ASSIGN(const auto found, run.read_block(read, block));
+  const auto check_block = [&](uint32_t block, uint64_t piece_at) -> Result<void> {
+    const ChunkRun::ReadAt from_piece = [&](uint64_t offset, MutableByteView out) -> Result<void> {
+      std::ranges::copy(ByteView(piece).subspan(offset - piece_at, out.size()), out.begin());
+      return {};
+    };
+    TRY_ASSIGN(const auto found, run.read_block(from_piece, block));
     if (last && !(*last < found.front().id)) return damaged("its blocks are not in order");
     last = found.back().id;
     entries += found.size();
     if (!std::ranges::all_of(found, [&](const ChunkEntry& e) { return run.may_be_in(block, e.id); }))
       return damaged("a filter does not know what its block holds");
+    return {};
+  };
+  for (uint32_t block = 0; block < run.blocks();) {
+    const uint32_t end = std::min(run.blocks(), block + kBlocksAtOnce);
+    const uint64_t piece_at = run.offset_of(block);
+    TRY(pass(piece_at, run.offset_of(end)));
+    for (; block < end; ++block) TRY(check_block(block, piece_at));
   }
+  for (uint64_t at = run.offset_of(run.blocks()); at < object_bytes; at += piece.size())
+    TRY(pass(at, std::min<uint64_t>(object_bytes, at + kTablePartBytes)));
   if (entries != run.entries()) return damaged("it does not have as many entries as it says");
+
+  Bytes checksum(Digest::kBytes);
+  TRY(read(checksum_at, checksum));
+  if (!equal(before_checksum.finish().view(), checksum)) return damaged("its checksum does not fit");
+  return whole.finish();
+}
+
+Result<void> check_chunk_run(ByteView object, const KeyBundle& keys, const std::string& name) {
+  const ChunkRun::ReadAt read = [&](uint64_t offset, MutableByteView out) -> Result<void> {
+    if (offset > object.size() || out.size() > object.size() - offset)
+      return fail(ErrorKind::kDamaged, fmt::format("{} is damaged: truncated", name));
+    std::ranges::copy(object.subspan(offset, out.size()), out.begin());
+    return {};
+  };
+  TRY(check_chunk_run(read, object.size(), keys, name));
   return {};
 }
 

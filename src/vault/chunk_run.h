@@ -71,6 +71,8 @@ class ChunkRun {
                                const std::string& name);
 
   uint64_t entries() const { return entries_; }
+  // Where blocks lie in the object: one after the other, of one size.
+  uint64_t offset_of(uint32_t block) const;
   uint32_t blocks() const { return static_cast<uint32_t>(fences_.size()); }
   size_t packs() const { return packs_.size(); }
   std::string pack_name(uint32_t pack) const;
@@ -105,8 +107,12 @@ class ChunkRun {
 
 // Whether an object begins as a run of the chunk index does (a page map stands under such a name as well).
 // What it is, is told by check_chunk_run().
+constexpr size_t kRunBeginBytes = 5;  // enough to tell
 bool is_chunk_run(ByteView object);
-// Every byte of a run: the checksum, every block, and that table and blocks agree.
+// Every byte of a run: the checksum, every block, and that table and blocks agree. Read from front to back, a
+// piece at a time, after its table. Returns the digest of the object.
+Result<Digest> check_chunk_run(const ChunkRun::ReadAt& read, uint64_t object_bytes, const KeyBundle& keys,
+                               const std::string& name);
 Result<void> check_chunk_run(ByteView object, const KeyBundle& keys, const std::string& name);
 
 }  // namespace kuramori
