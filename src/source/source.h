@@ -80,7 +80,8 @@ class TreeCapture {
   // Reads the content of an entry with ContentKind::kBytes. Called by several threads at once, each for
   // another item, also while next() goes on. On return the item says what was read (size, times: they may
   // have moved; ctime_ns is zero when it is too young to tell a later change from this one). kNotFound: it
-  // was deleted since next() met it, and is left out without a word. kPartial: it could not be read as a
+  // was deleted since next() met it, and is left out without a word (a further name of it can take its place:
+  // a kHardLink of a source of files may be read as well). kPartial: it could not be read as a
   // whole; the engine leaves the entry out and makes it a defect. Another error ends the capture.
   virtual Result<void> read(CaptureItem& item, ContentSink& sink) = 0;
   // When all is read: makes sure that it was whole (an exit status, a checksum), and ends what the capture

@@ -51,11 +51,15 @@ class FilesCapture : public TreeCapture {
       : settings_(settings), hooks_(std::move(hooks)), reporter_(reporter), stop_(std::move(stop)) {}
   FilesCapture(const FilesCapture&) = delete;
   FilesCapture& operator=(const FilesCapture&) = delete;
-  ~FilesCapture() override { hooks_.run_after(reporter_); }
+  ~FilesCapture() override {
+    walk_.reset();
+    places_ = Places();
+    hooks_.run_after(reporter_);
+  }
 
   Result<void> begin(const MountFiles& mounts) {
+    TRY(hooks_.run_before(stop_));  // first: a hook may be what mounts the paths
     TRY(check_mounts(settings_, mounts));
-    TRY(hooks_.run_before(stop_));
     TRY_ASSIGN(places_, Places::open(settings_.paths, defects_));
     walk_.emplace(
         settings_, places_, unmounted(places_, mounts), [this](Defect defect) { add(std::move(defect)); },
@@ -104,6 +108,7 @@ class FilesCapture : public TreeCapture {
     if (!walk_->at_end()) {
       return fail(ErrorKind::kFailed, "the capture ended before its walk did");
     }
+    places_ = Places();  // what is open could not be unmounted
     hooks_.run_after(reporter_);
     const WalkCounts& counts = walk_->counts();
     if (counts.kernel_filesystems > 0) {

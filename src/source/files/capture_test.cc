@@ -111,6 +111,18 @@ TEST(FilesCapture, a_pipe_in_the_place_of_a_file_is_not_waited_for) {
   EXPECT_EQ(read.error().kind, ErrorKind::kPartial);
 }
 
+TEST(FilesCapture, a_further_name_can_take_the_place_of_a_first_that_is_gone) {
+  Ground ground;
+  ground.file("a", "content");
+  ASSERT_EQ(::link((ground / "a").c_str(), (ground / "b").c_str()), 0);
+  One one(ground, "b");
+  ASSERT_EQ(one.item.entry.type, EntryType::kHardLink);
+  ASSERT_TRUE(remove_file(ground / "a"));
+  ASSERT_TRUE(one.capture->read(one.item, one.sink));
+  EXPECT_EQ(one.sink.bytes, "content");
+  EXPECT_EQ(one.item.entry.size, 7u);
+}
+
 TEST(FilesCapture, holes_are_given_as_holes_F2) {
   Ground ground;
   ground.file("sparse", "");

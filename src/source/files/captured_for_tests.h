@@ -118,7 +118,8 @@ inline Captured capture(const FilesSettings& settings, const MountFiles& mounts 
 // A folder with things in it.
 class Ground {
  public:
-  Ground() : folder_(*TemporaryFolder::make("files")) {}
+  // `parent`: where; by default where temporary files go.
+  explicit Ground(std::string parent = {}) : folder_(*TemporaryFolder::make("files", std::move(parent))) {}
   const std::string& path() const { return folder_.path(); }
   std::string operator/(std::string_view name) const { return folder_ / name; }
   // Makes the folders above it, too. Nothing here is synced: a suite makes hundreds of trees.

@@ -1,6 +1,8 @@
-// The kind `files` keeps the contract of sources.
+// The kind `files` keeps the contract of sources, on each filesystem that this machine lets us mount.
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 
+#include "os/process.h"
 #include "source/files/fixture_for_tests.h"
 
 namespace kuramori::files {
@@ -10,6 +12,97 @@ TEST(FilesContract, files_keep_the_contract_of_sources_F2_V13_V27) {
   EXPECT_EQ(check_source_contract([] { return std::make_unique<FilesFixture>(); }),
             std::vector<std::string>{});
 }
+
+// A filesystem of its own, in a file, mounted as long as this lives.
+class MountedImage {
+ public:
+  explicit MountedImage(const std::string& kind) {
+    ground_.folder("mounted");
+    if (kind == "tmpfs") {
+      mounted_ = ::mount("none", path().c_str(), "tmpfs", 0, "size=256m") == 0;
+      return;
+    }
+    constexpr off_t kImageBytes = off_t{400} << 20;  // xfs wants 300 MiB; hardly any of it is written
+    Fd image = *open_file(ground_ / "image", O_RDWR | O_CREAT);
+    if (::ftruncate(image.get(), kImageBytes) != 0) return;
+    Result<std::string> made = run_checked({.argv = {"mkfs." + kind, "-q", ground_ / "image"}});
+    if (!made) return;
+    mounted_ =
+        run_checked({.argv = {"mount", "-o", "loop", "-t", kind, ground_ / "image", path()}}).has_value();
+  }
+  ~MountedImage() {
+    if (!mounted_) return;
+    EXPECT_TRUE(run_checked({.argv = {"umount", path()}}));
+  }
+  MountedImage(const MountedImage&) = delete;
+  MountedImage& operator=(const MountedImage&) = delete;
+  bool mounted() const { return mounted_; }
+  std::string path() const { return ground_ / "mounted"; }
+
+ private:
+  Ground ground_;
+  bool mounted_ = false;
+};
+
+TEST(FilesContract, a_hook_after_can_unmount_what_one_before_mounted) {
+  if (!MountedImage("tmpfs").mounted()) GTEST_SKIP() << "this machine lets us mount nothing";
+  Ground ground;
+  ground.folder("at");
+  ground.file("fstab", fmt::format("snapshot {} tmpfs defaults 0 0\n", ground / "at"));
+  const FilesSettings settings{
+      .paths = {ground / "at"},
+      .hooks_before = {fmt::format("mount -t tmpfs none {0}; mkdir {0}/b; echo x > {0}/b/c", ground / "at")},
+      .hooks_after = {"umount " + ground / "at"}};
+  const MountFiles mounts{.expected = ground / "fstab"};  // it is not mounted before the hook has run
+  Captured all = capture(settings, mounts);
+  EXPECT_FALSE(all.error);
+  EXPECT_EQ(all.find("b/c")->bytes, "x\n");
+  EXPECT_TRUE(list_folder(ground / "at")->empty());
+  auto given_up = *begin_capture(settings, mounts, silent_reporter(), {});
+  while ((**given_up->next()).entry.path != "b/c") continue;
+  EXPECT_FALSE(list_folder(ground / "at")->empty());
+  given_up.reset();
+  EXPECT_TRUE(list_folder(ground / "at")->empty());
+}
+
+// Consistent at one moment: hooks make a read-only snapshot of the subvolume and take it away again.
+TEST(FilesContract, a_capture_of_a_btrfs_snapshot_is_of_one_moment_whatever_is_written_meanwhile) {
+  MountedImage image("btrfs");
+  if (!image.mounted()) GTEST_SKIP() << "this machine lets us make and mount no btrfs";
+  const std::string live = image.path() + "/live", frozen = image.path() + "/frozen";
+  ASSERT_TRUE(run_checked({.argv = {"btrfs", "subvolume", "create", live}}));
+  auto write_all = [&](std::string_view text) {
+    for (const char* name : {"a", "b"}) {
+      Fd fd = *open_file(join_path(live, name), O_WRONLY | O_CREAT | O_TRUNC);
+      ASSERT_TRUE(write_full(fd, as_bytes(text), name));
+    }
+  };
+  write_all("first");
+  auto begun = begin_capture({.paths = {frozen},
+                              .hooks_before = {"btrfs subvolume snapshot -r " + live + " " + frozen},
+                              .hooks_after = {"btrfs subvolume delete " + frozen}},
+                             {}, silent_reporter(), {});
+  ASSERT_TRUE(begun) << begun.error().what << begun.error().why;
+  write_all("second");
+  Captured all = run_capture(**begun);
+  EXPECT_FALSE(all.error);
+  EXPECT_EQ(all.find("a")->bytes, "first");
+  EXPECT_EQ(all.find("b")->bytes, "first");
+  // Finished, the capture holds nothing of the snapshot open.
+  EXPECT_FALSE(*status_if_there(frozen));
+}
+
+class OnFilesystem : public testing::TestWithParam<const char*> {};
+
+TEST_P(OnFilesystem, files_keep_the_contract_of_sources_F2) {
+  MountedImage image(GetParam());
+  if (!image.mounted()) GTEST_SKIP() << "this machine lets us make and mount no " << GetParam();
+  EXPECT_EQ(check_source_contract(
+                [&] { return std::make_unique<FilesFixture>(FilesFixture::Wrap(), image.path()); }),
+            std::vector<std::string>{});
+}
+INSTANTIATE_TEST_SUITE_P(Files, OnFilesystem, testing::Values("tmpfs", "ext4", "xfs", "btrfs"),
+                         [](const auto& kind) { return std::string(kind.param); });
 
 }  // namespace
 }  // namespace kuramori::files

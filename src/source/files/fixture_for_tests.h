@@ -62,8 +62,9 @@ class FilesFixture : public SourceFixture {
  public:
   using Wrap = std::function<std::unique_ptr<Source>(std::unique_ptr<Source>)>;
 
-  // `wrap`: makes of the right source another, for tests of the suite itself.
-  explicit FilesFixture(const Wrap& wrap = {}) {
+  // `wrap`: makes of the right source another, for tests of the suite itself. `parent`: the folder to stand
+  // in.
+  explicit FilesFixture(const Wrap& wrap = {}, std::string parent = {}) : ground_(std::move(parent)) {
     ground_.folder("targets");
     ground_.file("outside/precious", "not to be touched");
     ground_.folder("tree");
