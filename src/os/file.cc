@@ -82,7 +82,7 @@ int open_beneath_by_parts(const Fd& folder, const std::string& path, int flags, 
 }
 
 // Returns errno, 0 when `out` is open.
-int open_beneath_code(const Fd& folder, const std::string& path, int flags, mode_t mode, Fd& out) {
+int open_beneath_at_once(const Fd& folder, const std::string& path, int flags, mode_t mode, Fd& out) {
   open_how how{};
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
   how.mode = (flags & O_CREAT) != 0 ? mode : 0;
@@ -98,6 +98,26 @@ int open_beneath_code(const Fd& folder, const std::string& path, int flags, mode
     if (errno != ENOSYS && errno != EPERM) return errno;
     return open_beneath_by_parts(folder, path, flags, mode, out);
   }
+}
+
+// The kernel takes 4095 bytes of a path at once, and a tree may be deeper.
+constexpr size_t kPathBytesAtOnce = 2048;
+
+int open_beneath_code(const Fd& folder, const std::string& path, int flags, mode_t mode, Fd& out) {
+  Fd reached;
+  const Fd* at = &folder;
+  size_t begin = 0;
+  while (path.size() - begin > kPathBytesAtOnce) {
+    size_t slash = path.rfind('/', begin + kPathBytesAtOnce);
+    if (slash == std::string::npos || slash <= begin) break;  // no name is as long: the kernel will say so
+    Fd next;
+    int code = open_beneath_at_once(*at, path.substr(begin, slash - begin), O_PATH | O_DIRECTORY, 0, next);
+    if (code != 0) return code;
+    reached = std::move(next);
+    at = &reached;
+    begin = slash + 1;
+  }
+  return open_beneath_at_once(*at, begin == 0 ? path : path.substr(begin), flags, mode, out);
 }
 
 Error beneath_error(const std::string& path, int code) {

@@ -40,7 +40,8 @@ class Fd {
 Result<Fd> open_file(const std::string& path, int flags = O_RDONLY, mode_t mode = 0600);
 Result<Fd> open_at(const Fd& folder, const std::string& name, int flags, mode_t mode = 0600);
 Result<Fd> open_folder(const std::string& path);
-// Opens `path` inside `folder`; refuses (kRefused) every symbolic link on the way and anything outside.
+// Opens `path` inside `folder`; refuses (kRefused) every symbolic link on the way and anything outside. The
+// path may be longer than the kernel takes at once.
 Result<Fd> open_beneath(const Fd& folder, const std::string& path, int flags, mode_t mode = 0600);
 // The same; nullopt if nothing has that path, also because a part of it is a file.
 Result<std::optional<Fd>> open_beneath_if_there(const Fd& folder, const std::string& path, int flags);

@@ -46,6 +46,27 @@ TEST_F(FileTest, reading_past_the_end_is_damage_and_absence_is_only_absence) {
   EXPECT_GT(read_file("/proc/self/status")->size(), 100u);
 }
 
+TEST_F(FileTest, opening_beneath_reaches_deeper_than_the_kernel_takes_at_once) {
+  const std::string name(200, 'd');
+  Fd folder = *open_folder(folder_.path());
+  std::string path;
+  for (int i = 0; i < 40; ++i) {  // 8,000 bytes
+    ASSERT_EQ(::mkdirat(folder.get(), name.c_str(), 0755), 0);
+    folder = *open_at(folder, name, O_RDONLY | O_DIRECTORY);
+    path = join_path(path, name);
+  }
+  ASSERT_TRUE(open_at(folder, "f", O_WRONLY | O_CREAT));
+  ASSERT_EQ(::symlinkat("/", folder.get(), "link"), 0);
+  const Fd top = *open_folder(folder_.path());
+  EXPECT_TRUE(open_beneath(top, path + "/f", O_RDONLY));
+  EXPECT_FALSE(*open_beneath_if_there(top, path + "/none", O_RDONLY));
+  EXPECT_EQ(open_beneath(top, path + "/link/tmp", O_RDONLY).error().kind, ErrorKind::kRefused);
+  // A link far above the end of the path, in a stretch of its own.
+  ASSERT_EQ(::renameat(top.get(), name.c_str(), top.get(), "real"), 0);
+  ASSERT_EQ(::symlinkat("real", top.get(), name.c_str()), 0);
+  EXPECT_EQ(open_beneath(top, path + "/f", O_RDONLY).error().kind, ErrorKind::kRefused);
+}
+
 TEST_F(FileTest, opening_beneath_refuses_links_and_ways_out) {
   ASSERT_TRUE(make_folders(folder_ / "in/a"));
   ASSERT_TRUE(write_new_file(folder_ / "in/a/f", as_bytes("x")));

@@ -8,7 +8,6 @@
 
 #include "os/user.h"
 #include "source/files/attributes.h"
-#include "source/files/places.h"
 
 namespace kuramori::files {
 namespace {
@@ -109,7 +108,7 @@ Result<void> Applier::make_hard_link(const Fd& root, const TreeEntry& entry, con
                                      const std::string& name) {
   TRY(check_name(name));
   TRY(split_tree_path(entry.link));
-  TRY_ASSIGN(Fd first, open_deep(root, entry.link, O_PATH));
+  TRY_ASSIGN(Fd first, open_beneath(root, entry.link, O_PATH | O_NOFOLLOW));
   // AT_EMPTY_PATH would need a privilege; the way over /proc does not.
   if (::linkat(AT_FDCWD, path_of(first).c_str(), folder.get(), name.c_str(), AT_SYMLINK_FOLLOW) == 0)
     return {};

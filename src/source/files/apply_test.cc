@@ -218,6 +218,23 @@ TEST(FilesRestore, only_what_was_asked_for_comes_with_the_folders_above_it) {
   EXPECT_EQ(all.entry("").mode, 0750u);
 }
 
+TEST(FilesRestore, a_tree_deeper_than_a_path_may_be_comes_back) {
+  Ground ground;
+  std::vector<std::pair<TreeEntry, std::string>> entries;
+  std::string path;
+  for (int i = 0; i < 40; ++i) {  // 8,000 bytes
+    path = join_path(path, std::string(200, 'd'));
+    entries.push_back({{.path = path, .type = EntryType::kDirectory, .mode = 0755}, ""});
+  }
+  entries.push_back({file_entry(path + "/f"), "deep"});
+  Result<SourceRestoreOutcome> outcome =
+      write_tree(tree_of(entries), {.to = ground / "t"}, {}, silent_reporter(), {});
+  ASSERT_TRUE(outcome) << outcome.error().why;
+  Captured all = capture({.paths = {ground / "t"}});
+  EXPECT_TRUE(all.defects.empty());
+  EXPECT_EQ(all.find(path + "/f")->bytes, "deep");
+}
+
 TEST(FilesRestore, overwriting_is_refused) {
   Ground ground;
   SourceRestoreRequest request{.to = ground.path(), .overwrite = true};

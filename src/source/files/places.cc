@@ -11,8 +11,6 @@
 namespace kuramori::files {
 namespace {
 
-constexpr size_t kPathBytesMax = 2048;  // handed to the kernel at once; it takes 4095
-
 bool is_below(std::string_view path, std::string_view folder) {
   if (folder.empty() || folder == "/") return path != folder;
   return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
@@ -57,20 +55,6 @@ Result<std::string> plain_path(std::string_view path) {
     if (!part.empty() && part != ".") plain.append("/").append(part);
   }
   return plain.empty() ? "/" : plain;
-}
-
-Result<Fd> open_deep(const Fd& folder, std::string_view path, int flags) {
-  Fd reached;
-  const Fd* at = &folder;
-  while (path.size() > kPathBytesMax) {
-    size_t slash = path.rfind('/', kPathBytesMax);
-    if (slash == std::string_view::npos) break;  // no name is as long: the kernel will say so
-    TRY_ASSIGN(Fd next, open_beneath(*at, std::string(path.substr(0, slash)), O_PATH | O_DIRECTORY));
-    reached = std::move(next);
-    at = &reached;
-    path.remove_prefix(slash + 1);
-  }
-  return open_beneath(*at, std::string(path), flags | O_NOFOLLOW);
 }
 
 Result<Places> Places::open(const std::vector<std::string>& paths, std::vector<Defect>& missing) {
@@ -132,7 +116,8 @@ Result<Fd> Places::open_entry(std::string_view path, int flags) const {
   if (place.path == path) return open_beneath(place.fd, place.name, flags | O_NOFOLLOW);
   if (!place.folder || !is_below(path, place.path))
     return fail(ErrorKind::kNotFound, fmt::format("\"{}\" is not in the tree", path));
-  return open_deep(place.fd, path.substr(place.path.empty() ? 0 : place.path.size() + 1), flags);
+  return open_beneath(place.fd, std::string(path.substr(place.path.empty() ? 0 : place.path.size() + 1)),
+                      flags | O_NOFOLLOW);
 }
 
 }  // namespace kuramori::files

@@ -38,9 +38,6 @@ class Places {
   std::vector<Place> places_;
 };
 
-// open_beneath() for paths of any length: a tree may be deeper than PATH_MAX.
-Result<Fd> open_deep(const Fd& folder, std::string_view path, int flags);
-
 // "/srv//app/./x/" → "/srv/app/x". kUsage for one that is not absolute or holds "..".
 Result<std::string> plain_path(std::string_view path);
 

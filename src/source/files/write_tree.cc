@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "source/files/places.h"
-
 namespace kuramori::files {
 namespace {
 
@@ -106,7 +104,7 @@ class Writer {
     TRY_ASSIGN(SplitPath split, split_tree_path(entry.path));
     TRY(leave_until(&entry.path));
     TRY_ASSIGN(Fd folder, split.folder.empty() ? open_beneath(root_, ".", O_PATH | O_DIRECTORY)
-                                               : open_deep(root_, split.folder, O_PATH | O_DIRECTORY));
+                                               : open_beneath(root_, split.folder, O_PATH | O_DIRECTORY));
     switch (entry.type) {
       case EntryType::kDirectory:
         if (::mkdirat(folder.get(), split.name.c_str(), 0700) != 0)
@@ -146,7 +144,7 @@ class Writer {
     while (!open_.empty() && (path == nullptr || !is_at_or_below(*path, open_.back().path))) {
       const TreeEntry entry = std::move(open_.back());
       open_.pop_back();
-      TRY_ASSIGN(Fd fd, open_deep(root_, entry.path, O_PATH | O_DIRECTORY));
+      TRY_ASSIGN(Fd fd, open_beneath(root_, entry.path, O_PATH | O_DIRECTORY));
       TRY(applier_.apply(fd, entry));
     }
     return {};
