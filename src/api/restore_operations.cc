@@ -20,7 +20,7 @@ constexpr Example kRestoreExamples[] = {
 constexpr Option kRestoreOptions[] = {
     {.name = "to",
      .metavar = "PATH",
-     .help = "a new or empty folder",
+     .help = "a new or empty folder; of redis also a URL, of command also command:",
      .required = true,
      .completes = Completes::kFolder},
     {.name = "at", .metavar = "TIME", .help = "the last commit at or before this moment, with its zone"},

@@ -172,7 +172,7 @@ class TreeRestore {
     TRY(visit([&](TreeNode&& node) -> Result<void> {
       if (stop.stop_requested()) return interrupted();
       ++outcome_.entries;
-      if (compares_ && request_.delta && request_.only.empty()) TRY(remember_name(node.entry));
+      if (compares_) TRY(remember_name(node.entry));
       switch (node.entry.type) {
         case EntryType::kDirectory:
           return node.entry.path.empty() ? Result<void>{} : make_folder(node.entry.path);
@@ -265,7 +265,7 @@ class TreeRestore {
       }
     }
     // In place, a new file takes the place of the old one whole or not at all.
-    const std::string as = compares_ ? fmt::format("{}{}", kTemporaryName, next_temporary_++) : name;
+    const std::string as = compares_ ? fmt::format("{}{}", temporary_, next_temporary_++) : name;
     auto fd = open_beneath(*folder, as, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     if (!fd && compares_ && fd.error().kind == ErrorKind::kExists) {
       if (::unlinkat(folder->get(), as.c_str(), 0) != 0) return fd.error();
@@ -427,7 +427,8 @@ class TreeRestore {
     return {};
   }
 
-  // --- in place: what the snapshot does not have goes ------------------------------------------------
+  // --- where something is there: what does not belong there goes
+  // ------------------------------------------------
   struct Names {
     std::string path;
     std::set<std::string> names;
@@ -451,9 +452,12 @@ class TreeRestore {
                open_beneath(target_, kept.path.empty() ? "." : kept.path, O_RDONLY | O_DIRECTORY));
     TRY_ASSIGN(const std::vector<FolderEntry> there, list_folder(folder, kept.path));
     for (const FolderEntry& entry : there) {
-      if (kept.names.contains(entry.name) || entry.name.starts_with(kTemporaryName)) continue;
+      if (kept.names.contains(entry.name) || entry.name.starts_with(temporary_)) continue;
+      // What a killed restore was making goes in any case.
+      const bool is_left = entry.name.starts_with(kTemporaryName);
+      if (!is_left && (!request_.delta || !request_.only.empty())) continue;
       TRY(remove_tree_at(folder, entry.name));
-      ++outcome_.removed;
+      if (!is_left) ++outcome_.removed;
     }
     return {};
   }
@@ -461,6 +465,9 @@ class TreeRestore {
   const SnapshotReader& snapshot_;
   const TreeRestoreRequest& request_;
   const bool compares_;
+  // What this run is making in folders that others may have left something in.
+  const std::string temporary_ =
+      fmt::format("{}{}-{}.", kTemporaryName, ::getpid(), to_unix_ns(system_clock().now()));
   Fd target_;
   Reporter& reporter_;
   TreeRestoreOutcome& outcome_;

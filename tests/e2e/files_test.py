@@ -14,6 +14,8 @@ import subprocess
 import time
 import unittest
 
+import jsonschema
+
 import harness
 import kill_points
 
@@ -25,6 +27,17 @@ resources:
 plans:
   tree: {{ resources: [tree], vault: here, schedule: "0 3 * * *", timezone: UTC, keep: {{ all: 14d }}, copies: [{{ to: there }}] }}
 """
+
+
+SCHEMAS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "schema"
+
+
+def checked(outcome):
+    """The document a command printed, held to its schema."""
+    document = outcome.json()
+    name = document["schema"].split("/")[1]
+    jsonschema.validate(document, json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+    return document
 
 
 def describe(root, owners=True):
@@ -75,7 +88,7 @@ class FilesCase(harness.Case):
         return self.kuramori(*words, user=False, **{**more, "env": {"KURAMORI_STATE": self.state, **(more.get("env") or {})}})
 
     def backup(self, *words, status=0, **more):
-        return self.run_as_owner("backup", "tree", "--json", *words, status=status, **more).json()["snapshot"]
+        return checked(self.run_as_owner("backup", "tree", "--json", *words, status=status, **more))["snapshot"]
 
     def write(self, name, content, mode=0o644):
         path = self.tree / name
@@ -155,7 +168,7 @@ class Fidelity(FilesCase):
         self.assertLess(again["added_bytes"], 2500)
         self.assertEqual(again["bytes_read"], 0)
         self.assert_same(self.restored(again["id"]))
-        proof = self.run_as_owner("drill", "tree", "--json").json()["proof"]
+        proof = checked(self.run_as_owner("drill", "tree", "--json"))["proof"]
         self.assertTrue(proof["passed"], proof)
 
     def test_what_is_excluded_is_not_there_and_paths_come_alone(self):
@@ -263,12 +276,12 @@ class InPlace(FilesCase):
         (target / "d2" / "e2" / "f2").mkdir()
         os.symlink("/etc", target / "d0" / "out")
         (target / "d3").chmod(0o700)
-        done = self.run_as_owner("restore", "tree", "--to", target, "--delta", "--json").json()["restore"]
+        done = checked(self.run_as_owner("restore", "tree", "--to", target, "--delta", "--json"))["restore"]
         self.assert_same(target)
         self.assertEqual(done["removed"], 2)
         self.assertLess(done["bytes_written"], 70_000)
         # Nothing differs: nothing is written, and nothing fetched.
-        done = self.run_as_owner("restore", "tree", "--to", target, "--delta", "--json").json()["restore"]
+        done = checked(self.run_as_owner("restore", "tree", "--to", target, "--delta", "--json"))["restore"]
         self.assertEqual((done["bytes_written"], done["bytes_fetched"], done["removed"]), (0, 0, 0))
         (target / "mine").write_bytes(b"kept")
         done = self.run_as_owner("restore", "tree", "--to", target, "--overwrite", "--json").json()["restore"]
