@@ -180,6 +180,47 @@ TEST_P(RedisCapture, that_a_save_fails_is_an_error_and_no_snapshot_S16) {
   EXPECT_FALSE(streamed.error().why.empty());
 }
 
+TEST_P(RedisCapture, waits_for_a_server_that_is_loading_and_says_so) {
+  TestServer server(GetParam(), {"--key-load-delay", "2000", "--loading-process-events-interval-bytes",
+                                 "1024", "--enable-debug-command", "local"});
+  for (int i = 0; i < 1500; ++i) server.call({"SET", "k" + std::to_string(i), std::string(100, 'x')});
+  std::thread reloading([&] { server.call({"DEBUG", "RELOAD"}); });
+  Connection watcher = Connection::open(server.endpoint()).value();
+  while (number_in(*read_info(watcher, "persistence"), "loading") == 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  NotingReporter said;
+  const Result<MemoryTree> tree = captured(*source_of({.connect = server.url()}), said);
+  reloading.join();
+  ASSERT_TRUE(tree) << tree.error().what << ": " << tree.error().why;
+  EXPECT_EQ(tree->number("keys"), 1500u);
+  EXPECT_NE(said.said.find("LOADING"), std::string::npos) << said.said;
+}
+
+TEST_P(RedisCapture, of_a_server_that_stands_still_stops_when_it_is_asked_to) {
+  TestServer server(GetParam());
+  fill_at_random(server, 16, 10);
+  const std::unique_ptr<Source> source = source_of({.connect = server.url()});
+  std::stop_source stop;
+  const std::unique_ptr<TreeCapture> capture = source->capture(silent_reporter(), stop.get_token()).value();
+  (void)capture->next().value();
+  CaptureItem item = *capture->next().value();
+  ::kill(server.server().pid(), SIGSTOP);
+  std::thread stopper([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    stop.request_stop();
+  });
+  const Duration begun = system_clock().steady();
+  MemorySink sink;
+  const Result<void> read = capture->read(item, sink);
+  const Duration took = system_clock().steady() - begun;
+  stopper.join();
+  ::kill(server.server().pid(), SIGCONT);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().kind, ErrorKind::kInterrupted);
+  EXPECT_LT(took, std::chrono::seconds(5));
+  EXPECT_FALSE(capture->finish());
+}
+
 TEST_P(RedisCapture, of_a_server_that_is_away_or_no_server_says_so) {
   const Result<MemoryTree> away =
       captured(*source_of({.connect = "redis://127.0.0.1:" + std::to_string(free_port())}));

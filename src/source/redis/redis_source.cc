@@ -45,11 +45,11 @@ Result<Endpoint> endpoint_of(const RedisSettings& settings) {
 Result<std::unique_ptr<Source>> open_redis(RedisSettings settings) {
   TRY(endpoint_of(settings));
   if (settings.data_dir.empty() && (settings.way == Way::kSave || settings.aof)) {
-    return fail(ErrorKind::kUsage, settings.aof ? "aof: true needs data_dir" : "way: save needs data_dir",
+    return fail(ErrorKind::kUsage, settings.aof ? "aof: true needs data_dir" : "capture: save needs data_dir",
                 "the files are read from the server's folder", "ask the server: CONFIG GET dir");
   }
   if (settings.aof && settings.way == Way::kReplication) {
-    return fail(ErrorKind::kUsage, "aof: true and way: replication exclude each other",
+    return fail(ErrorKind::kUsage, "aof: true and capture: replication exclude each other",
                 "append-only files do not go over the wire", "leave one of them out");
   }
   return std::unique_ptr<Source>(new RedisSource(std::move(settings)));

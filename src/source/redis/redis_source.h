@@ -30,7 +30,7 @@ struct RedisSettings {
 //
 // The rights a snapshot needs, and no more:
 //   ACL SETUSER kuramori on >… resetchannels -@all +psync +replconf +ping +info
-//   … way: save    +bgsave +info +config|get
+//   … capture: save    +bgsave +info +config|get
 //   … doctor       +info +config|get
 Result<std::unique_ptr<Source>> open_redis(RedisSettings settings);
 

@@ -72,9 +72,10 @@ class Transfer {
   Error refused(const Reply& refusal, const Arguments& command) {
     if (refusal.error_code() == "NOPERM") return may_not(refusal, command);
     if (refusal.text.find("unknown command") != std::string::npos) {
-      return fail(
-          ErrorKind::kDenied, fmt::format("{} has no PSYNC", connection_.endpoint().describe()), refusal.text,
-          "on its own machine: way: save and data_dir: /var/lib/redis; else use the service's own snapshots");
+      return fail(ErrorKind::kDenied, fmt::format("{} has no PSYNC", connection_.endpoint().describe()),
+                  refusal.text,
+                  "on its own machine: capture: save and data_dir: /var/lib/redis; else use the service's "
+                  "own snapshots");
     }
     return connection_.error_of(refusal, command);
   }

@@ -30,15 +30,16 @@ bool is_url(std::string_view to) {
 
 // The process that works in this folder, if there is one: a Redis enters its `dir`.
 std::optional<int> process_in(const std::string& folder) {
-  const Result<FileStatus> wanted = status_of(folder);
+  struct stat wanted{}, there{};
   const auto processes = list_folder("/proc");
-  if (!wanted || !processes) return std::nullopt;
+  if (::stat(folder.c_str(), &wanted) != 0 || !processes) return std::nullopt;
   for (const FolderEntry& entry : *processes) {
     int pid = 0;
     auto [end, failed] = std::from_chars(entry.name.data(), entry.name.data() + entry.name.size(), pid);
     if (failed != std::errc() || *end != '\0') continue;
-    const Result<std::string> cwd = read_link(fmt::format("/proc/{}/cwd", pid));
-    if (!cwd || *cwd != folder) continue;
+    const std::string cwd = fmt::format("/proc/{}/cwd", pid);
+    if (::stat(cwd.c_str(), &there) != 0 || there.st_ino != wanted.st_ino || there.st_dev != wanted.st_dev)
+      continue;
     const Result<std::string> program = read_link(fmt::format("/proc/{}/exe", pid));
     if (program &&
         (program->find("redis") != std::string::npos || program->find("valkey") != std::string::npos))
@@ -80,14 +81,16 @@ class FolderRestore {
 
   Result<SourceRestoreOutcome> run() {
     TRY(look_at_target());
-    TRY(remove_tree(staging_));
-    TRY(make_folders(staging_));
+    if (!in_place_) {
+      TRY(remove_leftovers());
+      TRY(make_folders(staging_));
+    }
     Result<void> made = make();
     if (!made) {
-      (void)remove_tree(staging_);
+      (void)remove_leftovers();
       return std::move(made).error();
     }
-    TRY(put_in_place());
+    if (!in_place_) TRY(put_in_place());
     return std::move(outcome_);
   }
 
@@ -110,6 +113,24 @@ class FolderRestore {
                   "what is there would be replaced",
                   "name an empty folder, or say --overwrite: what is there is moved aside");
     }
+    // What something is mounted on cannot be renamed (P45): it is filled as it stands.
+    TRY_ASSIGN(const FileStatus above, status_of(folder_of(request_.to)));
+    if (above.device == there_->device) return {};
+    if (is_full_) {
+      return fail(ErrorKind::kRefused,
+                  fmt::format("{} is a mount point, so what is there cannot be moved aside", request_.to),
+                  "it is not empty", "move aside what is in it, or name a folder below it");
+    }
+    in_place_ = true;
+    staging_ = request_.to;
+    return {};
+  }
+
+  // Of this restore or of one that was killed.
+  Result<void> remove_leftovers() const {
+    if (!in_place_) return remove_tree(staging_);
+    TRY_ASSIGN(const auto entries, list_folder(staging_));
+    for (const FolderEntry& entry : entries) TRY(remove_tree(join_path(staging_, entry.name)));
     return {};
   }
 
@@ -210,7 +231,7 @@ class FolderRestore {
   Result<void> put_in_place() {
     if (is_full_) {
       outcome_.moved_aside =
-          fmt::format("{}.before-{}", request_.to, to_unix_ns(system_clock().now()) / 1'000'000'000);
+          fmt::format("{}.old-{}", request_.to, to_unix_ns(system_clock().now()) / 1'000'000'000);
       if (::rename(request_.to.c_str(), outcome_.moved_aside.c_str()) != 0)
         return system_error("move aside " + request_.to, errno);
     }
@@ -224,9 +245,9 @@ class FolderRestore {
   const SourceRestoreRequest& request_;
   Reporter& reporter_;
   std::stop_token stop_;
-  const std::string staging_;
+  std::string staging_;  // beside the target; the target itself when something is mounted there
   std::optional<FileStatus> there_;
-  bool is_full_ = false;
+  bool is_full_ = false, in_place_ = false;
   SourceRestoreOutcome outcome_;
 };
 

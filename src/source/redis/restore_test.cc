@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <thread>
 
@@ -71,6 +73,33 @@ TEST_P(RedisRestore, into_a_folder_that_is_full_or_at_work_is_refused) {
   for (const char* to : {"relative", "redis://", "/proc/self/status"})
     EXPECT_FALSE(source->restore(tree, {.to = to}, silent_reporter(), {})) << to;
   EXPECT_FALSE(source->restore(tree, {.to = folder_ / "b", .only = {"dump.rdb"}}, silent_reporter(), {}));
+}
+
+TEST_P(RedisRestore, into_a_mount_point_fills_it_as_it_stands_P45) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root mounts";
+  TestServer server(GetParam());
+  server.call({"SET", "a", "1"});
+  const auto source = source_of(server, programs_);
+  const MemoryTree tree = captured(*source).value();
+  const std::string volume = folder_ / "volume";
+  ASSERT_TRUE(make_folders(volume));
+  if (!run_checked({.argv = {"mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", volume}}))
+    GTEST_SKIP() << "this machine mounts nothing";
+  MemoryTree damaged = tree;
+  damaged.content("dump.rdb").pop_back();
+  const auto refused = source->restore(damaged, {.to = volume}, silent_reporter(), {});
+  const bool left_empty = list_folder(volume)->empty();
+  const auto restored = source->restore(tree, {.to = volume}, silent_reporter(), {});
+  std::map<uint64_t, uint64_t> keys;
+  if (restored) keys = TestServer(GetParam(), volume, {}, true).keys();
+  const auto again = source->restore(tree, {.to = volume, .overwrite = true}, silent_reporter(), {});
+  ASSERT_TRUE(run_checked({.argv = {"umount", volume}}));
+  EXPECT_FALSE(refused);
+  EXPECT_TRUE(left_empty);
+  ASSERT_TRUE(restored) << restored.error().what << ": " << restored.error().why;
+  EXPECT_EQ(keys, server.keys());
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().kind, ErrorKind::kRefused);
 }
 
 TEST_P(RedisRestore, of_a_damaged_snapshot_leaves_no_folder) {
