@@ -18,10 +18,12 @@ class Copy {
         reporter_(reporter),
         stop_(std::move(stop)) {}
 
-  Result<CopiedKeys> run() {
+  Result<CopiedKeys> run(What what) {
     TRY(look_at_versions());
-    TRY(copy_functions());
     TRY_ASSIGN(const Info info, read_info(source_, "keyspace"));
+    for (const auto& [database, keys] : keys_in(info)) TRY(select_in_target(database));
+    if (what == What::kReplace) TRY(target_.call({"FLUSHALL"}));
+    TRY(copy_functions());
     for (const auto& [database, keys] : keys_in(info)) TRY(copy_database(database));
     return copied_;
   }
@@ -50,17 +52,19 @@ class Copy {
     return {};
   }
 
-  Result<void> copy_database(uint64_t database) {
-    const std::string number = std::to_string(database);
-    TRY(source_.call({"SELECT", number}));
-    const Arguments select{"SELECT", number};
+  Result<void> select_in_target(uint64_t database) {
+    const Arguments select{"SELECT", std::to_string(database)};
     TRY_ASSIGN(const Reply selected, target_.ask(select));
-    if (selected.is_error()) {
-      Error error = target_.error_of(selected, select);
-      error.next = fmt::format(
-          "the target needs at least {} databases: set \"databases\" in its configuration", database + 1);
-      return error;
-    }
+    if (!selected.is_error()) return {};
+    Error error = target_.error_of(selected, select);
+    error.next = fmt::format("the target needs at least {} databases: set \"databases\" in its configuration",
+                             database + 1);
+    return error;
+  }
+
+  Result<void> copy_database(uint64_t database) {
+    TRY(source_.call({"SELECT", std::to_string(database)}));
+    TRY(select_in_target(database));
     std::string cursor = "0";
     do {
       if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "asked to stop");
@@ -137,9 +141,9 @@ class Copy {
 
 }  // namespace
 
-Result<CopiedKeys> copy_keys(PrivateServer& source, Connection& target, Reporter& reporter,
+Result<CopiedKeys> copy_keys(PrivateServer& source, Connection& target, What what, Reporter& reporter,
                              std::stop_token stop) {
-  return Copy(source, target, reporter, std::move(stop)).run();
+  return Copy(source, target, reporter, std::move(stop)).run(what);
 }
 
 }  // namespace kuramori::redis

@@ -17,9 +17,14 @@ struct CopiedKeys {
   uint64_t bytes = 0;    // as dumped
 };
 
-// The target is empty. kRefused: it is too old for what the source dumps, before a key is copied.
+enum class What : uint8_t {
+  kFill,     // the target is empty
+  kReplace,  // what it holds goes first, when it is sure that it can take the rest
+};
+
+// kRefused: it is too old for what the source dumps, before a key is copied.
 // kBrokenPromise: afterwards it does not hold as many keys.
-Result<CopiedKeys> copy_keys(PrivateServer& source, Connection& target, Reporter& reporter,
+Result<CopiedKeys> copy_keys(PrivateServer& source, Connection& target, What what, Reporter& reporter,
                              std::stop_token stop);
 
 }  // namespace kuramori::redis

@@ -28,6 +28,11 @@ class Drill {
     }
     layout_ = std::move(*layout);
     judge_file();
+    if (layout_.rdb.module_data > 0) {
+      tell("a server loads it", "uncounted",
+           "it holds data of modules, and servers are started without any; all else above was checked");
+      return std::move(checks_);
+    }
     reporter_.phase("loading", 0);
     TRY_ASSIGN(const ServerProgram program, choose_program(find_server_programs(settings_.program_folders),
                                                            layout_.flavour, layout_.rdb_version));

@@ -60,6 +60,8 @@ constexpr Shape kOpcodes[] = {
     {254, "database", "d"},
 };
 constexpr uint8_t kFunctionLibrary = 245;
+constexpr uint8_t kModuleData = 247;
+constexpr uint8_t kModuleValue = 7;
 constexpr uint8_t kEndOfFile = 255;
 
 template <size_t N>
@@ -233,6 +235,7 @@ Result<RdbReader::More> RdbReader::read_opcode() {
     state_ = has_checksum ? State::kChecksum : State::kEnd;
   } else if (const Shape* opcode = shape_of(kOpcodes, code)) {
     if (code == kFunctionLibrary) ++summary_.functions;
+    if (code == kModuleData) ++summary_.module_data;
     begin(opcode->program);
   } else {
     TRY(begin_value(code));
@@ -246,6 +249,7 @@ Result<void> RdbReader::begin_value(uint8_t type) {
     return refused(fmt::format("value type {} is not known", type),
                    "it belongs to a newer server, a fork or a release candidate, or the file is damaged");
   }
+  if (type == kModuleValue) ++summary_.module_data;
   ++counts_->keys;
   ++summary_.types[shape->name];
   if (expires_ms_ >= 0) {

@@ -36,6 +36,7 @@ struct RdbSummary {
   std::map<uint64_t, DatabaseCounts> databases;
   std::map<std::string, uint64_t> types;  // "string", "list", "set", "zset", "hash", "stream", "module"
   uint64_t functions = 0;                 // libraries
+  uint64_t module_data = 0;  // values and other data of modules: only a server that has them loads those
   // kOff: the server was told to write none. kNone: so old that there is none.
   enum class Checksum : uint8_t { kUnknown, kVerified, kOff, kNone } checksum = Checksum::kUnknown;
   std::map<std::string, std::string>

@@ -94,6 +94,7 @@ TEST(Rdb, a_module_and_field_expiry_are_passed_over_by_their_shape) {
     const Result<RdbSummary> read = read_whole(bytes, step, 100);
     ASSERT_TRUE(read) << step << ": " << read.error().what << " " << read.error().why;
     EXPECT_EQ(read->types, (std::map<std::string, uint64_t>{{"module", 1}, {"hash", 4}}));
+    EXPECT_EQ(read->module_data, 2u);
     EXPECT_EQ(read->databases.at(0).perhaps_expired, 3u);  // all but the one that expires at 1000
   }
 }

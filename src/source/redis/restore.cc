@@ -66,6 +66,13 @@ Result<void> expect_loaded(const Layout& layout, Connection& connection, std::ve
   return {};
 }
 
+Result<void> loadable(const Layout& layout) {
+  if (layout.rdb.module_data == 0) return {};
+  return fail(ErrorKind::kRefused, "the snapshot holds data of modules",
+              "servers are started here without any",
+              "restore into a folder, and start a server with these modules on it");
+}
+
 // --- into a folder -----------------------------------------------------------------------------------------
 
 class FolderRestore {
@@ -139,19 +146,18 @@ class FolderRestore {
     TRY_ASSIGN(const Layout layout, lay_out(tree_, staging_, reporter_, stop_));
     outcome_.entries = layout.entries;
     outcome_.bytes = layout.bytes;
-    const Result<ServerProgram> program =
-        choose_program(find_server_programs(settings_.program_folders), layout.flavour, layout.rdb_version);
+    const Result<ServerProgram> program = loader_of(layout);
     if (program) {
       TRY(complete(layout, *program));
     } else {
-      outcome_.notes.push_back(fmt::format("{} ({}), so only {} was written", program.error().what,
+      outcome_.notes.push_back(fmt::format("{} ({}), so only {} written", program.error().what,
                                            program.error().why,
-                                           layout.aof ? "the append-only files were" : "dump.rdb"));
+                                           layout.aof ? "the append-only files were" : "dump.rdb was"));
       if (!layout.aof) {
         outcome_.notes.emplace_back(
-            "a server with appendonly yes would start empty on it: start it with --appendonly no, then "
-            "CONFIG SET "
-            "appendonly yes, and wait for aof_rewrite_in_progress:0");
+            "a server with appendonly yes would start empty on it: start it with --appendonly no, then type "
+            "CONFIG "
+            "SET appendonly yes, and wait for aof_rewrite_in_progress:0");
       }
     }
     const std::string config = fmt::format(
@@ -161,6 +167,12 @@ class FolderRestore {
         request_.to, program || layout.aof ? "yes" : "no", kAofFolder);
     TRY(write_new_file(join_path(staging_, "redis.conf"), as_bytes(config)));
     return give_to_owner(staging_);
+  }
+
+  Result<ServerProgram> loader_of(const Layout& layout) const {
+    TRY(loadable(layout));
+    return choose_program(find_server_programs(settings_.program_folders), layout.flavour,
+                          layout.rdb_version);
   }
 
   // The half that is missing, by a server that has loaded the other.
@@ -302,6 +314,7 @@ Result<SourceRestoreOutcome> restore_to_server(const RedisSettings& settings, co
   TRY_ASSIGN(const TemporaryFolder folder, TemporaryFolder::make("kuramori-redis-restore"));
   reporter.phase("writing", 0);
   TRY_ASSIGN(const Layout layout, lay_out(tree, folder.path(), reporter, stop));
+  TRY(loadable(layout));
   TRY_ASSIGN(const ServerProgram program, choose_program(find_server_programs(settings.program_folders),
                                                          layout.flavour, layout.rdb_version));
   reporter.phase("loading", 0);
@@ -310,10 +323,9 @@ Result<SourceRestoreOutcome> restore_to_server(const RedisSettings& settings, co
                  {.program = program, .folder = folder.path(), .append_only = layout.aof, .stop = stop}));
   SourceRestoreOutcome outcome;
   TRY(expect_loaded(layout, source.connection(), outcome.notes));
-  // Only now, when all that is to come is at hand.
-  if (request.overwrite) TRY(target.call({"FLUSHALL"}));
   reporter.phase("copying", layout.bytes);
-  TRY_ASSIGN(const CopiedKeys copied, copy_keys(source, target, reporter, stop));
+  TRY_ASSIGN(const CopiedKeys copied,
+             copy_keys(source, target, request.overwrite ? What::kReplace : What::kFill, reporter, stop));
   TRY(source.stop());
   outcome.target = endpoint.describe();
   outcome.entries = layout.entries;

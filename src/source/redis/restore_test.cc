@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "codec/crc64.h"
 #include "source/redis/captured_for_tests.h"
 #include "source/redis/layout.h"
 #include "source/redis/redis_for_tests.h"
@@ -12,6 +13,15 @@ namespace {
 
 std::unique_ptr<Source> source_of(TestServer& server, std::vector<std::string> programs) {
   return std::move(open_redis({.connect = server.url(), .program_folders = std::move(programs)})).value();
+}
+
+std::map<std::string, std::string> verdicts(const Result<std::vector<CheckResult>>& checks) {
+  std::map<std::string, std::string> found;
+  EXPECT_TRUE(checks) << (checks ? "" : checks.error().what + ": " + checks.error().why);
+  if (checks) {
+    for (const CheckResult& check : *checks) found[check.name] = check.verdict;
+  }
+  return found;
 }
 
 class RedisRestore : public testing::TestWithParam<std::string> {
@@ -100,6 +110,53 @@ TEST_P(RedisRestore, into_a_mount_point_fills_it_as_it_stands_P45) {
   EXPECT_EQ(keys, server.keys());
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().kind, ErrorKind::kRefused);
+}
+
+TEST_P(RedisRestore, of_modules_data_gives_back_the_file_and_says_what_it_needs) {
+  using namespace std::string_view_literals;
+  TestServer server(GetParam());
+  const auto source = source_of(server, programs_);
+  MemoryTree tree = captured(*source).value();
+  Bytes& rdb = tree.content("dump.rdb");
+  rdb = to_bytes(as_bytes("REDIS0009\xfe\x00\x07\x01m\x81\x01\x02\x03\x04\x05\x06\x07\x08\x00\xff"sv));
+  append_le<uint64_t>(rdb, crc64(rdb));
+  tree.its_facts["keys.db0"] = tree.its_facts["keys"] = "1";
+  const auto restored = source->restore(tree, {.to = folder_ / "data"}, silent_reporter(), {});
+  ASSERT_TRUE(restored) << restored.error().what << ": " << restored.error().why;
+  EXPECT_EQ(read_file(folder_ / "data/dump.rdb").value(), rdb);
+  EXPECT_NE(restored->notes.front().find("modules"), std::string::npos);
+  const auto refused = source->restore(tree, {.to = server.url()}, silent_reporter(), {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kRefused);
+  const TemporaryFolder sandbox = *TemporaryFolder::make("kuramori-redis-drill");
+  EXPECT_EQ(verdicts(source->drill(tree, sandbox.path(), silent_reporter(), {})),
+            (std::map<std::string, std::string>{{"the file is whole", "passed"},
+                                                {"keys as captured", "passed"},
+                                                {"a server loads it", "uncounted"}}));
+}
+
+TEST_P(RedisRestore, into_a_server_that_cannot_take_it_leaves_what_it_holds) {
+  TestServer server(GetParam());
+  fill_at_random(server, 36, 5);  // also in database 15
+  const auto source = source_of(server, programs_);
+  const MemoryTree tree = captured(*source).value();
+  TestServer few(GetParam(), {"--databases", "4"});
+  few.call({"SET", "precious", "x"});
+  std::vector<TestServer*> targets = {&few};
+  std::unique_ptr<TestServer> old;
+  if (server.server().program().rdb_version() > 10 && !test_programs("redis7").empty()) {
+    old = std::make_unique<TestServer>("redis7");
+    old->call({"SET", "precious", "x"});
+    targets.push_back(old.get());
+  }
+  for (TestServer* target : targets) {
+    const auto restored =
+        source->restore(tree, {.to = target->url(), .overwrite = true}, silent_reporter(), {});
+    ASSERT_FALSE(restored);
+    EXPECT_FALSE(restored.error().next.empty());
+    EXPECT_EQ(target->call({"SELECT", "0"}).text, "OK");
+    EXPECT_EQ(target->call({"EXISTS", "precious"}).integer, 1);
+  }
 }
 
 TEST_P(RedisRestore, of_a_damaged_snapshot_leaves_no_folder) {
@@ -210,15 +267,6 @@ TEST_P(RedisRestore, of_append_only_files_serves_a_server_without_them_too_G2) {
 
 // --- drills
 // ---------------------------------------------------------------------------------------------------
-
-std::map<std::string, std::string> verdicts(const Result<std::vector<CheckResult>>& checks) {
-  std::map<std::string, std::string> found;
-  EXPECT_TRUE(checks) << (checks ? "" : checks.error().what + ": " + checks.error().why);
-  if (checks) {
-    for (const CheckResult& check : *checks) found[check.name] = check.verdict;
-  }
-  return found;
-}
 
 TEST_P(RedisRestore, drill_loads_and_counts_and_notices_what_is_missing) {
   TestServer server(GetParam());
