@@ -46,6 +46,7 @@ class DotenvReader {
       value_.clear();
     }
     std::vector<DotenvKey> sorted;
+    sorted.reserve(keys.size());
     for (auto& [name, value] : keys) sorted.push_back({name, value});
     return sorted;
   }

@@ -79,7 +79,7 @@ Result<SourceRestoreOutcome> write_file(const CapturedTree& tree, std::string_vi
   }();
   if (!filled) {
     if (has_name) ::unlink(path.c_str());
-    return std::move(filled).error();
+    return filled.error();
   }
   if (!has_name &&
       ::linkat(AT_FDCWD, files::path_of(*file).c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
