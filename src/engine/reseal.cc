@@ -20,6 +20,7 @@
 #include "vault/ledger.h"
 #include "vault/session.h"
 #include "vault/snapshot_reader.h"
+#include "vault/tree_writer.h"
 #include "vault/wal_object.h"
 
 namespace kuramori {
@@ -265,10 +266,11 @@ class ResourceReseal {
       commit.previous_digest = here_.snapshots.back().commit_digest;
     }
     give_up.armed = false;
+    const uint64_t added = commit.added_bytes;
     TRY(session->commit(std::move(commit), live));
     ++outcome_.snapshots;
     outcome_.sent_objects += live.packs.size();
-    outcome_.sent_bytes += writer.bytes_stored();
+    outcome_.sent_bytes += added;
     // The next one may build on it.
     TRY_ASSIGN(here_, list_snapshots(replica_, to_.id));
     return {};
@@ -283,10 +285,47 @@ class ResourceReseal {
     return {};
   }
 
-  Result<LiveRecord> seal_content(const Snapshot& snapshot, const Base& wanted, const WriterSession&,
+  // A tree's content is cut anew, since cuts and ids are the other family's: what is there already is found
+  // by its chunks, not by where it stood.
+  Result<LiveRecord> seal_tree(const SnapshotReader& reader, const Base& wanted, WriterSession& session,
+                               CommitRecord& commit) {
+    std::optional<TreeBase> base;
+    if (wanted.here) {
+      TRY_ASSIGN(base, open_tree_base(replica_.store(), replica_.keys(), replica_.codec(),
+                                      wanted.here->commit_name, wanted.here->commit, ""));
+    }
+    TreeWriter writer(replica_.store(), replica_.keys(), replica_.random(), replica_.clock(), session.id(),
+                      to_.id, base ? &*base : nullptr);
+    auto lane = writer.lane();
+    SnapshotReader::Context context;
+    Bytes bytes;
+    TRY(reader.visit([&](TreeNode&& node) -> Result<void> {
+      TRY(go_on());
+      StoredContent content;
+      if (node.entry.content == ContentKind::kBytes) {
+        for (const Extent& extent : node.extents) {
+          if (extent.pack == kHolePack) {
+            TRY(lane->add_hole(extent.bytes));
+            continue;
+          }
+          bytes.clear();
+          TRY(reader.read_extent(extent, context, bytes));
+          TRY(lane->add(bytes));
+          reporter_.advance(bytes.size());
+        }
+        TRY_ASSIGN(content, lane->end());
+      }
+      return writer.add_entry(node.entry, content);
+    }));
+    TRY(lane->finish());
+    return writer.finish(commit, [&session] { return session.next_map_name(); });
+  }
+
+  Result<LiveRecord> seal_content(const Snapshot& snapshot, const Base& wanted, WriterSession& session,
                                   ContentWriter& writer, CommitRecord& commit) {
     TRY_ASSIGN(auto reader, SnapshotReader::open(source_.store(), source_.keys(), source_.codec(),
                                                  snapshot.commit_name, snapshot.commit));
+    if (reader->is_in_segments()) return seal_tree(*reader, wanted, session, commit);
     auto open_pages = [](Vault& vault, const Snapshot& one) {
       return open_base(vault.store(), vault.keys(), vault.codec(), one.commit_name, one.commit);
     };

@@ -392,6 +392,26 @@ class Lifecycle(FilesCase):
         self.run_as_owner("restore", "tree", "--vault", "there", "--to", target)
         self.assert_same(target)
 
+    def test_a_copy_under_other_keys_is_sealed_anew(self):
+        self.fill()
+        with open(self.tree / "sparse", "wb") as file:
+            file.truncate(5 << 20)
+        other = f'  other: {{ at: "file://{self.vault}3", site: far, key_file: "{self.key}.other" }}'
+        self.config.write_text(self.config.read_text().replace("resources:", other + chr(10) + "resources:", 1))
+        self.run_as_owner("vault", "init", "here")
+        self.run_as_owner("vault", "init", "other")
+        first = self.backup()
+        self.run_as_owner("copy", "tree", "--to", "other")
+        self.write("more", self.random.randbytes(100_000))
+        self.backup()
+        sent = checked(self.run_as_owner("copy", "tree", "--to", "other", "--json"))["sent_bytes"]
+        self.assertGreater(sent, 100_000)
+        self.assertLess(sent, first["added_bytes"] // 5)
+        shutil.rmtree(self.vault)
+        target = self.folder / "target"
+        self.run_as_owner("restore", "tree", "--vault", "other", "--to", target)
+        self.assert_same(target)
+
     def test_a_writer_that_cannot_read_builds_on_its_own(self):
         self.fill()
         self.run_as_owner("vault", "init", "here")
