@@ -327,7 +327,9 @@ TEST_P(RedisCapture, of_a_million_keys_under_writes_counts_them_at_the_offset_in
   const uint64_t peak = peak_memory_kib();
   std::printf("%s: peak memory %llu KiB, %zu transactions noted\n", GetParam().c_str(),
               static_cast<unsigned long long>(peak), noted.size());
+#if !defined(KURAMORI_SANITIZED)  // what the sanitizers themselves take is several times that
   EXPECT_LT(peak, 128u << 10);
+#endif
 }
 
 INSTANTIATE_TEST_SUITE_P(Servers, RedisCapture, testing::ValuesIn(test_server_names()),
