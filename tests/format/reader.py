@@ -85,8 +85,7 @@ class Bytes:
             byte = self.take(1)[0]
             value |= (byte & 0x7F) << shift
             shift += 7
-            if byte < 0x80:
-                return value
+            if byte < 0x80: return value
             require(shift < 70, "a number is too long")
 
     def left(self):
@@ -516,6 +515,7 @@ class Snapshot:
             out.write(plain[offset:offset + count])
 
     def restore(self, target):
+        require(not self.tree.all(19), "this tree is in segments: trees.py reads it")
         nodes = [(node.b(1), node) for node in self.tree.messages(2)]
         types = {path: node.u(2) for path, node in nodes}
         require(len(types) == len(nodes), "the tree holds a path twice")
