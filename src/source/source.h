@@ -53,6 +53,7 @@ struct CaptureItem {
   TreeEntry entry;
   // What moves whenever the content or an attribute does: the same inode, ctime, size and path as at the
   // snapshot before, and nothing is read. Zero ctime: there is nothing of the kind, it is always read.
+  // The device is 0 where its number is another each time (snapshots of a filesystem, mounts done anew).
   uint64_t device = 0, inode = 0;
   int64_t ctime_ns = 0;
 };

@@ -105,7 +105,6 @@ void take_over(CaptureItem& item, const struct stat& status, uint64_t bytes) {
   entry.gid = now.entry.gid;
   entry.mtime_ns = now.entry.mtime_ns;
   entry.size = bytes;
-  item.device = now.device;
   item.inode = now.inode;
   item.ctime_ns = distrusted || is_young(now.ctime_ns) ? 0 : now.ctime_ns;
 }

@@ -92,6 +92,22 @@ TEST(FilesContract, a_capture_of_a_btrfs_snapshot_is_of_one_moment_whatever_is_w
   EXPECT_FALSE(*status_if_there(frozen));
 }
 
+TEST(FilesContract, what_did_not_change_looks_unchanged_in_the_next_btrfs_snapshot) {
+  MountedImage image("btrfs");
+  if (!image.mounted()) GTEST_SKIP() << "this machine lets us make and mount no btrfs";
+  const std::string live = image.path() + "/live", frozen = image.path() + "/frozen";
+  ASSERT_TRUE(run_checked({.argv = {"btrfs", "subvolume", "create", live}}));
+  ASSERT_TRUE(write_new_file(live + "/a", as_bytes("x")));
+  auto stamp = [&](const std::string& name) {
+    EXPECT_TRUE(run_checked({.argv = {"btrfs", "subvolume", "snapshot", "-r", live, frozen + name}}));
+    auto begun = *begin_capture({.paths = {frozen + name}}, {}, silent_reporter(), {});
+    CaptureItem item;
+    while (item.entry.path != "a") item = **begun->next();
+    return std::tuple(item.device, item.inode, item.ctime_ns, item.entry.size);
+  };
+  EXPECT_EQ(stamp("1"), stamp("2"));
+}
+
 class OnFilesystem : public testing::TestWithParam<const char*> {};
 
 TEST_P(OnFilesystem, files_keep_the_contract_of_sources_F2) {

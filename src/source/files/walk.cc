@@ -347,14 +347,19 @@ void Walk::give(CaptureItem item) {
         ++counts_.others;
     }
   };
+  const auto push = [&](CaptureItem given) {
+    count(given);
+    // A snapshot of a filesystem has another device number each time, and so has an NFS mount: the number
+    // says nothing of the file.
+    given.device = 0;
+    ready_.push_back(std::move(given));
+  };
   for (Folder& folder : folders_) {
     if (!folder.waiting) continue;
-    count(*folder.waiting);
-    ready_.push_back(*std::move(folder.waiting));
+    push(*std::move(folder.waiting));
     folder.waiting.reset();
   }
-  count(item);
-  ready_.push_back(std::move(item));
+  push(std::move(item));
 }
 
 void Walk::defect(std::string path, int code) {
