@@ -29,6 +29,7 @@ plans:
 """
 
 
+ANOTHER_READER = pathlib.Path(__file__).resolve().parent.parent / "format" / "trees.py"
 SCHEMAS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "schema"
 
 
@@ -107,6 +108,13 @@ class FilesCase(harness.Case):
         self.run_as_owner("restore", f"tree@{snapshot}", "--to", target, *words)
         return target
 
+    def restored_by_another_reader(self, snapshot):
+        """By what was written from docs/vault-format.md, and shares no code with the program."""
+        target = self.folder / f"by-another-{snapshot}"
+        subprocess.run(["/usr/bin/python3", ANOTHER_READER, self.vault, self.key, "restore", snapshot, target], check=True)
+        self.assertIn(b"path=" + os.fsencode(self.tree), (target / "kuramori/origin").read_bytes())
+        return target / "content"
+
     def assert_same(self, target, owners=True):
         expected, got = describe(self.tree, owners), describe(target, owners)
         self.assertEqual(sorted(expected), sorted(got))
@@ -161,6 +169,7 @@ class Fidelity(FilesCase):
         made = self.backup()
         self.assertEqual(made["defects"], [])
         self.assert_same(self.restored())
+        self.assert_same(self.restored_by_another_reader(made["id"]))
         # What did not change costs next to nothing, and comes back as well.
         time.sleep(2.1)
         self.backup()
@@ -168,6 +177,7 @@ class Fidelity(FilesCase):
         self.assertLess(again["added_bytes"], 2500)
         self.assertEqual(again["bytes_read"], 0)
         self.assert_same(self.restored(again["id"]))
+        self.assert_same(self.restored_by_another_reader(again["id"]))
         proof = checked(self.run_as_owner("drill", "tree", "--json"))["proof"]
         self.assertTrue(proof["passed"], proof)
 
