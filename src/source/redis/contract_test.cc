@@ -88,7 +88,7 @@ class RedisFixture : public SourceFixture {
   }
   static std::string state(TestServer& server) {
     std::string all;
-    for (const auto& [key, value] : contents(server)) all += key + " " + value + "\n";
+    for (const auto& [key, value] : contents(server)) all.append(key).append(" ").append(value).append("\n");
     return all;
   }
   // What a server holds that starts with this file.

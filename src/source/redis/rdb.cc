@@ -513,7 +513,7 @@ Error RdbReader::damaged(std::string why) const {
               std::move(why), "make another snapshot; check the server's memory and disk");
 }
 
-Error RdbReader::refused(std::string what, std::string why) const {
+Error RdbReader::refused(const std::string& what, std::string why) const {
   return fail(ErrorKind::kRefused, "the RDB cannot be checked: " + what, std::move(why), "update kuramori");
 }
 

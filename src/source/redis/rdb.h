@@ -92,7 +92,7 @@ class RdbReader {
   const uint8_t* peek(size_t count);
   void consume(size_t count);
   Error damaged(std::string why) const;
-  Error refused(std::string what, std::string why) const;
+  Error refused(const std::string& what, std::string why) const;
 
   State state_ = State::kMagic;
   ByteView rest_;                    // of the piece at hand

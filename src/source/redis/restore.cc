@@ -307,7 +307,7 @@ Result<void> look_at_server(Connection& target, const SourceRestoreRequest& requ
 
 Result<SourceRestoreOutcome> restore_to_server(const RedisSettings& settings, const CapturedTree& tree,
                                                const SourceRestoreRequest& request, Reporter& reporter,
-                                               std::stop_token stop) {
+                                               const std::stop_token& stop) {
   TRY_ASSIGN(const Endpoint endpoint, target_of(settings, request.to));
   TRY_ASSIGN(Connection target, Connection::open(endpoint, stop));
   TRY(look_at_server(target, request));
@@ -346,7 +346,7 @@ Result<SourceRestoreOutcome> restore_redis(const RedisSettings& settings, const 
     return fail(ErrorKind::kUsage, "a part of a Redis snapshot cannot be restored", "its file holds all keys",
                 "restore it into an empty server, and take the keys from there");
   }
-  if (is_url(request.to)) return restore_to_server(settings, tree, request, reporter, std::move(stop));
+  if (is_url(request.to)) return restore_to_server(settings, tree, request, reporter, stop);
   if (!request.to.starts_with('/')) {
     return fail(ErrorKind::kUsage, fmt::format("cannot restore to \"{}\"", request.to),
                 "it is neither an absolute path nor an address", "--to /path or --to redis://HOST:PORT");

@@ -175,7 +175,8 @@ TEST_P(RedisRestore, without_a_server_program_writes_the_file_and_says_what_to_d
   TestServer server(GetParam());
   server.call({"SET", "a", "1"});
   const MemoryTree tree = captured(*source_of(server, programs_)).value();
-  const std::string path = std::getenv("PATH");
+  const char* as_it_is = std::getenv("PATH");
+  const std::string path = as_it_is != nullptr ? as_it_is : "";
   ::setenv("PATH", "/nowhere", 1);
   const auto restored = source_of(server, {})->restore(tree, {.to = folder_ / "data"}, silent_reporter(), {});
   const TemporaryFolder sandbox = *TemporaryFolder::make("kuramori-redis-drill");
