@@ -130,7 +130,8 @@ Result<int> restore_named_tree(Context& context, Vault& vault, const ResourceRec
   request.resource = resource.name;
   request.snapshot = snapshot;
   request.to = line.value("to");
-  if (request.to.find("://") == std::string::npos) {
+  const bool is_path = request.to.find("://") == std::string::npos && !request.to.ends_with(':');
+  if (is_path) {
     std::error_code ignored;
     request.to = std::filesystem::absolute(request.to, ignored).lexically_normal().string();
     while (request.to.size() > 1 && request.to.ends_with('/')) request.to.pop_back();

@@ -64,6 +64,8 @@ Result<OpenedSource> open_redis(const ResourceConfig& resource, const ConfigWorl
   if (resource.capture == ResourceConfig::Capture::kReplication) settings.way = redis::Way::kReplication;
   if (resource.capture == ResourceConfig::Capture::kSave) settings.way = redis::Way::kSave;
   OpenedSource opened{.source = nullptr, .origin = fmt::format("host={}\n", host_name())};
+  if (const auto endpoint = redis::endpoint_of(settings))
+    opened.origin += fmt::format("server={}\n", endpoint->describe());
   TRY_ASSIGN(opened.source, redis::open_redis(std::move(settings)));
   return opened;
 }

@@ -226,6 +226,8 @@ struct SnapshotReader::State {
 // One segment, with the packs of its extents as this snapshot numbers them.
 Result<Tree> SnapshotReader::State::segment(const TreeRoot::Segment& at, FrameWorkshop& workshop) const {
   TRY_ASSIGN(auto from, pack(root->packs[at.pack]));
+  if (at.frame >= from->frames().size() || from->frames()[at.frame].type != FrameType::kTreeSegment)
+    return fail(ErrorKind::kDamaged, "the snapshot's tree names what is no segment");
   Bytes encoded;
   TRY(from->read(at.frame, 1, workshop, encoded));
   TRY_ASSIGN(Tree segment, decode_segment(encoded));
@@ -499,11 +501,14 @@ Result<void> SnapshotReader::read_extent(const Extent& extent, Context& context,
   TRY_ASSIGN(auto pack, state_->pack(name));
   // Byte frames and page frames are held together: their numbers do not meet, since pack indexes of the tree
   // are kept apart by the high bit.
-  TRY_ASSIGN(Context::HeldFrame * held,
-             context.hold(place_of(extent.pack | 0x80000000u, extent.frame), [&](Context::HeldFrame& fresh) {
-               fresh.plain.clear();
-               return pack->read(extent.frame, 1, context.workshop, fresh.plain);
-             }));
+  TRY_ASSIGN(
+      Context::HeldFrame * held,
+      context.hold(place_of(extent.pack | 0x80000000u, extent.frame), [&](Context::HeldFrame& fresh) {
+        fresh.plain.clear();
+        if (extent.frame >= pack->frames().size() || pack->frames()[extent.frame].type != FrameType::kBytes)
+          return Result<void>(fail(ErrorKind::kDamaged, "the tree names what holds no file's bytes"));
+        return pack->read(extent.frame, 1, context.workshop, fresh.plain);
+      }));
   const Bytes& plain = held->plain;
   if (plain.size() < uint64_t{extent.offset} + extent.bytes) {
     return fail(ErrorKind::kDamaged,

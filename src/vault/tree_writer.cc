@@ -40,6 +40,14 @@ size_t rounded_up(size_t bytes) {
   return std::min<size_t>((bytes + step - 1) / step * step, std::max<size_t>(bytes, kFramePlainBytesMax));
 }
 
+// From the chunk key, which keepers do not hold: they see how large segments are, and could hold names they
+// guess against cuts they can compute.
+Secret tree_key(const KeyBundle& keys, const ResourceId& resource, std::string_view purpose) {
+  Bytes info = to_bytes(as_bytes(purpose));
+  append(info, resource.view());
+  return hkdf_sha256(keys.chunk.view(), keys.family.view(), info);
+}
+
 }  // namespace
 
 Result<TreeBase> open_tree_base(Store& store, const KeyBundle& keys, RecordCodec& codec,
@@ -93,12 +101,8 @@ struct TreeWriter::Shared {
         base(base_),
         packs(store_, keys_, random_, clock, session, resource_),
         namer(keys_),
-        segment_key(hkdf_sha256(path_key(keys_, resource_).view(), keys_.family.view(),
-                                as_bytes("kuramori tree segments"))),
-        cuts(hkdf_sha256(path_key(keys_, resource_).view(), keys_.family.view(),
-                         as_bytes("kuramori tree cuts"))
-                 .view()
-                 .first(16)) {}
+        segment_key(tree_key(keys_, resource_, "kuramori tree segments 1")),
+        cuts(tree_key(keys_, resource_, "kuramori tree cuts 1").view().first(AesCmac::kBytes)) {}
 
   std::optional<uint32_t> base_pack(std::string_view name) const {
     if (base == nullptr) return std::nullopt;

@@ -1,0 +1,122 @@
+"""Redis, programs' output and secrets, whole: into the vault, proven, and back into something that works (G1, S14, S17, A2)."""
+
+import os
+import signal
+import subprocess
+import time
+
+import harness
+
+CONFIG = """vaults:
+  here: {{ at: "file://{vault}", site: here, key_file: "{key}" }}
+resources:
+  cache: {{ kind: redis, connect: "unix://{folder}/redis.sock" }}
+  infra: {{ kind: command, run: ["/bin/sh", "{folder}/export"], restore: ["/bin/sh", "-c", "cat >'{folder}/given-back'"] }}
+  keys: {{ kind: secret, paths: ["{folder}/.env"] }}
+plans:
+  all: {{ resources: [cache, infra, keys], vault: here, schedule: "0 * * * *", timezone: UTC, keep: {{ all: 7d }} }}
+"""
+
+
+class Kinds(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.config.write_text(CONFIG.format(vault=self.vault, key=self.key, folder=self.folder))
+        self.config.chmod(0o644)
+        self.redis = []
+        self.mine("vault", "init", "here")
+
+    def tearDown(self):
+        for process in self.redis:
+            process.kill()
+            process.wait()
+        super().tearDown()
+
+    def mine(self, *words, **more):
+        return self.kuramori(*words, user=False, **{**more, "env": {"KURAMORI_STATE": self.folder / "state"}})
+
+    def serve(self, folder, socket, *options):
+        folder.mkdir(exist_ok=True)
+        log = open(self.folder / "redis.log", "ab")
+        self.redis.append(subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "",
+                                            "--daemonize", "no", *options], stdout=log, stderr=log))
+        for _ in range(200):
+            if self.ask(socket, "ping") == "PONG":
+                return
+            time.sleep(0.05)
+        self.fail((self.folder / "redis.log").read_text())
+
+    @staticmethod
+    def ask(socket, *words):
+        return subprocess.run(["redis-cli", "-s", str(socket), *map(str, words)], capture_output=True, text=True).stdout.strip()
+
+    def test_G1_S17_a_redis_is_proven_and_serves_again_with_its_append_only_file(self):
+        socket = self.folder / "redis.sock"
+        self.serve(self.folder / "live", socket, "--repl-diskless-sync-delay", "0")
+        for number in range(50):
+            self.ask(socket, "mset", *[part for key in range(40) for part in (f"key:{number}:{key}", f"value {number} {key}")])
+        self.ask(socket, "hset", "hash", "field", "value")
+        self.ask(socket, "expire", "hash", 5000)
+        self.assertEqual(self.ask(socket, "dbsize"), "2001")
+        self.mine("backup", "cache")
+        proof = self.mine("drill", "cache", "--json").json()["proof"]
+        self.assertTrue(proof["passed"], proof)
+        target = self.folder / "restored"
+        self.mine("restore", "cache", "--to", target)
+        again = self.folder / "again.sock"
+        self.serve(target, again, "--appendonly", "yes")
+        self.assertEqual(self.ask(again, "dbsize"), "2001")
+        self.assertEqual(self.ask(again, "get", "key:49:39"), "value 49 39")
+        self.assertGreater(int(self.ask(again, "ttl", "hash")), 4000)
+        # Into one that runs: refused while it has keys.
+        refused = self.mine("restore", "cache", "--to", f"unix://{again}", status=5)
+        self.assertIn("error:", refused.err)
+        self.ask(again, "flushall")
+        self.mine("restore", "cache", "--to", f"unix://{again}")
+        self.assertEqual(self.ask(again, "dbsize"), "2001")
+
+    def test_S14_a_program_is_believed_only_when_it_ends_well(self):
+        program = self.folder / "export"
+        program.write_text("echo '{\"resources\": 1}'; seq 1 20000\n")
+        self.mine("backup", "infra")
+        self.assertTrue(self.mine("drill", "infra", "--json").json()["proof"]["passed"])
+        self.mine("restore", "infra", "--to", self.folder / "output")
+        self.assertEqual((self.folder / "output").read_text().splitlines()[-1], "20000")
+        self.mine("restore", "infra", "--to", "command:")
+        self.assertEqual((self.folder / "given-back").read_bytes(), (self.folder / "output").read_bytes())
+        # Half an export is no snapshot, and one that shrank is one that says so.
+        program.write_text("seq 1 20000; echo 'no right to read the rest' >&2; exit 3\n")
+        failed = self.mine("backup", "infra", status=1)
+        self.assertIn("no right to read the rest", failed.err)
+        program.write_text("echo nothing\n")
+        self.assertEqual(self.mine("backup", "infra", "--json", status=3).json()["snapshot"]["defects"][0]["path"], "output")
+        self.assertEqual(len(self.mine("snapshots", "infra", "--json").json()["snapshots"]), 2)
+
+    def test_a_secret_is_kept_in_every_version_and_seen_nowhere(self):
+        value = "s3cr3t-" + os.urandom(12).hex()
+        secret = self.folder / ".env"
+        for version in ("old", "new"):
+            secret.write_text(f"API_KEY={value}-{version}\nREGION=tokyo\n")
+            secret.chmod(0o600)
+            outcome = self.mine("backup", "keys", "--verbose")
+            self.assertNotIn(value, outcome.out + outcome.err)
+            time.sleep(0.01)
+        listed = self.mine("snapshots", "keys", "--json")
+        first = listed.json()["snapshots"][0]["id"]
+        for words in (("show", first), ("drill", "keys"), ("doctor", "keys")):
+            outcome = self.mine(*words, status=None)
+            self.assertNotIn(value, outcome.out + outcome.err)
+        for folder in (self.vault, self.folder / "state"):
+            for path in folder.rglob("*"):
+                if path.is_file():
+                    self.assertNotIn(value.encode(), path.read_bytes(), path)
+        self.mine("restore", f"keys@{first}", "--to", self.folder / "back")
+        found = [path for path in [self.folder / "back", *(self.folder / "back").rglob("*")] if path.is_file()]
+        self.assertEqual(len(found), 1)
+        self.assertIn(f"{value}-old", found[0].read_text())
+        self.assertEqual(found[0].stat().st_mode & 0o777, 0o600)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    harness.main()
