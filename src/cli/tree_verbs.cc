@@ -7,6 +7,7 @@
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/limiting.h"
+#include "os/heap.h"
 
 namespace kuramori {
 namespace {
@@ -46,6 +47,7 @@ std::string tree_path(std::string path) {
 
 Result<TreeBackupOutcome> back_up_tree(Context& context, Vault& vault, const ResourceConfig& resource,
                                        const SnapshotWishes& wishes, const Limits& limits) {
+  give_back_large_blocks();
   // A program that prints less than it did is suspected of having failed in silence.
   std::optional<uint64_t> bytes_before;
   if (resource.kind == ResourceKind::kCommand) {

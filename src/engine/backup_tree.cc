@@ -42,7 +42,7 @@ struct Waiting {
   StoredContent content;
   bool ready = false, left_out = false;  // guarded by the pipeline's mutex
   bool as_before = false;
-  std::string why;  // it was left out, where that is a defect
+  std::string why;  // it is not as it should be, where it is not
 };
 using Batch = std::vector<Waiting*>;
 
@@ -235,10 +235,12 @@ class Pipeline {
       entry.left_out = true;
       entry.why = "the file's first name could not be read";
     }
+    const bool is_defect = !entry.why.empty();
+    if (is_defect) {
+      outcome_.defects.push_back({.path = e.path.substr(std::min(e.path.size(), kContentFolder.size() + 1)),
+                                  .why = std::move(entry.why)});
+    }
     if (entry.left_out) {
-      if (!entry.why.empty())
-        outcome_.defects.push_back({.path = e.path.substr(std::min(e.path.size(), kContentFolder.size() + 1)),
-                                    .why = std::move(entry.why)});
       if (e.type == EntryType::kFile) left_out_.insert(e.path);
       return {};
     }
@@ -251,7 +253,7 @@ class Pipeline {
     for (Extent& extent : node.extents) {
       if (extent.pack != kHolePack) extent.pack = memory_number(extent.pack);
     }
-    const bool is_settled = entry.as_before || entry.item.ctime_ns < settled_before_;
+    const bool is_settled = !is_defect && (entry.as_before || entry.item.ctime_ns < settled_before_);
     return memory_->add(node, {.device = entry.item.device,
                                .inode = entry.item.inode,
                                .ctime_ns = is_settled ? entry.item.ctime_ns : 0});
@@ -289,8 +291,9 @@ class Pipeline {
       lane.restart();
       const ErrorKind kind = done.error().kind;
       if (kind != ErrorKind::kPartial && kind != ErrorKind::kNotFound) return done;
-      entry.left_out = true;
-      // What is no longer there was deleted meanwhile: it is not part of the tree.
+      // A folder stays, for what it holds may have been met already. What is no longer there was deleted
+      // meanwhile: it is not part of the tree.
+      entry.left_out = item.entry.type != EntryType::kDirectory;
       if (kind == ErrorKind::kPartial)
         entry.why = done.error().why.empty() ? done.error().what : done.error().why;
       return {};

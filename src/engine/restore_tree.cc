@@ -28,7 +28,7 @@ namespace {
 
 constexpr size_t kBatchEntries = 64;
 constexpr uint64_t kBatchBytes = 4 << 20;
-constexpr size_t kHeldBytesMax = size_t{32} << 20;  // of opened frames, for all workers
+constexpr size_t kHeldBytesMax = size_t{16} << 20;  // of opened frames, for all workers
 constexpr size_t kCompareBytes = 4096;              // what differs is written in such pieces
 // Smaller ones are made anew beside and take the old one's place; larger ones are changed where they are.
 constexpr uint64_t kChangedInPlaceFrom = 1 << 20;
@@ -259,9 +259,11 @@ class TreeRestore {
       }
       if (is == Compared::kFolder) TRY(remove_tree_at(*folder, name));
       if (is == Compared::kDiffers) {
-        TRY_ASSIGN(const Fd fd, open_beneath(*folder, name, O_RDWR | O_NOFOLLOW));
-        TRY(write_content(fd, node, context, true));
-        return applied_.apply(*folder, name, node.entry);
+        // One that may not be written by whoever owns it is replaced instead.
+        if (const auto fd = open_beneath(*folder, name, O_RDWR | O_NOFOLLOW)) {
+          TRY(write_content(*fd, node, context, true));
+          return applied_.apply(*folder, name, node.entry);
+        }
       }
     }
     // In place, a new file takes the place of the old one whole or not at all.
@@ -296,7 +298,9 @@ class TreeRestore {
     // Two names of one file that the snapshot has as two files come apart.
     const bool may_be_shared = there->links == 1 || first_names_.contains(node.entry.path);
     if (there->size != node.entry.size || !may_be_shared || !node.digest) return differs;
-    TRY_ASSIGN(const Fd fd, open_beneath(folder, name, O_RDONLY | O_NOFOLLOW));
+    const auto opened = open_beneath(folder, name, O_RDONLY | O_NOFOLLOW);
+    if (!opened) return Compared::kReplace;
+    const Fd& fd = *opened;
     ContentDigest digest;
     Bytes bytes;
     uint64_t at = 0;

@@ -60,6 +60,9 @@ Result<OpenedSource> open_redis(const ResourceConfig& resource, const ConfigWorl
                                 .data_dir = resource.data_dir,
                                 .aof = resource.append_only};
   TRY_ASSIGN(settings.connect, resource.connect.fetch(world));
+  // Without a configuration a snapshot is restored or proven, and no server is asked for one.
+  const bool is_bare = resource.line == 0 && settings.connect.empty();
+  if (is_bare) settings.connect = "redis://127.0.0.1";
   TRY_ASSIGN(settings.password, resource.password.fetch(world));
   if (resource.capture == ResourceConfig::Capture::kReplication) settings.way = redis::Way::kReplication;
   if (resource.capture == ResourceConfig::Capture::kSave) settings.way = redis::Way::kSave;

@@ -83,7 +83,7 @@ struct SessionPacks::Shared {
 
 struct SessionPacks::Lane::State {
   Shared& shared;
-  FrameWorkshop workshop{kZstdLevel};
+  std::shared_ptr<FrameWorkshop> workshop;
   std::unique_ptr<PackWriter> pack;
   uint32_t pack_number = 0;
   std::unique_ptr<PackEnd> ending;  // of the pack before: one a lane, so that memory stays bounded
@@ -130,7 +130,7 @@ Result<FramePlace> SessionPacks::Lane::write(FrameType type, ByteView plain) {
   CHECK(!s.finished);
   if (!s.pack) TRY(s.open_pack());
   const uint32_t number = s.pack_number;
-  TRY_ASSIGN(const uint32_t frame, s.pack->add(type, plain, s.workshop));
+  TRY_ASSIGN(const uint32_t frame, s.pack->add(type, plain, *s.workshop));
   TRY(s.end_pack_if_full());
   return FramePlace{.pack = number, .frame = frame};
 }
@@ -153,9 +153,11 @@ SessionPacks::SessionPacks(Store& store, const KeyBundle& keys, Random& random, 
                          .resource = resource}) {}
 SessionPacks::~SessionPacks() = default;
 
-std::unique_ptr<SessionPacks::Lane> SessionPacks::lane() {
-  auto state = std::unique_ptr<Lane::State>(new Lane::State{.shared = *shared_});
-  state->workshop.faults = shared_->faults;
+std::unique_ptr<SessionPacks::Lane> SessionPacks::lane(std::shared_ptr<FrameWorkshop> workshop) {
+  if (!workshop) workshop = std::make_shared<FrameWorkshop>(kZstdLevel);
+  workshop->faults = shared_->faults;
+  auto state = std::unique_ptr<Lane::State>(new Lane::State{
+      .shared = *shared_, .workshop = std::move(workshop), .pack = nullptr, .ending = nullptr});
   return std::unique_ptr<Lane>(new Lane(std::move(state)));
 }
 

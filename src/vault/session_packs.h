@@ -41,7 +41,8 @@ class SessionPacks {
     explicit Lane(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
   };
-  std::unique_ptr<Lane> lane();
+  // `workshop`: of another lane of the same thread, whose memory this one uses as well.
+  std::unique_ptr<Lane> lane(std::shared_ptr<FrameWorkshop> workshop = {});
   void provoke(PipelineFaults* faults);  // tests only; before the first lane
 
   // Nothing is added to what finished lanes left any more: the next lane begins a pack of its own.

@@ -20,6 +20,10 @@ namespace {
 constexpr size_t kOwnFrameFromBytes = size_t{256} << 10;
 constexpr size_t kSharedFrameBytes = size_t{512} << 10;
 
+// Beside the largest chunk, what is at hand of a file: what is left of it moves to the front once for as
+// much.
+constexpr size_t kReadAheadBytes = size_t{2} << 20;
+
 // A segment ends where a keyed digest of the path says so: what is added or removed elsewhere moves no cut.
 constexpr size_t kSegmentBytesMin = size_t{64} << 10;
 constexpr size_t kSegmentBytesMax = size_t{512} << 10;
@@ -200,7 +204,11 @@ struct TreeWriter::Lane::State {
   ContentDigest digest;
   bool finished = false;
 
-  State(Shared& s) : shared(s), chunker(s.keys), small(s.packs.lane()), large(s.packs.lane()) {}
+  explicit State(Shared& s) : shared(s), chunker(s.keys) {
+    const auto workshop = std::make_shared<FrameWorkshop>(kZstdLevel);
+    small = s.packs.lane(workshop);
+    large = s.packs.lane(workshop);
+  }
 
   ByteView uncut() const { return ByteView(buffer).subspan(begin); }
 
@@ -271,7 +279,9 @@ Result<void> TreeWriter::Lane::add(ByteView bytes) {
   State& s = *state_;
   CHECK(!s.finished);
   // What the chunker is given reaches to the content's end or holds its largest chunk.
-  const size_t enough = 2 * s.chunker.sizes().max();
+  const size_t enough = s.chunker.sizes().max() + kReadAheadBytes;
+  if (s.buffer.capacity() < enough && s.uncut().size() + bytes.size() > kOwnFrameFromBytes)
+    s.buffer.reserve(enough);
   while (!bytes.empty()) {
     const size_t part = std::min(bytes.size(), enough - s.uncut().size());
     if (s.begin > 0 && s.buffer.size() + part > enough) {

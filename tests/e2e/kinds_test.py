@@ -68,6 +68,10 @@ class Kinds(harness.Case):
         self.assertEqual(self.ask(again, "dbsize"), "2001")
         self.assertEqual(self.ask(again, "get", "key:49:39"), "value 49 39")
         self.assertGreater(int(self.ask(again, "ttl", "hash")), 4000)
+        # A vault and a key are enough.
+        alone = self.folder / "alone"
+        self.kuramori("restore", "cache", "--vault", self.vault, "--key-file", self.key, "--to", alone, config=False, user=False)
+        self.assertGreater((alone / "dump.rdb").stat().st_size, 10_000)
         # Into one that runs: refused while it has keys.
         refused = self.mine("restore", "cache", "--to", f"unix://{again}", status=5)
         self.assertIn("error:", refused.err)
