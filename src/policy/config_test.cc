@@ -192,11 +192,45 @@ TEST(Config, PathsAreRelativeToTheFile) {
 }
 
 TEST(Config, KindsToComeAreReadAndRefusedWhereUsed) {
-  auto config = read("resources:\n  s: { kind: redis, connect: \"redis://127.0.0.1\" }\n");
+  auto config =
+      read("resources:\n  s: { kind: git }\n  t: { kind: redis, connect: \"redis://127.0.0.1\" }\n");
   ASSERT_TRUE(config);
   auto refused = check_supported(config->resources[0]);
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().what, "resource \"s\": kind redis is not supported yet");
+  EXPECT_EQ(refused.error().what, "resource \"s\": kind git is not supported yet");
+  EXPECT_NE(refused.error().why.find("redis"), std::string::npos) << refused.error().why;
+  EXPECT_TRUE(check_supported(config->resources[1]));
+}
+
+TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
+  auto config = read(
+      "resources:\n"
+      "  f: { kind: files, paths: [/x], include: [a], exclude: [b, c], one_filesystem: true }\n"
+      "  r: { kind: redis, connect: \"redis://h\", capture: save, data_dir: /var/lib/redis, aof: true }\n"
+      "  c: { kind: command, run: [a, b], folder: /y, restore: [d], shrink_max: 20%, timeout: 5m }\n"
+      "  s: { kind: secret, paths: [/z/.env] }\n");
+  ASSERT_TRUE(config) << config.error().what;
+  const auto& [f, r, c, s] =
+      std::tie(config->resources[0], config->resources[1], config->resources[2], config->resources[3]);
+  EXPECT_EQ(f.include, std::vector<std::string>{"a"});
+  EXPECT_EQ(f.exclude.size(), 2u);
+  EXPECT_TRUE(f.one_filesystem);
+  EXPECT_EQ(r.capture, ResourceConfig::Capture::kSave);
+  EXPECT_EQ(r.data_dir, "/var/lib/redis");
+  EXPECT_TRUE(r.append_only);
+  EXPECT_EQ(c.run.size(), 2u);
+  EXPECT_EQ(c.folder, "/y");
+  EXPECT_EQ(c.restore, std::vector<std::string>{"d"});
+  EXPECT_DOUBLE_EQ(*c.shrink_max, 0.2);
+  EXPECT_TRUE(c.timeout);
+  EXPECT_EQ(s.paths.size(), 1u);
+  // What another kind has would be taken and have no effect.
+  for (const char* wrong :
+       {"{ kind: files, paths: [/x], run: [a] }", "{ kind: redis, connect: x, paths: [/x] }",
+        "{ kind: command, run: [a], capture: save }", "{ kind: postgres, exclude: [a] }",
+        "{ kind: redis, connect: x, capture: host }", "{ kind: command, run: [a], shrink_max: much }",
+        "{ kind: files, paths: [/x], one_filesystem: perhaps }"})
+    EXPECT_FALSE(refusal(std::string("resources:\n  a: ") + wrong + "\n").empty()) << wrong;
 }
 
 TEST(Config, HostileYamlEndsInAnError) {
