@@ -232,7 +232,11 @@ class Places(Case):
         self.restore(self.folder / "counted", env={"KURAMORI_TEST_COUNT_STORE_CALLS": counted})
         shutil.rmtree(self.folder / "counted")
         call = int(int(counted.read_text()) * share)
-        outcome = self.restore(target, status=None, env={"KURAMORI_TEST_KILL_AT_STORE_CALL": call})
+        for _ in range(5):  # how many calls fetch ahead depends on what the machine does besides
+            outcome = self.restore(target, status=None, env={"KURAMORI_TEST_KILL_AT_STORE_CALL": call})
+            if outcome.status == -9:
+                break
+            shutil.rmtree(target)
         self.assertEqual(outcome.status, -9, outcome)
         self.assertFalse((target / "global/pg_control").exists())  # P47
 
