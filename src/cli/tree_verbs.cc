@@ -106,8 +106,8 @@ void print_tree_backup(Context& context, const std::string& vault, const std::st
         fmt::format("{}: {}", outcome.defects[i].path.empty() ? "the tree" : outcome.defects[i].path,
                     outcome.defects[i].why));
   if (outcome.defects.size() > kDefectsShownMax)
-    context.console().warning(fmt::format("and {} more: kuramori show {}",
-                                          outcome.defects.size() - kDefectsShownMax, commit.snapshot.hex()));
+    context.console().warning(
+        fmt::format("and {} more: --json lists them all", outcome.defects.size() - kDefectsShownMax));
 }
 
 Result<OpenedSource> source_of(Context& context, const ResourceRecord& resource) {

@@ -112,8 +112,9 @@ class TreeRestore {
   Error unknown_path() const {
     for (const std::string& path : request_.only) {
       if (!matched_.contains(path)) {
-        return fail(ErrorKind::kUsage, fmt::format("the snapshot has no \"{}\"", path), "",
-                    fmt::format("kuramori show {} lists its paths", snapshot_.commit().snapshot.hex()));
+        return fail(ErrorKind::kUsage, fmt::format("the snapshot has no \"{}\"", path),
+                    "paths are as they stand below what was captured, or whole where several paths were",
+                    "leave --only out to restore everything");
       }
     }
     return fail(ErrorKind::kUsage, "the snapshot has no such path");
