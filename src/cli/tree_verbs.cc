@@ -29,9 +29,6 @@ Result<void> check_options(const Invocation& line, std::string_view kind) {
                   "name one: RESOURCE@SNAPSHOT; kuramori snapshots lists them");
     }
   }
-  if (line.has("delta") && line.has("overwrite"))
-    return fail(ErrorKind::kUsage, "--delta and --overwrite exclude each other",
-                "one changes the old copy in place, the other moves it aside", "keep one of them");
   return {};
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include "source/files/file_sink.h"
 
 namespace kuramori::files {
 namespace {
@@ -14,42 +15,6 @@ bool is_at_or_below(std::string_view path, std::string_view folder) {
   return folder.empty() || path == folder ||
          (path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/');
 }
-
-// Into a file that is new.
-class FileSink : public ContentSink {
- public:
-  FileSink(const Fd& fd, const std::string& path, Reporter& reporter, const std::stop_token& stop)
-      : fd_(fd), path_(path), reporter_(reporter), stop_(stop) {}
-  Result<void> add(ByteView bytes) override {
-    if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "the restore was stopped");
-    TRY(pwrite_full(fd_, at_, bytes, path_));
-    reporter_.advance(bytes.size());
-    at_ += bytes.size();
-    return {};
-  }
-  Result<void> add_hole(uint64_t bytes) override {
-    at_ += bytes;
-    return {};
-  }
-  Result<void> restart() override {
-    at_ = 0;
-    if (::ftruncate(fd_.get(), 0) != 0) return system_error(fmt::format("write \"{}\"", path_), errno);
-    return {};
-  }
-  // A hole at the end is only a length.
-  Result<uint64_t> end() {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(at_)) != 0)
-      return system_error(fmt::format("write \"{}\"", path_), errno);
-    return at_;
-  }
-
- private:
-  const Fd& fd_;
-  const std::string& path_;
-  Reporter& reporter_;
-  const std::stop_token& stop_;
-  uint64_t at_ = 0;
-};
 
 class Writer {
  public:

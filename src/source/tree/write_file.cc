@@ -9,46 +9,9 @@
 
 #include "os/file.h"
 #include "source/files/attributes.h"
+#include "source/files/file_sink.h"
 
 namespace kuramori {
-namespace {
-
-// Content into a new file, at its own pace: holes stay holes.
-class FileSink final : public ContentSink {
- public:
-  FileSink(const Fd& file, std::string_view name, std::stop_token stop)
-      : file_(file), name_(name), stop_(std::move(stop)) {}
-  Result<void> add(ByteView bytes) override {
-    if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "the restore was stopped");
-    TRY(pwrite_full(file_, at_, bytes, name_));
-    at_ += bytes.size();
-    return {};
-  }
-  Result<void> add_hole(uint64_t bytes) override {
-    at_ += bytes;
-    return {};
-  }
-  Result<void> restart() override {
-    at_ = 0;
-    return cut();
-  }
-  // What ends with a hole is as long as it says.
-  Result<void> cut() {
-    if (::ftruncate(file_.get(), static_cast<off_t>(at_)) != 0)
-      return system_error(fmt::format("set the length of \"{}\"", name_), errno);
-    return {};
-  }
-  uint64_t bytes() const { return at_; }
-
- private:
-  const Fd& file_;
-  const std::string_view name_;
-  const std::stop_token stop_;
-  uint64_t at_ = 0;
-};
-
-}  // namespace
-
 Result<SourceRestoreOutcome> write_file(const CapturedTree& tree, std::string_view entry,
                                         const std::string& path, mode_t mode, const std::stop_token& stop) {
   if (stop.stop_requested()) return fail(ErrorKind::kInterrupted, "the restore was stopped");
@@ -67,14 +30,13 @@ Result<SourceRestoreOutcome> write_file(const CapturedTree& tree, std::string_vi
   if (!file) return file.error().kind == ErrorKind::kExists ? taken() : std::move(file).error();
   SourceRestoreOutcome outcome{.target = path};
   const auto filled = [&]() -> Result<void> {
-    FileSink sink(*file, path, stop);
+    files::FileSink sink(*file, path, silent_reporter(), stop);
     TRY(tree.read(entry, sink));
-    TRY(sink.cut());
+    TRY_ASSIGN(outcome.bytes, sink.end());
     if (::fchmod(file->get(), mode) != 0)
       return system_error(fmt::format("set the mode of \"{}\"", path), errno);
     TRY(sync_file(*file, path));
     outcome.entries = 1;
-    outcome.bytes = sink.bytes();
     return {};
   }();
   if (!filled) {
