@@ -246,6 +246,7 @@ class Pipeline {
     }
     ++outcome_.entries;
     if (e.type == EntryType::kFile) ++outcome_.files;
+    if (e.content == ContentKind::kBytes) outcome_.bytes += e.size;
     TRY(writer_.add_entry(e, entry.content));
     if (memory_ == nullptr) return {};
     TreeNode node{.entry = e, .extents = std::move(entry.content.extents)};
@@ -441,6 +442,7 @@ Result<TreeBackupOutcome> backup_tree(Vault& vault, Source& source, const TreeBa
   reporter.phase("committing", 0);
   CommitRecord commit{.kind = request.kind, .started_ns = started_ns, .finished_ns = finished_ns};
   TRY_ASSIGN(const LiveRecord live, writer.finish(commit, [&session] { return session->next_map_name(); }));
+  commit.size_bytes = outcome.bytes;  // not of what we say of it
   outcome.bytes_known = writer.bytes_known();
   commit.facts = capture->facts();
   // Which ones and why is told in the tree: names are the reader's.

@@ -32,6 +32,7 @@ struct TreeBackupOutcome {
   std::string why_full;  // when a base could not be used, in words
   std::string keep_reason;
   uint64_t entries = 0, files = 0;
+  uint64_t bytes = 0;            // of the files: what the snapshot restores to
   uint64_t files_as_before = 0;  // neither read nor sent
   uint64_t bytes_read = 0;       // of content
   uint64_t bytes_known = 0;      // of them, that the vault had already

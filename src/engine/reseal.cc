@@ -318,7 +318,9 @@ class ResourceReseal {
       return writer.add_entry(node.entry, content);
     }));
     TRY(lane->finish());
-    return writer.finish(commit, [&session] { return session.next_map_name(); });
+    TRY_ASSIGN(LiveRecord live, writer.finish(commit, [&session] { return session.next_map_name(); }));
+    commit.size_bytes = reader.commit().size_bytes;
+    return live;
   }
 
   Result<LiveRecord> seal_content(const Snapshot& snapshot, const Base& wanted, WriterSession& session,

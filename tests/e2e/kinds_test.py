@@ -88,13 +88,20 @@ class Kinds(harness.Case):
         self.assertEqual((self.folder / "output").read_text().splitlines()[-1], "20000")
         self.mine("restore", "infra", "--to", "command:")
         self.assertEqual((self.folder / "given-back").read_bytes(), (self.folder / "output").read_bytes())
+        # A short one that stays as it is did not shrink, whatever we say of the snapshot beside it.
+        kept = program.read_text()
+        program.write_text("echo ok\n")
+        self.mine("backup", "infra", status=3)
+        self.assertEqual(self.mine("backup", "infra", "--json").json()["snapshot"]["size_bytes"], 3)
+        program.write_text(kept)
+        self.mine("backup", "infra")
         # Half an export is no snapshot, and one that shrank is one that says so.
         program.write_text("seq 1 20000; echo 'no right to read the rest' >&2; exit 3\n")
         failed = self.mine("backup", "infra", status=1)
         self.assertIn("no right to read the rest", failed.err)
         program.write_text("echo nothing\n")
         self.assertEqual(self.mine("backup", "infra", "--json", status=3).json()["snapshot"]["defects"][0]["path"], "output")
-        self.assertEqual(len(self.mine("snapshots", "infra", "--json").json()["snapshots"]), 2)
+        self.assertEqual(len(self.mine("snapshots", "infra", "--json").json()["snapshots"]), 5)
 
     def test_a_secret_is_kept_in_every_version_and_seen_nowhere(self):
         value = "s3cr3t-" + os.urandom(12).hex()
