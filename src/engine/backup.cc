@@ -218,13 +218,12 @@ CapturedFile own_file(std::string_view name, uint32_t index, size_t size, int64_
 }  // namespace
 
 postgres::CaptureWay capture_way(const ResourceConfig& resource) {
-  switch (resource.capture) {
-    case ResourceConfig::Capture::kHost:
+  switch (resource.postgres.capture) {
+    case PostgresConfig::Capture::kHost:
       return postgres::CaptureWay::kHost;
-    case ResourceConfig::Capture::kReplication:
+    case PostgresConfig::Capture::kReplication:
       return postgres::CaptureWay::kReplication;
-    case ResourceConfig::Capture::kAuto:
-    case ResourceConfig::Capture::kSave:  // of redis
+    case PostgresConfig::Capture::kAuto:
       break;
   }
   return postgres::CaptureWay::kAuto;

@@ -9,22 +9,23 @@ namespace {
 
 Result<void> take_credentials(S3Location& location, VaultPlaces& places, const VaultConfig& vault,
                               const ConfigWorld& world) {
-  if (!vault.credentials_profile.empty()) location.profile = vault.credentials_profile;
-  if (vault.credentials_from_environment) location.from_environment = true;
-  if (vault.credentials_from_instance) location.from_instance_role = true;
-  if (vault.access_key.is_set() != vault.secret_key.is_set())
-    return fail(ErrorKind::kUsage, fmt::format("vault \"{}\" has half of its credentials", vault.name),
-                vault.access_key.is_set() ? "secret_key_file is missing" : "access_key_file is missing",
-                "give both: credentials: { access_key_file: FILE, secret_key_file: FILE }");
-  if (!vault.access_key.is_set()) return {};
+  if (!vault.access.profile.empty()) location.profile = vault.access.profile;
+  if (vault.access.from_environment) location.from_environment = true;
+  if (vault.access.from_instance_role) location.from_instance_role = true;
+  if (vault.access.access_key.is_set() != vault.access.secret_key.is_set())
+    return fail(
+        ErrorKind::kUsage, fmt::format("vault \"{}\" has half of its credentials", vault.name),
+        vault.access.access_key.is_set() ? "secret_key_file is missing" : "access_key_file is missing",
+        "give both: credentials: { access_key_file: FILE, secret_key_file: FILE }");
+  if (!vault.access.access_key.is_set()) return {};
   using From = Setting::From;
-  if (vault.access_key.from() == From::kFile && vault.secret_key.from() == From::kFile) {
-    location.access_key_file = vault.access_key.file();
-    location.secret_key_file = vault.secret_key.file();
+  if (vault.access.access_key.from() == From::kFile && vault.access.secret_key.from() == From::kFile) {
+    location.access_key_file = vault.access.access_key.file();
+    location.secret_key_file = vault.access.secret_key.file();
     return {};
   }
-  TRY_ASSIGN(std::string access_key, vault.access_key.fetch(world));
-  TRY_ASSIGN(std::string secret_key, vault.secret_key.fetch(world));
+  TRY_ASSIGN(std::string access_key, vault.access.access_key.fetch(world));
+  TRY_ASSIGN(std::string secret_key, vault.access.secret_key.fetch(world));
   auto keys = std::make_shared<StoreKeys>();
   keys->access_key = std::move(access_key);
   keys->secret_key = Secret::copy_of(as_bytes(secret_key));
@@ -36,13 +37,13 @@ Result<void> take_credentials(S3Location& location, VaultPlaces& places, const V
 // What is written beside `at` counts more than what stands in it.
 Result<S3Location> overlay(S3Location location, VaultPlaces& places, const VaultConfig& vault,
                            const ConfigWorld& world) {
-  if (vault.endpoint.is_set()) {
-    TRY_ASSIGN(location.endpoint, vault.endpoint.fetch(world));
+  if (vault.access.endpoint.is_set()) {
+    TRY_ASSIGN(location.endpoint, vault.access.endpoint.fetch(world));
   }
-  if (vault.region.is_set()) {
-    TRY_ASSIGN(location.region, vault.region.fetch(world));
+  if (vault.access.region.is_set()) {
+    TRY_ASSIGN(location.region, vault.access.region.fetch(world));
   }
-  if (!vault.ca_file.empty()) location.ca_file = vault.ca_file;
+  if (!vault.access.ca_file.empty()) location.ca_file = vault.access.ca_file;
   TRY(take_credentials(location, places, vault, world));
   return location;
 }

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "base/time_text.h"
@@ -14,25 +13,7 @@ namespace kuramori {
 namespace {
 
 constexpr int kLastMax = 10'000;  // snapshots a `last` rule may name
-constexpr int kProcessesMax = 256;
-constexpr size_t kNameMax = 63;  // characters of a vault's, resource's or plan's name
-
-struct KindWord {
-  ResourceKind kind;
-  std::string_view word;
-};
-constexpr std::array<KindWord, 10> kKinds{{
-    {ResourceKind::kPostgres, "postgres"},
-    {ResourceKind::kRedis, "redis"},
-    {ResourceKind::kFiles, "files"},
-    {ResourceKind::kBucket, "bucket"},
-    {ResourceKind::kDump, "dump"},
-    {ResourceKind::kCommand, "command"},
-    {ResourceKind::kSecret, "secret"},
-    {ResourceKind::kGit, "git"},
-    {ResourceKind::kImage, "image"},
-    {ResourceKind::kAws, "aws"},
-}};
+constexpr size_t kNameMax = 63;   // characters of a vault's, resource's or plan's name
 
 // Names stand in commands (`orders-db@latest`) and messages.
 void check_name(ReadState& state, const std::string& name, int line, std::string_view noun) {
@@ -86,19 +67,7 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   vault.medium = map.text("medium");
   vault.key_file = map.path("key_file");
   vault.passphrase = map.setting("passphrase");
-  vault.endpoint = map.setting("endpoint");
-  vault.region = map.setting("region");
-  vault.ca_file = map.path("ca_file");
-  if (auto credentials = map.map("credentials")) {
-    vault.credentials_profile = credentials->text("profile");
-    vault.access_key = credentials->setting("access_key");
-    vault.secret_key = credentials->setting("secret_key");
-    if (credentials->has("env"))
-      vault.credentials_from_environment = credentials->choice("env", {"true", "false"}) == "true";
-    if (credentials->has("instance"))
-      vault.credentials_from_instance = credentials->choice("instance", {"true", "false"}) == "true";
-    credentials->done();
-  }
+  vault.access = read_store_access(map);
   vault.copy_of = map.text("copy_of");
   vault.lock = map.period("lock");
   vault.lock_mode = map.choice("lock_mode", {"compliance", "governance"});
@@ -111,135 +80,6 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
   }
   map.done();
   return vault;
-}
-
-constexpr ResourceKind kSupported[] = {ResourceKind::kPostgres, ResourceKind::kFiles, ResourceKind::kCommand,
-                                       ResourceKind::kSecret, ResourceKind::kRedis};
-
-ResourceKind read_kind(MapReader& map) {
-  const YamlNode* node = map.find("kind");
-  if (!node) {
-    map.state().fail_at(map.line(), fmt::format("{} has no kind", map.where()), {}, "add kind: postgres");
-    return ResourceKind::kPostgres;
-  }
-  std::vector<std::string_view> words;
-  for (const KindWord& kind : kKinds) words.push_back(kind.word);
-  std::string word = map.choice("kind", words);
-  for (const KindWord& kind : kKinds)
-    if (kind.word == word) return kind.kind;
-  return ResourceKind::kPostgres;
-}
-
-// Keys that only some kinds have: elsewhere they would be taken and have no effect.
-struct KeyOfKinds {
-  std::string_view key;
-  std::vector<ResourceKind> kinds;
-};
-const std::vector<KeyOfKinds>& keys_of_kinds() {
-  using enum ResourceKind;
-  static const std::vector<KeyOfKinds> keys = {
-      {"capture", {kPostgres, kRedis}},
-      {"paths", {kFiles, kSecret}},
-      {"include", {kFiles}},
-      {"exclude", {kFiles}},
-      {"one_filesystem", {kFiles}},
-      {"tables", {kDump}},
-      {"run", {kCommand, kSecret}},
-      {"folder", {kCommand}},
-      {"restore", {kCommand}},
-      {"shrink_max", {kCommand}},
-      {"timeout", {kCommand, kSecret}},
-      {"password", {kRedis}},
-      {"ca_file", {kRedis}},
-      {"cert_file", {kRedis}},
-      {"tls_key_file", {kRedis}},
-      {"data_dir", {kRedis}},
-      {"aof", {kRedis}},
-  };
-  return keys;
-}
-
-void refuse_keys_of_others(MapReader& map, ResourceKind kind) {
-  for (const KeyOfKinds& one : keys_of_kinds()) {
-    if (!map.has(one.key) || std::ranges::count(one.kinds, kind) != 0) continue;
-    map.state().fail_at(map.line(),
-                        fmt::format("{} is of kind {} and has {}", map.where(), name_of(kind), one.key), {},
-                        fmt::format("remove {}", one.key));
-    return;
-  }
-}
-
-bool is_yes(MapReader& map, std::string_view key) {
-  return map.has(key) && map.choice(key, {"true", "false"}) == "true";
-}
-
-// "50%" or "0.5".
-Result<double> parse_share(std::string_view text) {
-  const bool percent = text.ends_with('%');
-  const std::string number(percent ? text.substr(0, text.size() - 1) : text);
-  char* end = nullptr;
-  const double value = std::strtod(number.c_str(), &end) / (percent ? 100 : 1);
-  if (number.empty() || *end != '\0' || !(value >= 0 && value <= 1))
-    return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no share", text.substr(0, 20)), "", "write 50%");
-  return value;
-}
-
-ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node) {
-  MapReader map(state, node, fmt::format("resource \"{}\"", name));
-  ResourceConfig resource;
-  resource.name = name;
-  resource.line = node.line;
-  resource.kind = read_kind(map);
-  refuse_keys_of_others(map, resource.kind);
-  resource.connect = map.setting("connect");
-  if (map.has("capture")) {
-    const bool is_redis = resource.kind == ResourceKind::kRedis;
-    const std::string word = is_redis ? map.choice("capture", {"auto", "replication", "save"})
-                                      : map.choice("capture", {"auto", "host", "replication"});
-    if (word == "host") resource.capture = ResourceConfig::Capture::kHost;
-    if (word == "replication") resource.capture = ResourceConfig::Capture::kReplication;
-    if (word == "save") resource.capture = ResourceConfig::Capture::kSave;
-  }
-  resource.password = map.setting("password");
-  resource.ca_file = map.path("ca_file");
-  resource.cert_file = map.path("cert_file");
-  resource.tls_key_file = map.path("tls_key_file");
-  resource.data_dir = map.path("data_dir");
-  resource.append_only = is_yes(map, "aof");
-  resource.folder = map.path("folder");
-  resource.restore = map.words("restore");
-  resource.shrink_max = map.read_as("shrink_max", parse_share);
-  resource.timeout = map.period("timeout");
-  resource.site = map.text("site");
-  resource.owner = map.text("owner");
-  resource.criticality = map.text("criticality");
-  if (auto objectives = map.map("objectives")) {
-    resource.rpo = objectives->period("rpo");
-    resource.rto = objectives->period("rto");
-    objectives->done();
-  }
-  if (auto limits = map.map("limits")) {
-    resource.limits.read = limits->rate("read");
-    resource.limits.network = limits->read_as("network", parse_network_rate);
-    resource.limits.cpu = limits->read_as("cpu", parse_cpu_share);
-    resource.limits.nice = limits->read_as("nice", parse_nice);
-    resource.limits.io = limits->read_as("io", parse_io_priority);
-    resource.processes = limits->count("processes", 1, kProcessesMax);
-    limits->done();
-  }
-  for (const std::string& path : map.words("paths")) resource.paths.push_back(state.absolute(path));
-  resource.include = map.words("include");
-  resource.exclude = map.words("exclude");
-  resource.one_filesystem = is_yes(map, "one_filesystem");
-  resource.tables = map.words("tables");
-  resource.run = map.words("run");
-  if (auto hooks = map.map("hooks")) {
-    resource.hooks_before = hooks->words("before");
-    resource.hooks_after = hooks->words("after");
-    hooks->done();
-  }
-  map.done();
-  return resource;
 }
 
 // `keep: 14d` is short for `keep: { all: 14d }`.
@@ -457,12 +297,6 @@ std::string medium_of(const VaultConfig& vault) {
   return vault.at.starts_with("rclone:") ? "remote" : "disk";
 }
 
-std::string_view name_of(ResourceKind kind) {
-  for (const KindWord& word : kKinds)
-    if (word.kind == kind) return word.word;
-  return "unknown";
-}
-
 Result<const VaultConfig*> Config::vault(std::string_view name) const {
   if (const VaultConfig* found = find_named(vaults, name)) return found;
   return no_such(vaults, "vault", name);
@@ -519,25 +353,6 @@ Result<Config> load_config(const std::string& path, const ConfigWorld& world) {
     return error;
   }
   return parse_config(*text, full, world);
-}
-
-Result<ResourceKind> kind_named(std::string_view word) {
-  for (const KindWord& kind : kKinds) {
-    if (kind.word == word) return kind.kind;
-  }
-  return fail(ErrorKind::kUsage, fmt::format("kind {} is not known to this program", word),
-              "a newer one made this snapshot", "use the program that made it");
-}
-
-Result<void> check_supported(const ResourceConfig& resource) {
-  if (std::ranges::count(kSupported, resource.kind) != 0) return {};
-  std::string known;
-  for (const ResourceKind kind : kSupported)
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", name_of(kind));
-  return fail(
-      ErrorKind::kUsage,
-      fmt::format("resource \"{}\": kind {} is not supported yet", resource.name, name_of(resource.kind)),
-      fmt::format("this version protects {}", known));
 }
 
 }  // namespace kuramori

@@ -13,10 +13,11 @@
 
 #include "base/error.h"
 #include "base/units.h"
-#include "policy/limits.h"
+#include "policy/resource_config.h"
 #include "policy/retention.h"
 #include "policy/schedule.h"
 #include "policy/setting.h"
+#include "policy/store_access.h"
 
 namespace kuramori {
 
@@ -28,12 +29,8 @@ struct VaultConfig {
   std::string medium;    // "usb disk", "tape"; "": told by the place (see medium_of)
   std::string key_file;  // absolute
   Setting passphrase;    // wraps the key file, if set
-  Setting endpoint, region, access_key, secret_key;
-  std::string credentials_profile;
-  bool credentials_from_environment = false;
-  bool credentials_from_instance = false;  // the role of the machine it runs on
-  std::string ca_file;
-  std::string copy_of;  // the name of another vault
+  StoreAccess access;    // of an object store
+  std::string copy_of;   // the name of another vault
   std::optional<Period> lock;
   std::string lock_mode;  // "compliance", "governance" or ""
   std::string ledger;
@@ -43,40 +40,6 @@ struct VaultConfig {
 
 // On what a vault lies, unless it says so itself: "disk", "object store", "remote".
 std::string medium_of(const VaultConfig& vault);
-
-enum class ResourceKind { kPostgres, kRedis, kFiles, kBucket, kDump, kCommand, kSecret, kGit, kImage, kAws };
-std::string_view name_of(ResourceKind kind);
-// kUsage: this program knows no such kind.
-Result<ResourceKind> kind_named(std::string_view word);
-
-struct ResourceConfig {
-  std::string name;
-  int line = 0;
-  ResourceKind kind = ResourceKind::kPostgres;
-  Setting connect;
-  std::string site;  // where the original stands; "": where its plan's vault does
-  std::string owner;
-  std::string criticality;
-  std::optional<Period> rpo, rto;  // objectives
-  Limits limits;
-  std::optional<int> processes;  // of limits: how many threads read
-  // How a postgres resource is captured: from its host's files, over the replication protocol, or whichever
-  // goes. How a redis one is: over the replication protocol, by BGSAVE, or whichever goes.
-  enum class Capture : uint8_t { kAuto, kHost, kReplication, kSave } capture = Capture::kAuto;
-  // Of redis.
-  Setting password;
-  std::string ca_file, cert_file, tls_key_file;
-  std::string data_dir;      // of the server, where it is on this machine
-  bool append_only = false;  // its append-only files instead of an RDB
-  // Of command: what `run` fills, the mirrored program, and what share it may shrink by.
-  std::string folder;
-  std::vector<std::string> restore;
-  std::optional<double> shrink_max;
-  std::optional<Period> timeout;  // of a program that is run
-  std::vector<std::string> paths, include, exclude, tables, run;
-  bool one_filesystem = false;  // of files: what is mounted below a path is not captured
-  std::vector<std::string> hooks_before, hooks_after;
-};
 
 enum class WalMode { kNone, kArchive, kStream };
 
@@ -142,9 +105,6 @@ struct Config {
 // `path` serves messages and relative paths.
 Result<Config> parse_config(std::string_view text, const std::string& path, const ConfigWorld& world);
 Result<Config> load_config(const std::string& path, const ConfigWorld& world);
-
-// kUsage "kind redis is not supported yet" for what this program cannot back up or restore.
-Result<void> check_supported(const ResourceConfig& resource);
 
 // The known word closest to `word`, or "" if none is close.
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);

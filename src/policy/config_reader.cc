@@ -117,6 +117,22 @@ std::string MapReader::scalar(const YamlNode& node, std::string_view key) {
   return state_->expand(node.text, node.line);
 }
 
+std::string MapReader::given_as(std::string_view key) const {
+  for (const std::string& one : node_->keys)
+    if (one == key || one == fmt::format("{}_file", key) || one == fmt::format("{}_command", key)) return one;
+  return {};
+}
+
+std::vector<std::string> MapReader::setting_names() const {
+  std::vector<std::string> names;
+  for (std::string name : node_->keys) {
+    for (const std::string_view suffix : {"_file", "_command"})
+      if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
+    if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
+  }
+  return names;
+}
+
 Setting MapReader::setting(std::string_view key) {
   const YamlNode* text = find(key);
   std::string file_key = fmt::format("{}_file", key), command_key = fmt::format("{}_command", key);

@@ -37,6 +37,11 @@ class MapReader {
   bool has(std::string_view key);
   const YamlNode* find(std::string_view key);  // marks it known; null when absent
 
+  // KEY, KEY_file or KEY_command: the one that stands there, "" for none.
+  std::string given_as(std::string_view key) const;
+  // All keys as those of settings: without _file and _command, each once, in the order of the file.
+  std::vector<std::string> setting_names() const;
+
   // Of any string key: KEY, KEY_file or KEY_command, at most one of them.
   Setting setting(std::string_view key);
   std::string text(std::string_view key);  // fetched at once

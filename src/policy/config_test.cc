@@ -61,7 +61,7 @@ TEST(Config, ReadsTheWholeSample) {
   EXPECT_EQ(config->vaults[0].key_file, "/etc/kuramori/tokyo.owner.key");
   EXPECT_EQ(config->vaults[1].at, "s3://kuramori-osaka/prod");
   EXPECT_EQ(config->vaults[1].lock, *parse_period("14d"));
-  EXPECT_EQ(config->vaults[1].credentials_profile, "kuramori");
+  EXPECT_EQ(config->vaults[1].access.profile, "kuramori");
   ASSERT_EQ(config->resources.size(), 6u);
   EXPECT_EQ(config->resources[0].limits.read, 200u << 20);
   EXPECT_EQ(config->resources[0].limits.network, 50u << 20);
@@ -69,7 +69,7 @@ TEST(Config, ReadsTheWholeSample) {
   EXPECT_EQ(config->resources[0].limits.nice, 10);
   EXPECT_EQ(config->resources[0].limits.io, IoPriority{.idle = true});
   EXPECT_EQ(config->resources[0].processes, 2);
-  EXPECT_EQ(config->resources[4].run, (std::vector<std::string>{"terraform", "show", "-json"}));
+  EXPECT_EQ(config->resources[4].command.run, (std::vector<std::string>{"terraform", "show", "-json"}));
   ASSERT_EQ(config->plans.size(), 1u);
   const PlanConfig& plan = config->plans[0];
   EXPECT_EQ(plan.timezone, "Asia/Tokyo");
@@ -212,24 +212,36 @@ TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
   ASSERT_TRUE(config) << config.error().what;
   const auto& [f, r, c, s] =
       std::tie(config->resources[0], config->resources[1], config->resources[2], config->resources[3]);
-  EXPECT_EQ(f.include, std::vector<std::string>{"a"});
-  EXPECT_EQ(f.exclude.size(), 2u);
-  EXPECT_TRUE(f.one_filesystem);
-  EXPECT_EQ(r.capture, ResourceConfig::Capture::kSave);
-  EXPECT_EQ(r.data_dir, "/var/lib/redis");
-  EXPECT_TRUE(r.append_only);
-  EXPECT_EQ(c.run.size(), 2u);
-  EXPECT_EQ(c.folder, "/y");
-  EXPECT_EQ(c.restore, std::vector<std::string>{"d"});
-  EXPECT_DOUBLE_EQ(*c.shrink_max, 0.2);
-  EXPECT_TRUE(c.timeout);
-  EXPECT_EQ(s.paths.size(), 1u);
+  EXPECT_EQ(f.files.include, std::vector<std::string>{"a"});
+  EXPECT_EQ(f.files.exclude.size(), 2u);
+  EXPECT_TRUE(f.files.one_filesystem);
+  EXPECT_EQ(r.redis.capture, RedisConfig::Capture::kSave);
+  EXPECT_EQ(r.redis.data_dir, "/var/lib/redis");
+  EXPECT_TRUE(r.redis.append_only);
+  EXPECT_EQ(c.command.run.size(), 2u);
+  EXPECT_EQ(c.command.folder, "/y");
+  EXPECT_EQ(c.command.restore, std::vector<std::string>{"d"});
+  EXPECT_DOUBLE_EQ(*c.command.shrink_max, 0.2);
+  EXPECT_TRUE(c.command.timeout);
+  EXPECT_EQ(s.secret.paths.size(), 1u);
+  // A variable of a program's environment is a setting: its value may stand in a file.
+  auto with =
+      read("resources:\n  c: { kind: command, run: [a], environment: { A: b, TOKEN_file: connect } }\n");
+  ASSERT_TRUE(with) << with.error().what;
+  const auto& environment = with->resources[0].command.environment;
+  ASSERT_EQ(environment.size(), 2u);
+  EXPECT_EQ(environment[0].name, "A");
+  EXPECT_EQ(*environment[0].value.fetch(fake_world()), "b");
+  EXPECT_EQ(environment[1].name, "TOKEN");
+  EXPECT_EQ(*environment[1].value.fetch(fake_world()), "host=secret");
   // What another kind has would be taken and have no effect.
   for (const char* wrong :
        {"{ kind: files, paths: [/x], run: [a] }", "{ kind: redis, connect: x, paths: [/x] }",
         "{ kind: command, run: [a], capture: save }", "{ kind: postgres, exclude: [a] }",
         "{ kind: redis, connect: x, capture: host }", "{ kind: command, run: [a], shrink_max: much }",
-        "{ kind: files, paths: [/x], one_filesystem: perhaps }"})
+        "{ kind: files, paths: [/x], one_filesystem: perhaps }",
+        "{ kind: files, paths: [/x], password_file: y }",
+        "{ kind: postgres, connect: x, hooks: { before: [a] } }"})
     EXPECT_FALSE(refusal(std::string("resources:\n  a: ") + wrong + "\n").empty()) << wrong;
 }
 
@@ -269,9 +281,9 @@ TEST(Config, ReadsHowAServerIsCaptured) {
       "resources:\n  a: { kind: postgres, connect: x }\n  b: { kind: postgres, connect: x, capture: "
       "replication }\n  c: { kind: postgres, connect: x, capture: host }\n");
   ASSERT_TRUE(config) << config.error().why;
-  EXPECT_EQ(config->resources[0].capture, ResourceConfig::Capture::kAuto);
-  EXPECT_EQ(config->resources[1].capture, ResourceConfig::Capture::kReplication);
-  EXPECT_EQ(config->resources[2].capture, ResourceConfig::Capture::kHost);
+  EXPECT_EQ(config->resources[0].postgres.capture, PostgresConfig::Capture::kAuto);
+  EXPECT_EQ(config->resources[1].postgres.capture, PostgresConfig::Capture::kReplication);
+  EXPECT_EQ(config->resources[2].postgres.capture, PostgresConfig::Capture::kHost);
   EXPECT_NE(refusal("resources:\n  a: { kind: postgres, connect: x, capture: remote }\n").find("capture"),
             std::string::npos);
   EXPECT_NE(refusal("resources:\n  a: { kind: files, paths: [/x], capture: host }\n")

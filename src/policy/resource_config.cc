@@ -1,0 +1,226 @@
+#include "policy/resource_config.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "policy/config_reader.h"
+
+namespace kuramori {
+namespace {
+
+constexpr int kProcessesMax = 256;
+
+bool is_yes(MapReader& map, std::string_view key) {
+  return map.has(key) && map.choice(key, {"true", "false"}) == "true";
+}
+
+// "50%" or "0.5".
+Result<double> parse_share(std::string_view text) {
+  const bool percent = text.ends_with('%');
+  const std::string number(percent ? text.substr(0, text.size() - 1) : text);
+  char* end = nullptr;
+  const double value = std::strtod(number.c_str(), &end) / (percent ? 100 : 1);
+  if (number.empty() || *end != '\0' || !(value >= 0 && value <= 1))
+    return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no share", text.substr(0, 20)), "", "write 50%");
+  return value;
+}
+
+std::vector<std::string> read_paths(MapReader& map) {
+  std::vector<std::string> paths;
+  for (const std::string& path : map.words("paths")) paths.push_back(map.state().absolute(path));
+  return paths;
+}
+
+// environment: { NAME: value, OTHER_file: path }.
+std::vector<EnvironmentVariable> read_environment(MapReader& map) {
+  std::vector<EnvironmentVariable> out;
+  auto environment = map.map("environment");
+  if (!environment) return out;
+  for (const std::string& name : environment->setting_names())
+    out.push_back({name, environment->setting(name)});
+  environment->done();
+  return out;
+}
+
+// --- what each kind has of its own -------------------------------------------------------------------
+
+void read_postgres(MapReader& map, ResourceConfig& resource) {
+  using Capture = PostgresConfig::Capture;
+  resource.connect = map.setting("connect");
+  const std::string word = map.choice("capture", {"auto", "host", "replication"});
+  if (word == "host") resource.postgres.capture = Capture::kHost;
+  if (word == "replication") resource.postgres.capture = Capture::kReplication;
+}
+
+void read_redis(MapReader& map, ResourceConfig& resource) {
+  using Capture = RedisConfig::Capture;
+  resource.connect = map.setting("connect");
+  RedisConfig& redis = resource.redis;
+  const std::string word = map.choice("capture", {"auto", "replication", "save"});
+  if (word == "replication") redis.capture = Capture::kReplication;
+  if (word == "save") redis.capture = Capture::kSave;
+  redis.password = map.setting("password");
+  redis.ca_file = map.path("ca_file");
+  redis.cert_file = map.path("cert_file");
+  redis.tls_key_file = map.path("tls_key_file");
+  redis.data_dir = map.path("data_dir");
+  redis.append_only = is_yes(map, "aof");
+}
+
+void read_files(MapReader& map, ResourceConfig& resource) {
+  FilesConfig& files = resource.files;
+  files.paths = read_paths(map);
+  files.include = map.words("include");
+  files.exclude = map.words("exclude");
+  files.one_filesystem = is_yes(map, "one_filesystem");
+  if (auto hooks = map.map("hooks")) {
+    files.hooks_before = hooks->words("before");
+    files.hooks_after = hooks->words("after");
+    hooks->done();
+  }
+}
+
+void read_command(MapReader& map, ResourceConfig& resource) {
+  CommandConfig& command = resource.command;
+  command.run = map.words("run");
+  command.folder = map.path("folder");
+  command.restore = map.words("restore");
+  command.shrink_max = map.read_as("shrink_max", parse_share);
+  command.environment = read_environment(map);
+  command.timeout = map.period("timeout");
+}
+
+void read_secret(MapReader& map, ResourceConfig& resource) {
+  SecretConfig& secret = resource.secret;
+  secret.paths = read_paths(map);
+  secret.run = map.words("run");
+  secret.environment = read_environment(map);
+  secret.timeout = map.period("timeout");
+}
+
+struct KindReader {
+  ResourceKind kind;
+  std::string_view word;
+  // The keys of its own. Listed so that a resource of another kind that has one is told so.
+  std::vector<std::string_view> keys;
+  void (*read)(MapReader&, ResourceConfig&) = nullptr;  // null: this program cannot protect it yet
+};
+
+const std::vector<KindReader>& kinds() {
+  using enum ResourceKind;
+  static const std::vector<KindReader> all = {
+      {kPostgres, "postgres", {"connect", "capture"}, read_postgres},
+      {kRedis,
+       "redis",
+       {"connect", "capture", "password", "ca_file", "cert_file", "tls_key_file", "data_dir", "aof"},
+       read_redis},
+      {kFiles, "files", {"paths", "include", "exclude", "one_filesystem", "hooks"}, read_files},
+      {kBucket, "bucket", {}},
+      {kDump, "dump", {"connect", "tables"}},
+      {kCommand,
+       "command",
+       {"run", "folder", "restore", "shrink_max", "environment", "timeout"},
+       read_command},
+      {kSecret, "secret", {"paths", "run", "environment", "timeout"}, read_secret},
+      {kGit, "git", {}},
+      {kImage, "image", {}},
+      {kAws, "aws", {}},
+  };
+  return all;
+}
+
+const KindReader& reader_of(ResourceKind kind) {
+  for (const KindReader& one : kinds())
+    if (one.kind == kind) return one;
+  return kinds().front();
+}
+
+ResourceKind read_kind(MapReader& map) {
+  if (!map.find("kind")) {
+    map.state().fail_at(map.line(), fmt::format("{} has no kind", map.where()), {}, "add kind: postgres");
+    return ResourceKind::kPostgres;
+  }
+  std::vector<std::string_view> words;
+  for (const KindReader& kind : kinds()) words.push_back(kind.word);
+  const std::string word = map.choice("kind", words);
+  for (const KindReader& kind : kinds())
+    if (kind.word == word) return kind.kind;
+  return ResourceKind::kPostgres;
+}
+
+// Elsewhere such a key would be taken and have no effect.
+void refuse_keys_of_others(MapReader& map, const KindReader& own) {
+  for (const KindReader& other : kinds()) {
+    for (const std::string_view key : other.keys) {
+      if (std::ranges::count(own.keys, key) != 0) continue;
+      const std::string given = map.given_as(key);
+      if (given.empty()) continue;
+      map.state().fail_at(map.line(),
+                          fmt::format("{} is of kind {} and has {}", map.where(), own.word, given),
+                          fmt::format("it belongs to kind {}", other.word), fmt::format("remove {}", given));
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view name_of(ResourceKind kind) {
+  return reader_of(kind).word;
+}
+
+Result<ResourceKind> kind_named(std::string_view word) {
+  for (const KindReader& kind : kinds())
+    if (kind.word == word) return kind.kind;
+  return fail(ErrorKind::kUsage, fmt::format("kind {} is not known to this program", word),
+              "a newer one made this snapshot", "use the program that made it");
+}
+
+ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node) {
+  MapReader map(state, node, fmt::format("resource \"{}\"", name));
+  ResourceConfig resource;
+  resource.name = name;
+  resource.line = node.line;
+  resource.kind = read_kind(map);
+  const KindReader& kind = reader_of(resource.kind);
+  refuse_keys_of_others(map, kind);
+  resource.site = map.text("site");
+  resource.owner = map.text("owner");
+  resource.criticality = map.text("criticality");
+  if (auto objectives = map.map("objectives")) {
+    resource.rpo = objectives->period("rpo");
+    resource.rto = objectives->period("rto");
+    objectives->done();
+  }
+  if (auto limits = map.map("limits")) {
+    resource.limits.read = limits->rate("read");
+    resource.limits.network = limits->read_as("network", parse_network_rate);
+    resource.limits.cpu = limits->read_as("cpu", parse_cpu_share);
+    resource.limits.nice = limits->read_as("nice", parse_nice);
+    resource.limits.io = limits->read_as("io", parse_io_priority);
+    resource.processes = limits->count("processes", 1, kProcessesMax);
+    limits->done();
+  }
+  if (!kind.read) return resource;  // its keys are not known here: nothing is said of them
+  kind.read(map, resource);
+  map.done();
+  return resource;
+}
+
+Result<void> check_supported(const ResourceConfig& resource) {
+  std::string known;
+  for (const KindReader& kind : kinds()) {
+    if (!kind.read) continue;
+    if (kind.kind == resource.kind) return {};
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", kind.word);
+  }
+  return fail(
+      ErrorKind::kUsage,
+      fmt::format("resource \"{}\": kind {} is not supported yet", resource.name, name_of(resource.kind)),
+      fmt::format("this version protects {}", known));
+}
+
+}  // namespace kuramori

@@ -1,0 +1,95 @@
+// What kuramori.yaml says of one resource: what every kind has, and one struct with what each kind has of its
+// own. A key of another kind is refused: it would be taken and have no effect.
+//
+// A new kind: its struct here, its reader and its line in the table of resource_config.cc, its case in
+// engine/sources.cc.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "policy/limits.h"
+#include "policy/setting.h"
+
+namespace kuramori {
+
+struct ReadState;
+struct YamlNode;
+
+enum class ResourceKind { kPostgres, kRedis, kFiles, kBucket, kDump, kCommand, kSecret, kGit, kImage, kAws };
+std::string_view name_of(ResourceKind kind);
+// kUsage: this program knows no such kind.
+Result<ResourceKind> kind_named(std::string_view word);
+
+struct PostgresConfig {
+  // From its host's files, over the replication protocol, or whichever goes.
+  enum class Capture : uint8_t { kAuto, kHost, kReplication } capture = Capture::kAuto;
+};
+
+struct FilesConfig {
+  std::vector<std::string> paths;             // absolute
+  std::vector<std::string> include, exclude;  // as in .gitignore
+  bool one_filesystem = false;                // what is mounted below a path is not captured
+  std::vector<std::string> hooks_before, hooks_after;
+};
+
+struct RedisConfig {
+  Setting password;
+  // Over the replication protocol, by BGSAVE, or whichever goes.
+  enum class Capture : uint8_t { kAuto, kReplication, kSave } capture = Capture::kAuto;
+  std::string ca_file, cert_file, tls_key_file;
+  std::string data_dir;      // of the server, where it is on this machine
+  bool append_only = false;  // its append-only files instead of an RDB
+};
+
+// One variable of a program's environment. Its value may be a secret.
+struct EnvironmentVariable {
+  std::string name;
+  Setting value;
+};
+
+struct CommandConfig {
+  std::vector<std::string> run;
+  std::string folder;                // that `run` fills; "": its output counts
+  std::vector<std::string> restore;  // the mirrored program
+  std::optional<double> shrink_max;  // what share it may shrink by
+  std::vector<EnvironmentVariable> environment;
+  std::optional<Period> timeout;
+};
+
+struct SecretConfig {
+  std::vector<std::string> paths;  // absolute
+  std::vector<std::string> run;    // prints secrets
+  std::vector<EnvironmentVariable> environment;
+  std::optional<Period> timeout;
+};
+
+struct ResourceConfig {
+  std::string name;
+  int line = 0;  // 0: no configuration speaks of it
+  ResourceKind kind = ResourceKind::kPostgres;
+  std::string site;  // where the original stands; "": where its plan's vault does
+  std::string owner;
+  std::string criticality;
+  std::optional<Period> rpo, rto;  // objectives
+  Limits limits;
+  std::optional<int> processes;  // of limits: how many threads read
+  Setting connect;               // to a server, of the kinds that have one
+
+  PostgresConfig postgres;
+  FilesConfig files;
+  RedisConfig redis;
+  CommandConfig command;
+  SecretConfig secret;
+};
+
+ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node);
+
+// kUsage "kind aws is not supported yet" for what this program cannot back up or restore.
+Result<void> check_supported(const ResourceConfig& resource);
+
+}  // namespace kuramori
