@@ -12,6 +12,16 @@ Bytes hex(std::string_view text) {
   return *from_hex(text);
 }
 
+TEST(DigestTest, sha512_is_as_published) {
+  Sha512 digest;
+  for (int again = 0; again < 2; ++again) {  // finish() starts anew
+    digest.add(as_bytes("abc"));             // FIPS 180-4
+    EXPECT_EQ(to_hex(digest.finish()),
+              "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
+              "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f");
+  }
+}
+
 TEST(Digests, known_answers) {
   EXPECT_EQ(sha256({}).hex(),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");  // FIPS 180-4

@@ -59,6 +59,30 @@ Digest sha256(ByteView bytes) {
   return digest;
 }
 
+struct Sha512::State {
+  EVP_MD_CTX* context = EVP_MD_CTX_new();
+  ~State() { EVP_MD_CTX_free(context); }
+};
+
+Sha512::Sha512() : state_(std::make_unique<State>()) {
+  CHECK(EVP_DigestInit_ex2(state_->context, EVP_sha512(), nullptr) == 1);
+}
+Sha512::~Sha512() = default;
+Sha512::Sha512(Sha512&&) noexcept = default;
+
+void Sha512::add(ByteView bytes) {
+  if (bytes.size() >= kWorkBytes) pause_for_cpu();
+  CHECK(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1);
+}
+
+std::array<uint8_t, Sha512::kBytes> Sha512::finish() {
+  std::array<uint8_t, kBytes> digest{};
+  unsigned size = 0;
+  CHECK(EVP_DigestFinal_ex(state_->context, digest.data(), &size) == 1 && size == digest.size());
+  CHECK(EVP_DigestInit_ex2(state_->context, EVP_sha512(), nullptr) == 1);
+  return digest;
+}
+
 struct HmacSha256::State {
   EVP_MAC_CTX* context = EVP_MAC_CTX_new(hmac_method());
   ~State() { EVP_MAC_CTX_free(context); }

@@ -26,6 +26,21 @@ class Sha256 {
 
 Digest sha256(ByteView bytes);
 
+// SHA-512, for what others name by it. Ours is SHA-256.
+class Sha512 {
+ public:
+  static constexpr size_t kBytes = 64;
+  Sha512();
+  ~Sha512();
+  Sha512(Sha512&&) noexcept;
+  void add(ByteView bytes);
+  std::array<uint8_t, kBytes> finish();  // and starts anew
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 class HmacSha256 {
  public:
   explicit HmacSha256(ByteView key);

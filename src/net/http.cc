@@ -33,8 +33,9 @@ struct Exchange {
   const HttpRequest* request = nullptr;
   Exchange** winner = nullptr;  // of the two, the one whose answer counts
   HttpAnswer answer;
-  size_t sent = 0;
+  uint64_t sent = 0;
   size_t header_bytes = 0;
+  std::optional<Error> refused;  // by whoever takes or gives a streamed body
   bool head_complete = false;
   bool too_long = false;
   Duration started{}, last_progress{};
@@ -47,6 +48,7 @@ struct Exchange {
     return *winner == this;
   }
   void progress() { last_progress = system_clock().steady(); }
+  uint64_t to_send() const { return request->body_from ? request->streamed_bytes : request->body.size(); }
 };
 
 std::string lower(std::string_view text) {
@@ -103,6 +105,14 @@ size_t on_body(char* data, size_t size, size_t count, void* self) {
       answer.status < 500 ? exchange.wins() : *exchange.winner == nullptr || *exchange.winner == &exchange;
   if (!counts) return 0;
   const HttpRequest& request = *exchange.request;
+  if (request.on_body && answer.status >= 200 && answer.status < 300) {
+    if (auto taken = request.on_body(answer, bytes); !taken) {
+      exchange.refused = std::move(taken).error();
+      return 0;
+    }
+    exchange.progress();  // whoever takes it may have waited for others
+    return bytes.size();
+  }
   if (!request.into.empty() && answer.status >= 200 && answer.status < 300) {
     if (bytes.size() > request.into.size() - answer.into_bytes) {
       exchange.too_long = true;
@@ -122,6 +132,19 @@ size_t on_body(char* data, size_t size, size_t count, void* self) {
 
 size_t on_send(char* out, size_t size, size_t count, void* self) {
   auto& exchange = *static_cast<Exchange*>(self);
+  if (exchange.request->body_from) {
+    const uint64_t left = exchange.to_send() - exchange.sent;
+    if (left == 0) return 0;
+    auto given = exchange.request->body_from(
+        {reinterpret_cast<uint8_t*>(out), static_cast<size_t>(std::min<uint64_t>(left, size * count))});
+    if (!given) {
+      exchange.refused = std::move(given).error();
+      return CURL_READFUNC_ABORT;
+    }
+    exchange.sent += *given;
+    exchange.progress();
+    return *given;
+  }
   ByteView rest = exchange.request->body.subspan(exchange.sent);
   size_t take = std::min(rest.size(), size * count);
   if (take > 0) std::memcpy(out, rest.data(), take);
@@ -132,9 +155,11 @@ size_t on_send(char* out, size_t size, size_t count, void* self) {
 
 int on_seek(void* self, curl_off_t offset, int origin) {
   auto& exchange = *static_cast<Exchange*>(self);
-  if (origin != SEEK_SET || offset < 0 || static_cast<size_t>(offset) > exchange.request->body.size())
-    return CURL_SEEKFUNC_FAIL;
-  exchange.sent = static_cast<size_t>(offset);
+  if (origin != SEEK_SET || offset < 0) return CURL_SEEKFUNC_FAIL;
+  const auto at = static_cast<uint64_t>(offset);
+  // What was streamed is gone.
+  if (exchange.request->body_from ? at != exchange.sent : at > exchange.to_send()) return CURL_SEEKFUNC_FAIL;
+  exchange.sent = at;
   return CURL_SEEKFUNC_OK;
 }
 
@@ -196,7 +221,7 @@ struct Wire {
       set(CURLOPT_NOBODY, 1L);
     } else if (request.method == "PUT" || request.method == "POST") {
       set(CURLOPT_UPLOAD, 1L);
-      set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+      set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(exchange.to_send()));
       set(CURLOPT_READFUNCTION, &on_send);
       set(CURLOPT_READDATA, static_cast<void*>(&exchange));
       set(CURLOPT_SEEKFUNCTION, &on_seek);
@@ -249,7 +274,7 @@ const char* what_took_too_long(const Exchange& exchange, Duration now) {
   curl_off_t connect_us = 0;
   curl_easy_getinfo(exchange.easy, CURLINFO_PRETRANSFER_TIME_T, &connect_us);
   if (connect_us == 0) return nullptr;  // libcurl watches the time to connect
-  bool waits = !exchange.head_complete && exchange.sent >= exchange.request->body.size();
+  bool waits = !exchange.head_complete && exchange.sent >= exchange.to_send();
   Duration quiet = now - exchange.last_progress;
   if (waits && quiet > limits.first_byte) return "no answer came";
   if (!waits && quiet > limits.stall) return "the connection stalled";
@@ -289,6 +314,8 @@ class CurlClient final : public HttpClient {
   Result<HttpAnswer> send(const HttpRequest& request) override {
     CHECK(request.body.empty() || request.method == "PUT" || request.method == "POST");
     CHECK(!request.hedge_after || request.method == "GET" || request.method == "HEAD");
+    CHECK(!request.hedge_after || !request.on_body);  // whose bytes would it be?
+    CHECK(!request.body_from || request.method == "PUT" || request.method == "POST");
     std::unique_ptr<Wire> wire = take();
     Result<HttpAnswer> answer = send_on(*wire, request);
     give_back(std::move(wire));
@@ -330,6 +357,11 @@ class CurlClient final : public HttpClient {
         return ended_badly(wire, hedged && second.code != CURLE_OK ? second : first, request);
       }
 
+      if (request.stop.stop_requested()) {
+        for (Exchange& each : wire.exchanges) wire.end(each);
+        return fail(ErrorKind::kInterrupted,
+                    fmt::format("the request to {} was stopped", host_of(request.url)));
+      }
       for (Exchange& exchange : wire.exchanges) {
         if (!exchange.running) continue;
         const char* late = what_took_too_long(exchange, now);
@@ -378,7 +410,8 @@ class CurlClient final : public HttpClient {
   }
 
   static Error ended_badly(Wire& wire, Exchange& exchange, const HttpRequest& request) {
-    Error error = exchange.code == CURLE_OK
+    Error error = exchange.refused ? std::move(*exchange.refused)
+                  : exchange.code == CURLE_OK
                       ? fail(ErrorKind::kUnknown, fmt::format("{} gave no answer", host_of(request.url)))
                       : transport_error(exchange, host_of(request.url));
     for (Exchange& each : wire.exchanges) wire.end(each);

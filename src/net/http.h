@@ -7,8 +7,10 @@
 //   - a body that ends early, or is longer than allowed, is an error, never a short answer.
 //   - redirects are not followed.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +33,8 @@ struct HttpHeader {
 
 constexpr size_t kHttpBodyBytesMax = 256 << 20;  // of an answer, unless the request says otherwise
 
+struct HttpAnswer;
+
 struct HttpRequest {
   std::string method = "GET";
   std::string url;
@@ -43,6 +47,16 @@ struct HttpRequest {
   std::optional<Duration> hedge_after;
   HttpTimeouts timeouts;
   uint64_t bytes_per_second_max = 0;  // either way, of this request alone; 0: as fast as it goes
+
+  // For what is too large to be held. An error of either ends the request and is its result.
+  //
+  // Takes the body of a 2xx piece by piece, instead of HttpAnswer::body; the answer has its head by then.
+  std::function<Result<void>(const HttpAnswer& head, ByteView bytes)> on_body;
+  // Gives `streamed_bytes` in all, instead of `body`: fills some of what it is given and says how much. What
+  // was given is not asked for again: a request that broke is the caller's to begin anew.
+  std::function<Result<size_t>(MutableByteView)> body_from;
+  uint64_t streamed_bytes = 0;
+  std::stop_token stop;  // the request ends within a second: kInterrupted
 };
 
 struct HttpAnswer {

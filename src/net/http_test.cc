@@ -49,6 +49,70 @@ TEST(UrlTest, reads_endpoints_and_queries) {
   EXPECT_EQ(*query, (QueryParameters{{"endpoint", "http://h"}, {"region", "eu"}, {"x", ""}}));
 }
 
+TEST(HttpTest, bodies_too_large_to_be_held_pass_in_pieces) {
+  HttpStub stub([](const StubRequest& request) {
+    if (request.method == "PUT") return StubReply{.body = std::to_string(request.body.size())};
+    if (request.target == "/half")
+      return StubReply{.body = std::string(1 << 20, 'y'), .end = StubReply::End::kHalfBody};
+    return StubReply{.status = request.target == "/absent" ? 404 : 200, .body = std::string(3 << 20, 'x')};
+  });
+  auto http = client();
+  uint64_t taken = 0;
+  HttpRequest get{.url = stub.url() + "/"};
+  get.on_body = [&](const HttpAnswer& head, ByteView bytes) -> Result<void> {
+    EXPECT_EQ(head.status, 200);
+    taken += bytes.size();
+    return {};
+  };
+  auto answer = http->send(get);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(taken, 3u << 20);
+  EXPECT_TRUE(answer->body.empty());
+  taken = 0;
+  get.url = stub.url() + "/absent";  // an error's body is the answer's
+  answer = http->send(get);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(taken, 0u);
+  EXPECT_EQ(answer->body.size(), 3u << 20);
+  get.url = stub.url() + "/half";
+  EXPECT_FALSE(http->send(get));
+  get.url = stub.url() + "/";
+  get.on_body = [&](const HttpAnswer&, ByteView) -> Result<void> {
+    return fail(ErrorKind::kNoSpace, "nowhere to put it");
+  };
+  answer = http->send(get);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, ErrorKind::kNoSpace);
+
+  HttpRequest put{.method = "PUT", .url = stub.url() + "/"};
+  put.streamed_bytes = 5 << 20;
+  put.body_from = [&](MutableByteView out) -> Result<size_t> {
+    std::fill(out.begin(), out.end(), 'z');
+    return out.size();
+  };
+  answer = http->send(put);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(as_text(answer->body), std::to_string(5 << 20));
+  put.body_from = [&](MutableByteView) -> Result<size_t> {
+    return fail(ErrorKind::kDamaged, "not as written");
+  };
+  answer = http->send(put);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, ErrorKind::kDamaged);
+}
+
+TEST(HttpTest, a_request_that_is_stopped_ends) {
+  HttpStub stub([](const StubRequest&) { return StubReply{.end = StubReply::End::kSilence}; });
+  auto http = client();
+  std::stop_source stop;
+  HttpRequest get{.url = stub.url()};
+  get.stop = stop.get_token();
+  stop.request_stop();
+  auto answer = http->send(get);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, ErrorKind::kInterrupted);
+}
+
 TEST(HttpTest, sends_and_receives_over_one_connection_without_expect) {
   HttpStub stub([](const StubRequest& request) {
     EXPECT_FALSE(request.headers.contains("expect"));
