@@ -24,7 +24,7 @@ extern const Operation kVaultProbe;
 extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault
 extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRevoke, kVaultPolicy,
     kVaultKit;  // keys
-extern const Operation kBackup, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove, kExtend,
+extern const Operation kBackup, kWatch, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove, kExtend,
     kThaw;                                                               // snapshot
 extern const Operation kCopy, kVaultLedgerNew;                           // copy
 extern const Operation kRestore, kDrill;                                 // restore

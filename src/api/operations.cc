@@ -8,17 +8,18 @@ namespace {
 // What works, and nothing else.
 constexpr const Operation* kListed[] = {
     &operation::kDoctor,         &operation::kResources,      &operation::kBackup,
-    &operation::kSnapshots,      &operation::kShow,           &operation::kWindow,
-    &operation::kCopy,           &operation::kRestore,        &operation::kDrill,
-    &operation::kPrune,          &operation::kHoldAdd,        &operation::kHoldRemove,
-    &operation::kExtend,         &operation::kThaw,           &operation::kServe,
-    &operation::kWalPush,        &operation::kWalGet,         &operation::kWalStream,
-    &operation::kWalShow,        &operation::kVaultProbe,     &operation::kVaultInit,
-    &operation::kVaultList,      &operation::kVaultShow,      &operation::kVaultScrub,
-    &operation::kVaultCollect,   &operation::kVaultLedgerNew, &operation::kVaultDisown,
-    &operation::kVaultKeyNew,    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap,
-    &operation::kVaultKeyRevoke, &operation::kVaultPolicy,    &operation::kVaultKit,
-    &operation::kVersion,        &operation::kCompletion,     &operation::kHelp,
+    &operation::kWatch,          &operation::kSnapshots,      &operation::kShow,
+    &operation::kWindow,         &operation::kCopy,           &operation::kRestore,
+    &operation::kDrill,          &operation::kPrune,          &operation::kHoldAdd,
+    &operation::kHoldRemove,     &operation::kExtend,         &operation::kThaw,
+    &operation::kServe,          &operation::kWalPush,        &operation::kWalGet,
+    &operation::kWalStream,      &operation::kWalShow,        &operation::kVaultProbe,
+    &operation::kVaultInit,      &operation::kVaultList,      &operation::kVaultShow,
+    &operation::kVaultScrub,     &operation::kVaultCollect,   &operation::kVaultLedgerNew,
+    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
+    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
+    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
+    &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

@@ -43,6 +43,31 @@ constexpr ExitMeaning kBackupExits[] = {
     {130, "interrupted"},
 };
 
+constexpr Example kWatchExamples[] = {
+    {"kuramori watch uploads", "a snapshot now, and one whenever something changed, until it is stopped"},
+    {"kuramori watch env --settle 1s", "as soon as nothing changed for a second"},
+};
+constexpr Option kWatchOptions[] = {
+    {.name = "settle",
+     .metavar = "DURATION",
+     .help = "how long nothing may change before a snapshot is taken: 2s; after five times as long it is "
+             "taken anyway"},
+    {.name = "plan", .metavar = "PLAN", .help = "which plan, when several cover the resource"},
+    {.name = "label", .metavar = "TEXT", .help = "a name people will recognise"},
+    {.name = "tag", .metavar = "K=V", .help = "kept with each snapshot", .repeats = true},
+    {.name = "keep", .metavar = "DURATION", .help = "instead of the plan's rule: 14d, 7y, forever"},
+    {.name = "copy", .metavar = "", .help = "and bring each to every vault of the plan's copies"},
+    kLimitReadSource,
+    kLimitNetwork,
+    kLimitCpu,
+    kNice,
+    kIo,
+};
+constexpr ExitMeaning kWatchExits[] = {
+    {0, "it was stopped, as asked"},
+    {2, "wrong usage or configuration, wrong or damaged key"},
+};
+
 constexpr Example kSnapshotsExamples[] = {
     {"kuramori snapshots", "all of them"},
     {"kuramori snapshots orders-db", "of one resource"},
@@ -100,6 +125,22 @@ constexpr Operation kBackup = {
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/backup/1",
     .exits = kBackupExits,
+};
+
+constexpr Operation kWatch = {
+    .verb = "watch",
+    .summary = "take a snapshot whenever something changes",
+    .about =
+        "For files and secrets. The kernel tells of changes; where it cannot (network filesystems, more "
+        "folders than it watches), everything is looked at every ten seconds. A snapshot is taken at the "
+        "start and whenever changes have settled. One that fails is tried again until it stands, and what "
+        "changed in the meantime is in it.",
+    .examples = kWatchExamples,
+    .arguments = kResource,
+    .options = kWatchOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/backup/1",
+    .exits = kWatchExits,
 };
 
 constexpr Operation kSnapshots = {

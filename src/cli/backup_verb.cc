@@ -11,9 +11,13 @@
 #include "engine/backup.h"
 #include "engine/local_state.h"
 #include "engine/locks.h"
+#include "engine/settling.h"
 
 namespace kuramori {
 namespace {
+
+constexpr int kSettleLongest = 5;  // a tree that never rests is captured after so many times `--settle`
+constexpr Duration kRetryFirst = std::chrono::seconds(5), kRetryMost = std::chrono::minutes(5);
 
 // The plan that --plan names, or the only one of the resource; null if it has none.
 Result<const PlanConfig*> choose_plan(const Context& context, const Config& config,
@@ -184,19 +188,30 @@ void print_copies(Context& context, const std::vector<MadeCopy>& copies) {
   }
 }
 
-}  // namespace
-
-Result<int> run_backup(Context& context) {
-  const Invocation& line = context.line();
+// What a snapshot is taken of and how, as the configuration and the command line say.
+struct Prepared {
+  const ResourceConfig* resource = nullptr;
+  const PlanConfig* plan = nullptr;  // null: none covers it
   BackupRequest request;
+  Limits limits;
+  VaultChoice choice;
+  bool copies_wanted = false;
+  bool is_tree() const { return resource->kind != ResourceKind::kPostgres; }
+};
+
+// The limits hold for the process from here on.
+Result<Prepared> prepare(Context& context) {
+  const Invocation& line = context.line();
+  Prepared out;
+  BackupRequest& request = out.request;
   request.resource = line.argument(0);
   TRY_ASSIGN(const Config* config, context.config());
-  TRY_ASSIGN(const ResourceConfig* resource, config->resource(request.resource));
-  TRY(check_supported(*resource));
-  TRY_ASSIGN(const PlanConfig* plan, choose_plan(context, *config, request.resource));
-  const bool is_tree = resource->kind != ResourceKind::kPostgres;
-  if (!is_tree) {
-    TRY_ASSIGN(request.connect, resource->connect.fetch(context.world()));
+  TRY_ASSIGN(out.resource, config->resource(request.resource));
+  TRY(check_supported(*out.resource));
+  TRY_ASSIGN(out.plan, choose_plan(context, *config, request.resource));
+  const PlanConfig* plan = out.plan;
+  if (!out.is_tree()) {
+    TRY_ASSIGN(request.connect, out.resource->connect.fetch(context.world()));
   }
   if (plan) {
     request.plan = plan->name;
@@ -213,25 +228,33 @@ Result<int> run_backup(Context& context) {
     TRY_ASSIGN(request.keep, parse_period(line.value("keep")));
   }
   request.full = line.has("full");
-  const bool copies_wanted = line.has("copy");
-  if (copies_wanted && (!plan || plan->copies.empty()))
+  out.copies_wanted = line.has("copy");
+  if (out.copies_wanted && (!plan || plan->copies.empty()))
     return fail(ErrorKind::kUsage, fmt::format("no plan says where copies of \"{}\" go", request.resource),
                 "", "add copies: [ { to: VAULT } ] to its plan, or copy later: kuramori copy --to VAULT");
-  request.way = capture_way(*resource);
-  if (resource->processes) request.workers = static_cast<unsigned>(*resource->processes);
-  TRY_ASSIGN(const Limits limits, limits_given(context, resource->limits));
-  TRY(keep_to(limits, Reads::kSource));
-  request.read_bytes_per_second = limits.read.value_or(0);
+  request.way = capture_way(*out.resource);
+  if (out.resource->processes) request.workers = static_cast<unsigned>(*out.resource->processes);
+  TRY_ASSIGN(out.limits, limits_given(context, out.resource->limits));
+  TRY(keep_to(out.limits, Reads::kSource));
+  request.read_bytes_per_second = out.limits.read.value_or(0);
+  TRY_ASSIGN(out.choice, context.choose_vault({}, request.resource));
+  TRY_ASSIGN(request.lock, lock_of(out.choice.location));
+  return out;
+}
 
-  TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, request.resource));
-  TRY_ASSIGN(request.lock, lock_of(choice.location));
+// One snapshot, its copies where they are wanted, and what people are told of it: the exit status.
+Result<int> take_snapshot(Context& context, const Prepared& prepared) {
+  const BackupRequest& request = prepared.request;
+  const Limits& limits = prepared.limits;
+  const VaultChoice& choice = prepared.choice;
+  const bool is_tree = prepared.is_tree(), copies_wanted = prepared.copies_wanted;
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   const std::string name = choice.name.empty() ? choice.location : choice.name;
   const bool json = context.console().json();
   BackupOutcome outcome;
   TreeBackupOutcome tree;
   if (is_tree) {
-    TRY_ASSIGN(tree, back_up_tree(context, *vault, *resource, request, limits));
+    TRY_ASSIGN(tree, back_up_tree(context, *vault, *prepared.resource, request, limits));
     if (!json) print_tree_backup(context, name, request.resource, tree, limits);
   } else {
     TRY_ASSIGN(outcome, backup_postgres(*vault, request, context.console(), context.stop()));
@@ -242,7 +265,7 @@ Result<int> run_backup(Context& context) {
              list_snapshots(*vault, is_tree ? tree.commit.resource : outcome.commit.resource));
   remember_heads(*vault, seen, context.console());
   std::vector<MadeCopy> copies;
-  if (copies_wanted) copies = make_copies(context, *vault, choice, *plan, request.resource);
+  if (copies_wanted) copies = make_copies(context, *vault, choice, *prepared.plan, request.resource);
   if (json) {
     print_document(
         context,
@@ -258,6 +281,47 @@ Result<int> run_backup(Context& context) {
   const bool whole =
       outcome.broken_pages.empty() && tree.defects.empty() && std::ranges::all_of(copies, &MadeCopy::whole);
   return whole ? 0 : exit_code(ErrorKind::kPartial);
+}
+
+}  // namespace
+
+Result<int> run_backup(Context& context) {
+  TRY_ASSIGN(const Prepared prepared, prepare(context));
+  return take_snapshot(context, prepared);
+}
+
+Result<int> run_watch(Context& context) {
+  TRY_ASSIGN(const Prepared prepared, prepare(context));
+  const std::string& name = prepared.request.resource;
+  if (!prepared.is_tree())
+    return fail(ErrorKind::kUsage, fmt::format("\"{}\" is a PostgreSQL cluster", name),
+                "what changes in it goes through its WAL", fmt::format("kuramori wal stream {}", name));
+  Settling settling;
+  if (context.line().has("settle")) {
+    TRY_ASSIGN(settling.quiet, parse_duration(context.line().value("settle")));
+    settling.longest = std::max(settling.longest, settling.quiet * kSettleLongest);
+  }
+  TRY_ASSIGN(const OpenedSource opened, open_source(*prepared.resource, context.world()));
+  TRY_ASSIGN(const std::unique_ptr<Watch> watch, opened.source->watch());
+  Console& console = context.console();
+  if (!console.json()) console.print(fmt::format("watching {}: {}\n", name, watch->how()));
+  Duration pause = kRetryFirst;
+  // The first one has what happened while nobody watched.
+  for (bool due = true; due;) {
+    const auto taken = take_snapshot(context, prepared);
+    if (context.stop().stop_requested()) break;
+    if (taken) {
+      pause = kRetryFirst;
+      TRY_ASSIGN(due, wait_for_change(*watch, settling, context.clock(), context.stop()));
+      continue;
+    }
+    const Error& error = taken.error();
+    console.warning(fmt::format("{}{}{}; tried again in {}", error.what, error.why.empty() ? "" : ": ",
+                                error.why, format_duration(pause)));
+    due = wait_out(pause, context.stop());
+    pause = std::min(pause * 2, kRetryMost);
+  }
+  return 0;
 }
 
 }  // namespace kuramori

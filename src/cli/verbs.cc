@@ -9,6 +9,7 @@ struct Entry {
 };
 constexpr Entry kHandlers[] = {
     {"backup", run_backup},
+    {"watch", run_watch},
     {"restore", run_restore},
     {"drill", run_drill},
     {"doctor", run_doctor},

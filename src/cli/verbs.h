@@ -48,6 +48,7 @@ Result<int> run_wal_show(Context& context);
 Result<int> run_window(Context& context);
 
 Result<int> run_backup(Context& context);
+Result<int> run_watch(Context& context);
 Result<int> run_restore(Context& context);
 Result<int> run_drill(Context& context);
 

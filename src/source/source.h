@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/reporter.h"
 #include "base/tree_entry.h"
+#include "base/world.h"
 
 namespace kuramori {
 
@@ -141,6 +142,17 @@ struct SourceRestoreOutcome {
   std::vector<std::string> notes;   // sentences
 };
 
+// Tells when a resource changes. One thread.
+class Watch {
+ public:
+  virtual ~Watch() = default;
+  // True as soon as something changed, or may have, after the watch began and that no earlier call told of;
+  // false once `longest` is over or `stop` is asked for. A capture begun after it has what it told of.
+  virtual Result<bool> wait(Duration longest, std::stop_token stop) = 0;
+  // How it learns of it, for people: "1,204 folders are watched".
+  virtual std::string how() const = 0;
+};
+
 // One resource of a kind that is kept as a tree.
 class Source {
  public:
@@ -157,6 +169,11 @@ class Source {
   virtual Result<std::vector<CheckResult>> drill(const CapturedTree& tree, const std::string& sandbox,
                                                  Reporter& reporter, std::stop_token stop) = 0;
   virtual Result<std::vector<SourceFinding>> doctor() = 0;
+  // From now on. kUsage: nothing tells when a resource of this kind changes.
+  virtual Result<std::unique_ptr<Watch>> watch() {
+    return fail(ErrorKind::kUsage, "nothing tells when a resource of this kind changes", "",
+                "take snapshots by the clock: every: 5m");
+  }
 };
 
 }  // namespace kuramori

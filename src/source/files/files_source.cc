@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "source/files/watch.h"
 #include "source/files/write_tree.h"
 
 namespace kuramori::files {
@@ -100,6 +101,7 @@ class FilesSource : public Source {
     return std::vector{std::move(check)};
   }
   Result<std::vector<SourceFinding>> doctor() override { return examine(settings_, mounts_); }
+  Result<std::unique_ptr<Watch>> watch() override { return watch_files(settings_); }
 
  private:
   const FilesSettings settings_;

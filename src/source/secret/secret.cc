@@ -11,6 +11,7 @@
 #include "crypto/secret.h"
 #include "os/file.h"
 #include "source/files/capture.h"
+#include "source/files/watch.h"
 #include "source/files/write_tree.h"
 #include "source/program/program.h"
 #include "source/tree/views.h"
@@ -246,6 +247,11 @@ class SecretSource final : public Source {
                            fmt::format("{} now, {} captured", keys, keys_captured)));
     checks.push_back(check("it is not empty", bytes > 0, fmt::format("{} bytes", bytes)));
     return checks;
+  }
+
+  Result<std::unique_ptr<Watch>> watch() override {
+    if (settings_.paths.empty()) return Source::watch();  // a program tells nobody
+    return files::watch_files({.paths = settings_.paths});
   }
 
   Result<std::vector<SourceFinding>> doctor() override {
