@@ -142,6 +142,92 @@ Result<S3VersionsAnswer> parse_versions(ByteView body) {
   return answer;
 }
 
+Result<S3BucketAnswer> parse_bucket_list(ByteView body) {
+  Document xml;
+  const bool has_versions = static_cast<bool>(load(xml, body, "ListVersionsResult"));
+  if (!has_versions) TRY(load(xml, body, "ListBucketResult"));
+  S3BucketAnswer answer;
+  const Decoding decode(xml.root);
+  TRY_ASSIGN(answer.truncated, truth_of(xml.root, "IsTruncated", body));
+  TRY_ASSIGN(answer.next_key, decode(text_of(xml.root, "NextKeyMarker")));
+  answer.next_version = text_of(xml.root, "NextVersionIdMarker");
+  answer.next_token = text_of(xml.root, "NextContinuationToken");
+  for (const pugi::xml_node node : xml.root.children()) {
+    const std::string_view name = local_name(node);
+    const bool marker = name == "DeleteMarker";
+    if (!marker && name != (has_versions ? "Version" : "Contents")) continue;
+    S3Listed entry{.version = text_of(node, "VersionId"),
+                   .etag = text_of(node, "ETag"),
+                   .storage_class = text_of(node, "StorageClass"),
+                   .latest = !has_versions || text_of(node, "IsLatest") == "true",
+                   .delete_marker = marker};
+    TRY_ASSIGN(entry.key, decode(text_of(node, "Key")));
+    std::erase(entry.etag, '"');
+    const std::optional<Time> modified = parse_s3_time(text_of(node, "LastModified"));
+    if (entry.key.empty() || !modified || (has_versions && entry.version.empty()))
+      return unreadable(body, "list: an entry has no name, version or time");
+    entry.modified = *modified;
+    if (!marker) {
+      TRY_ASSIGN(entry.size, size_of(node, body));
+    }
+    answer.entries.push_back(std::move(entry));
+  }
+  return answer;
+}
+
+Result<S3Tags> parse_tags(ByteView body) {
+  Document xml;
+  TRY(load(xml, body, "Tagging"));
+  S3Tags tags;
+  for (const pugi::xml_node node : child(xml.root, "TagSet").children()) {
+    if (local_name(node) == "Tag") tags.emplace_back(text_of(node, "Key"), text_of(node, "Value"));
+  }
+  return tags;
+}
+
+Result<std::vector<S3LifecycleRule>> parse_lifecycle(ByteView body) {
+  Document xml;
+  TRY(load(xml, body, "LifecycleConfiguration"));
+  const auto days_in = [](const pugi::xml_node& node, std::string_view name) -> std::optional<int> {
+    const pugi::xml_node days = child(node, name);
+    if (!days) return std::nullopt;
+    return days.text().as_int();
+  };
+  std::vector<S3LifecycleRule> rules;
+  for (const pugi::xml_node node : xml.root.children()) {
+    if (local_name(node) != "Rule") continue;
+    S3LifecycleRule rule{
+        .id = text_of(node, "ID"),
+        .enabled = text_of(node, "Status") == "Enabled",
+        .days = days_in(child(node, "Expiration"), "Days"),
+        .noncurrent_days = days_in(child(node, "NoncurrentVersionExpiration"), "NoncurrentDays")};
+    const pugi::xml_node filter = child(node, "Filter");
+    rule.prefix = text_of(child(filter, "And"), "Prefix");
+    if (rule.prefix.empty()) rule.prefix = text_of(filter, "Prefix");
+    if (rule.prefix.empty()) rule.prefix = text_of(node, "Prefix");
+    struct Text final : pugi::xml_writer {
+      std::string text;
+      void write(const void* data, size_t size) override {
+        text.append(static_cast<const char*>(data), size);
+      }
+    } writer;
+    node.print(writer, "", pugi::format_raw, pugi::encoding_utf8);
+    rule.xml = std::move(writer.text);
+    rules.push_back(std::move(rule));
+  }
+  return rules;
+}
+
+Result<bool> grants_everybody(ByteView acl) {
+  Document xml;
+  TRY(load(xml, acl, "AccessControlPolicy"));
+  for (const pugi::xml_node grant : child(xml.root, "AccessControlList").children()) {
+    const std::string uri = text_of(child(grant, "Grantee"), "URI");
+    if (uri.ends_with("/AllUsers") || uri.ends_with("/AuthenticatedUsers")) return true;
+  }
+  return false;
+}
+
 Result<S3UploadsAnswer> parse_uploads(ByteView body) {
   Document xml;
   TRY(load(xml, body, "ListMultipartUploadsResult"));

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "store/store.h"
@@ -30,6 +31,43 @@ struct S3VersionsAnswer {
   std::string next_key, next_id;
 };
 Result<S3VersionsAnswer> parse_versions(ByteView body);
+
+// One line of a list of a bucket, with all that a list tells.
+struct S3Listed {
+  std::string key, version;  // version: "" in a list without versions
+  std::string etag;          // without its quotes
+  uint64_t size = 0;
+  Time modified;  // by the store's clock
+  std::string storage_class;
+  bool latest = true;
+  bool delete_marker = false;
+};
+struct S3BucketAnswer {
+  std::vector<S3Listed> entries;  // by key; versions of one key newest first
+  bool truncated = false;
+  std::string next_key, next_version;  // of a list of versions
+  std::string next_token;              // of one without
+};
+// Of ListObjectsV2 and of ListObjectVersions. What stands there twice, or out of order, is the caller's to
+// see.
+Result<S3BucketAnswer> parse_bucket_list(ByteView body);
+
+using S3Tags = std::vector<std::pair<std::string, std::string>>;
+Result<S3Tags> parse_tags(ByteView body);
+
+// One rule of a bucket's lifecycle, as far as it takes something away.
+struct S3LifecycleRule {
+  std::string id;
+  std::string prefix;  // "": the whole bucket
+  bool enabled = false;
+  std::optional<int> days;             // then objects expire
+  std::optional<int> noncurrent_days;  // then versions go that were overwritten or deleted
+  std::string xml;                     // the rule as it stands there
+};
+Result<std::vector<S3LifecycleRule>> parse_lifecycle(ByteView body);
+
+// Whether everybody, or everybody with an account, has a right by this access control list.
+Result<bool> grants_everybody(ByteView acl);
 
 struct S3Upload {
   std::string key, id;

@@ -51,6 +51,24 @@ Md5 md5_of(ByteView bytes) {
   return digest;
 }
 
+Md5Stream::Md5Stream() : state_(EVP_MD_CTX_new()) {
+  CHECK(state_ != nullptr && EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(state_), EVP_md5(), nullptr) == 1);
+}
+Md5Stream::~Md5Stream() {
+  EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(state_));
+}
+void Md5Stream::add(ByteView bytes) {
+  CHECK(EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(state_), bytes.data(), bytes.size()) == 1);
+}
+Md5 Md5Stream::finish() {
+  Md5 digest{};
+  unsigned size = 0;
+  auto* context = static_cast<EVP_MD_CTX*>(state_);
+  CHECK(EVP_DigestFinal_ex(context, digest.data(), &size) == 1 && size == digest.size());
+  CHECK(EVP_DigestInit_ex(context, EVP_md5(), nullptr) == 1);
+  return digest;
+}
+
 S3Client::S3Client(S3Location location, std::unique_ptr<HttpClient> http,
                    std::unique_ptr<CredentialSource> credentials, std::string region, S3Limits limits,
                    Clock& clock, Random& random)
@@ -290,6 +308,20 @@ Error S3Client::error_of(const S3Answer& answer, std::string_view what) {
     return error(ErrorKind::kDenied, "the store's policy for these credentials does not allow it");
   if (answer.status == 501) return error(ErrorKind::kRefused, "this store cannot do it");
   return error(ErrorKind::kFailed);
+}
+
+Result<std::unique_ptr<S3Client>> open_s3_client(const S3Location& location, S3ClientOptions options) {
+  Clock& clock = options.clock != nullptr ? *options.clock : system_clock();
+  Random& random = options.random != nullptr ? *options.random : system_random();
+  TRY_ASSIGN(std::unique_ptr<HttpClient> http, make_http_client({.ca_file = location.ca_file}));
+  CredentialWorld world = machine_credential_world(*http, clock);
+  std::string region = location.region;
+  if (region.empty()) region = region_of_environment(location, world);
+  if (region.empty()) region = "us-east-1";
+  std::unique_ptr<CredentialSource> credentials = std::move(options.credentials);
+  if (!credentials) credentials = find_credentials(location, std::move(world));
+  return std::make_unique<S3Client>(location, std::move(http), std::move(credentials), std::move(region),
+                                    options.limits, clock, random);
 }
 
 }  // namespace kuramori

@@ -29,6 +29,18 @@ struct S3Limits {
 
 using Md5 = std::array<uint8_t, 16>;  // not for secrecy: what S3 stores check a body by
 Md5 md5_of(ByteView bytes);
+// The same of bytes that come one after the other.
+class Md5Stream {
+ public:
+  Md5Stream();
+  ~Md5Stream();
+  Md5Stream(const Md5Stream&) = delete;
+  void add(ByteView bytes);
+  Md5 finish();  // and starts anew
+
+ private:
+  void* state_;
+};
 
 struct S3Request {
   std::string_view method = "GET";
@@ -80,6 +92,8 @@ class S3Client {
   std::string place() const;  // "s3://bucket/prefix", for messages
   bool at_amazon() const { return location_.endpoint.empty(); }
   uint64_t requests() const { return requests_; }
+  // The store's clock minus ours, as of its last answer: to a second, for that is what it tells.
+  Duration clock_offset() const { return Duration(seen_offset_ns_.load()); }
 
  private:
   struct Attempt;
@@ -105,5 +119,16 @@ class S3Client {
   mutable std::mutex mutex_;
   std::string region_;  // guarded by mutex_
 };
+
+struct S3ClientOptions {
+  S3Limits limits;
+  // Credentials that the location does not point to. Null: find_credentials().
+  std::unique_ptr<CredentialSource> credentials;
+  Clock* clock = nullptr;  // null: the machine's
+  Random* random = nullptr;
+};
+
+// Sends nothing: a store that cannot be reached fails at the first request.
+Result<std::unique_ptr<S3Client>> open_s3_client(const S3Location& location, S3ClientOptions options = {});
 
 }  // namespace kuramori

@@ -2,11 +2,11 @@
 
 #include <fmt/core.h>
 
-#include <condition_variable>
 #include <mutex>
 
 #include "base/time_text.h"
 #include "net/url.h"
+#include "store/s3/multipart.h"
 
 namespace kuramori {
 namespace {
@@ -17,13 +17,6 @@ constexpr size_t kPartsMax = 10'000;       // of an upload, by S3's rules
 constexpr size_t kPartsOfOneSize = 1'000;  // then parts are twice as large
 constexpr size_t kPartBytesMost = 64 << 20;
 constexpr size_t kFirstBufferBytes = 64 << 10;
-
-// What the store says the object's MD5 is, where its ETag is one: not of multiparts, nor under KMS.
-std::string md5_of_etag(std::string_view etag) {
-  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
-  bool hex = etag.size() == 32 && etag.find_first_not_of("0123456789abcdef") == etag.npos;
-  return hex ? std::string(etag) : "";
-}
 
 }  // namespace
 
@@ -200,118 +193,6 @@ Result<void> S3Objects::put_if_absent(std::string_view name, ByteView bytes) {
 
 // --- large objects -----------------------------------------------------------------------------------
 
-// One multipart upload. Its parts are carried by the pool's threads; the first to fail is the upload's
-// failure.
-class Upload {
- public:
-  Upload(S3Client& client, std::string key, std::vector<HttpHeader> headers)
-      : client_(client), key_(std::move(key)), headers_(std::move(headers)) {}
-
-  // Begins the upload with the first part, so that the writer does not wait for it.
-  void send_part(size_t index, ByteView bytes) {
-    Result<std::string> id = begin();
-    Result<std::string> etag = id ? send(*id, index, bytes) : Result<std::string>(std::move(id).error());
-    std::lock_guard hold(mutex_);
-    if (!etag) {
-      if (!error_) error_ = std::move(etag).error();
-    } else {
-      etags_[index] = std::move(*etag);
-    }
-    if (--under_way_ == 0) done_.notify_all();
-  }
-  void expect_part() {
-    std::lock_guard hold(mutex_);
-    ++under_way_;
-    etags_.emplace_back();
-  }
-  std::optional<Error> error() {
-    std::lock_guard hold(mutex_);
-    return error_;
-  }
-  std::optional<Error> wait() {
-    std::unique_lock hold(mutex_);
-    done_.wait(hold, [&] { return under_way_ == 0; });
-    return error_;
-  }
-  // After wait() without an error.
-  Result<S3Answer> complete(std::function<Result<bool>()> look, bool conditional) {
-    std::string body = "<CompleteMultipartUpload>";
-    for (size_t i = 0; i < etags_.size(); ++i)
-      body += fmt::format("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", i + 1,
-                          xml_escape(etags_[i]));
-    body += "</CompleteMultipartUpload>";
-    S3Request request{.method = "POST",
-                      .key = key_,
-                      .query = {{"uploadId", id_}},
-                      .headers = {{"Content-Type", "application/xml"}},
-                      .body = as_bytes(body),
-                      .look = std::move(look)};
-    if (conditional) request.headers.push_back({"If-None-Match", "*"});
-    return client_.send(request);
-  }
-  // Leaves nothing, if the store can be reached; what is left, remove_unfinished() finds.
-  void abort() {
-    {
-      std::lock_guard hold(mutex_);
-      if (!error_) error_ = fail(ErrorKind::kInterrupted, "the upload was given up");
-    }
-    (void)wait();
-    if (!id_.empty())
-      (void)client_.send({.method = "DELETE",
-                          .key = key_,
-                          .query = {{"uploadId", id_}},
-                          .patience = S3Request::Patience::kNone});
-  }
-
- private:
-  Result<std::string> begin() {
-    std::lock_guard only_one(begin_);
-    if (std::optional<Error> failed = error()) return std::move(*failed);
-    if (!id_.empty()) return id_;
-    TRY_ASSIGN(
-        S3Answer answer,
-        client_.send({.method = "POST", .key = key_, .query = {{"uploads", ""}}, .headers = headers_}));
-    if (!answer.ok()) return client_.error_of(answer, fmt::format("begin \"{}\"", key_));
-    TRY_ASSIGN(id_, parse_upload_id(answer.http.body));
-    return id_;
-  }
-
-  // A part may be sent twice: the same bytes under the same number are the same part.
-  Result<std::string> send(const std::string& id, size_t index, ByteView bytes) {
-    if (std::optional<Error> failed = error()) return std::move(*failed);
-    // The signed SHA-256 protects the bytes. An MD5 besides costs a fifth of a backup's time, and only locked
-    // buckets ask for it.
-    std::optional<Md5> md5;
-    if (client_.location().lock) md5 = md5_of(bytes);
-    TRY_ASSIGN(S3Answer answer,
-               client_.send({.method = "PUT",
-                             .key = key_,
-                             .query = {{"partNumber", std::to_string(index + 1)}, {"uploadId", id}},
-                             .body = bytes,
-                             .content_md5 = md5}));
-    std::string what = fmt::format("put part {} of \"{}\"", index + 1, key_);
-    if (!answer.ok()) return client_.error_of(answer, what);
-    std::string etag(answer.http.header("etag"));
-    if (etag.empty())
-      return fail(ErrorKind::kFailed, fmt::format("cannot {}", what), "the store gave it no ETag");
-    std::string stored = md5_of_etag(etag);
-    if (md5 && !stored.empty() && client_.location().sse_kms_key.empty() && stored != to_hex(*md5))
-      return fail(ErrorKind::kDamaged, fmt::format("cannot {}", what), "the store's checksum differs");
-    return etag;
-  }
-
-  S3Client& client_;
-  const std::string key_;
-  const std::vector<HttpHeader> headers_;
-  std::mutex begin_;  // held while the upload is begun
-  std::string id_;    // set under begin_, read by others only after wait()
-  std::mutex mutex_;
-  std::condition_variable done_;
-  std::vector<std::string> etags_;  // guarded by mutex_, as is what follows
-  size_t under_way_ = 0;
-  std::optional<Error> error_;
-};
-
 class S3ObjectWriter final : public ObjectWriter {
  public:
   S3ObjectWriter(S3Objects& objects, std::string name) : objects_(objects), name_(std::move(name)) {}
@@ -357,8 +238,8 @@ class S3ObjectWriter final : public ObjectWriter {
   Result<void> send_buffer() {
     if (!upload_) {
       token_ = objects_.new_token();
-      upload_ = std::make_shared<Upload>(objects_.client(), objects_.key_of(name_),
-                                         objects_.headers_of_new(name_, token_));
+      upload_ = std::make_shared<MultipartUpload>(objects_.client(), objects_.key_of(name_),
+                                                  objects_.headers_of_new(name_, token_));
     }
     if (std::optional<Error> failed = upload_->error()) return std::move(*failed);
     if (parts_ == kPartsMax)
@@ -432,7 +313,7 @@ class S3ObjectWriter final : public ObjectWriter {
   size_t parts_ = 0;   // sent
   uint64_t size_ = 0;  // appended
   bool ended_ = false, finished_ = false;
-  std::shared_ptr<Upload> upload_;
+  std::shared_ptr<MultipartUpload> upload_;
 };
 
 std::unique_ptr<ObjectWriter> S3Objects::create(std::string_view name) {

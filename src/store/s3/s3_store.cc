@@ -574,17 +574,12 @@ Result<void> S3Store::settle(std::string_view name) {
 }  // namespace
 
 Result<std::unique_ptr<Store>> open_s3_store(const S3Location& location, S3StoreOptions options) {
-  Clock& clock = options.clock != nullptr ? *options.clock : system_clock();
   Random& random = options.random != nullptr ? *options.random : system_random();
-  TRY_ASSIGN(std::unique_ptr<HttpClient> http, make_http_client({.ca_file = location.ca_file}));
-  CredentialWorld world = machine_credential_world(*http, clock);
-  std::string region = location.region;
-  if (region.empty()) region = region_of_environment(location, world);
-  if (region.empty()) region = "us-east-1";
-  std::unique_ptr<CredentialSource> credentials = std::move(options.credentials);
-  if (!credentials) credentials = find_credentials(location, std::move(world));
-  auto client = std::make_unique<S3Client>(location, std::move(http), std::move(credentials),
-                                           std::move(region), options.limits, clock, random);
+  TRY_ASSIGN(std::unique_ptr<S3Client> client,
+             open_s3_client(location, {.limits = options.limits,
+                                       .credentials = std::move(options.credentials),
+                                       .clock = options.clock,
+                                       .random = &random}));
   return std::unique_ptr<Store>(new S3Store(std::move(client), options, random));
 }
 
