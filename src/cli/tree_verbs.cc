@@ -22,7 +22,8 @@ Duration seconds(double count) {
 Result<void> check_options(const Invocation& line, std::string_view kind) {
   for (const char* option : {"at", "lsn", "xid", "name", "latest", "exclusive", "timeline", "action", "start",
                              "port", "standby", "continue", "tablespace", "salvage-wal"}) {
-    if (line.has(option)) {
+    const bool has_history = kind == name_of(ResourceKind::kBucket) && std::string_view(option) == "at";
+    if (line.has(option) && !has_history) {
       return fail(ErrorKind::kUsage,
                   fmt::format("--{} is of PostgreSQL clusters, and this is of kind {}", option, kind),
                   "it is restored as a snapshot has it",
@@ -139,6 +140,10 @@ Result<int> restore_named_tree(Context& context, Vault& vault, const ResourceRec
   request.overwrite = line.has("overwrite");
   request.delta = line.has("delta");
   request.estimate = line.has("estimate");
+  if (line.has("at")) {
+    TRY_ASSIGN(const Moment moment, parse_moment(line.value("at")));
+    request.at = moment.time;
+  }
   TRY_ASSIGN(const TreeRestoreOutcome outcome,
              restore_tree(vault, *opened.source, request, context.console(), context.stop()));
   if (context.console().json()) {

@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include "engine/open_vault.h"
+#include "engine/vault_location.h"
+#include "source/bucket/bucket_source.h"
 #include "source/command/command.h"
 #include "source/files/files_source.h"
 #include "source/redis/redis_source.h"
@@ -91,7 +93,45 @@ Result<OpenedSource> open_redis(const ResourceConfig& resource, const ConfigWorl
   return opened;
 }
 
+Result<OpenedSource> open_bucket(const ResourceConfig& resource, const ConfigWorld& world) {
+  // Without a configuration a snapshot is restored or proven, and no bucket is asked for one.
+  const bool is_bare = resource.line == 0 && resource.bucket.at.empty();
+  bucket::BucketSettings settings;
+  if (!is_bare) {
+    TRY_ASSIGN(settings, bucket_settings_of(resource, world));
+  }
+  return OpenedSource{.source = bucket::make_source(settings),
+                      .origin = is_bare ? ""
+                                        : fmt::format("host={}\nbucket={}\nendpoint={}\n", host_name(),
+                                                      resource.bucket.at, settings.place.location.endpoint)};
+}
+
+Result<bucket::Place> place_of(const std::string& at, const StoreAccess& access, const std::string& whose,
+                               const ConfigWorld& world) {
+  bucket::Place place;
+  TRY_ASSIGN(place.location, parse_s3_location(at));
+  std::shared_ptr<const StoreKeys> keys;
+  TRY_ASSIGN(place.location, reached_by(std::move(place.location), access, whose, world, keys));
+  if (keys)
+    place.keys =
+        std::make_shared<bucket::AccessKeys>(bucket::AccessKeys{keys->access_key, keys->secret_key.clone()});
+  // Values of the configuration are checked like typed ones.
+  TRY(parse_s3_location(format_s3_location(place.location)));
+  return place;
+}
+
 }  // namespace
+
+Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource, const ConfigWorld& world) {
+  const BucketConfig& config = resource.bucket;
+  bucket::BucketSettings settings;
+  TRY_ASSIGN(settings.place,
+             place_of(config.at, config.access, fmt::format("resource \"{}\"", resource.name), world));
+  if (config.versions == BucketConfig::Versions::kAll) settings.versions = bucket::Versions::kAll;
+  if (config.versions == BucketConfig::Versions::kCurrent) settings.versions = bucket::Versions::kCurrent;
+  settings.keep_versions = length_of(config.keep_versions);
+  return settings;
+}
 
 Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world,
                                  std::optional<uint64_t> bytes_before) {
@@ -103,6 +143,8 @@ Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWor
       return open_command(resource, world, bytes_before);
     case ResourceKind::kRedis:
       return open_redis(resource, world);
+    case ResourceKind::kBucket:
+      return open_bucket(resource, world);
     case ResourceKind::kSecret:
       return open_secret(resource, world);
     default:

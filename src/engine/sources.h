@@ -5,6 +5,7 @@
 #include <string>
 
 #include "policy/config.h"
+#include "source/bucket/bucket_source.h"
 #include "source/source.h"
 
 namespace kuramori {
@@ -17,5 +18,8 @@ struct OpenedSource {
 // `bytes_before`: of its newest snapshot, against which a sudden shrink shows; nothing: there is none.
 Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world,
                                  std::optional<uint64_t> bytes_before = {});
+
+// A bucket's own settings, for what acts on the bucket itself.
+Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource, const ConfigWorld& world);
 
 }  // namespace kuramori

@@ -25,6 +25,12 @@ struct VaultPlaces {
 
 // A folder's path, or s3://bucket/prefix?endpoint=…&region=…&profile=…. The ledger is reached as the vault
 // is, but has neither lock nor storage class: what it holds must be put exactly once.
+// `location` reached as the configuration says beside it, which counts more than what stands in it. `keys`:
+// set where the credentials are values. `whose`: `vault "tokyo"`, for messages.
+struct S3Location;
+Result<S3Location> reached_by(S3Location location, const StoreAccess& access, const std::string& whose,
+                              const ConfigWorld& world, std::shared_ptr<const StoreKeys>& keys);
+
 Result<VaultPlaces> places_of(const VaultConfig& vault, const ConfigWorld& world);
 
 }  // namespace kuramori

@@ -101,6 +101,37 @@ void read_secret(MapReader& map, ResourceConfig& resource) {
   secret.timeout = map.period("timeout");
 }
 
+void read_bucket(MapReader& map, ResourceConfig& resource) {
+  using Versions = BucketConfig::Versions;
+  BucketConfig& bucket = resource.bucket;
+  bucket.at = map.text("at");
+  if (bucket.at.empty() && !map.state().error)
+    map.state().fail_at(map.line(), fmt::format("{} does not say where it is", map.where()), {},
+                        "add at: s3://bucket/prefix");
+  bucket.access = read_store_access(map);
+  const std::string word = map.has("versions") ? map.choice("versions", {"all", "current"}) : "";
+  if (word == "all") bucket.versions = Versions::kAll;
+  if (word == "current") bucket.versions = Versions::kCurrent;
+  bucket.keep_versions = map.period("keep_versions");
+  auto replicate = map.map("replicate");
+  if (!replicate) return;
+  ReplicateConfig& to = bucket.replicate.emplace();
+  to.to = replicate->text("to");
+  if (to.to.empty() && !map.state().error)
+    map.state().fail_at(replicate->line(), fmt::format("{} does not say where to", replicate->where()), {},
+                        "add to: s3://bucket/prefix");
+  to.access = read_store_access(*replicate);
+  to.storage_class = replicate->text("class");
+  if (auto sse = replicate->map("sse")) {
+    to.sse_kms_key = sse->text("kms");
+    sse->done();
+  }
+  if (replicate->has("delete")) to.mirror = replicate->choice("delete", {"mirror", "keep"}) == "mirror";
+  to.delete_share = replicate->read_as("delete_budget", parse_share);
+  to.every = replicate->period("every");
+  replicate->done();
+}
+
 struct KindReader {
   ResourceKind kind;
   std::string_view word;
@@ -118,7 +149,10 @@ const std::vector<KindReader>& kinds() {
        {"connect", "capture", "password", "ca_file", "cert_file", "tls_key_file", "data_dir", "aof"},
        read_redis},
       {kFiles, "files", {"paths", "include", "exclude", "one_filesystem", "hooks"}, read_files},
-      {kBucket, "bucket", {}},
+      {kBucket,
+       "bucket",
+       {"at", "endpoint", "region", "ca_file", "credentials", "versions", "keep_versions", "replicate"},
+       read_bucket},
       {kDump, "dump", {"connect", "tables"}},
       {kCommand,
        "command",

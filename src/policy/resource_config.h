@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "policy/limits.h"
 #include "policy/setting.h"
+#include "policy/store_access.h"
 
 namespace kuramori {
 
@@ -68,6 +69,25 @@ struct SecretConfig {
   std::optional<Period> timeout;
 };
 
+// Where a bucket is copied to, all the time.
+struct ReplicateConfig {
+  std::string to;  // s3://bucket/prefix
+  StoreAccess access;
+  std::string storage_class, sse_kms_key;
+  bool mirror = true;                  // deletions are followed, within the budget
+  std::optional<double> delete_share;  // of the target's objects, that may be deleted in a day
+  std::optional<Period> every;         // between two looks
+};
+
+struct BucketConfig {
+  std::string at;  // s3://bucket/prefix
+  StoreAccess access;
+  // Older versions too, where the bucket keeps them; all, or it is a failure; none.
+  enum class Versions : uint8_t { kWhereKept, kAll, kCurrent } versions = Versions::kWhereKept;
+  std::optional<Period> keep_versions;  // what is overwritten or deleted stays in the bucket for so long
+  std::optional<ReplicateConfig> replicate;
+};
+
 struct ResourceConfig {
   std::string name;
   int line = 0;  // 0: no configuration speaks of it
@@ -85,6 +105,7 @@ struct ResourceConfig {
   RedisConfig redis;
   CommandConfig command;
   SecretConfig secret;
+  BucketConfig bucket;
 };
 
 ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node);

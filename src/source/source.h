@@ -132,6 +132,8 @@ struct SourceRestoreRequest {
   std::vector<std::string> only;  // paths of the tree; empty: all
   bool overwrite = false;         // what is there may be replaced
   bool delta = false;             // in place, writing only what differs
+  // As it was then, of kinds whose snapshots keep a history; others are never asked.
+  std::optional<Time> at;
   unsigned workers = 2;
 };
 
