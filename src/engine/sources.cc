@@ -2,8 +2,11 @@
 
 #include <fmt/core.h>
 
+#include "crypto/digest.h"
+#include "engine/local_state.h"
 #include "engine/open_vault.h"
 #include "engine/vault_location.h"
+#include "os/file.h"
 #include "source/bucket/bucket_source.h"
 #include "source/command/command.h"
 #include "source/files/files_source.h"
@@ -120,6 +123,14 @@ Result<bucket::Place> place_of(const std::string& at, const StoreAccess& access,
   return place;
 }
 
+Result<OpenedSource> open_image(const ResourceConfig& resource, const ConfigWorld& world) {
+  TRY_ASSIGN(image::ImageSettings settings, image_settings(resource, world));
+  std::string origin =
+      fmt::format("registry={}\n{}", resource.image.registry, lines("image", settings.images));
+  TRY_ASSIGN(auto source, image::make_source(std::move(settings)));
+  return OpenedSource{.source = std::move(source), .origin = std::move(origin)};
+}
+
 }  // namespace
 
 Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource, const ConfigWorld& world) {
@@ -130,6 +141,33 @@ Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource
   if (config.versions == BucketConfig::Versions::kAll) settings.versions = bucket::Versions::kAll;
   if (config.versions == BucketConfig::Versions::kCurrent) settings.versions = bucket::Versions::kCurrent;
   settings.keep_versions = length_of(config.keep_versions);
+  return settings;
+}
+
+Result<image::ImageSettings> image_settings(const ResourceConfig& resource, const ConfigWorld& world) {
+  const ImageConfig& config = resource.image;
+  image::ImageSettings settings{
+      .registry = {.url = config.registry, .ca_file = config.ca_file, .insecure = config.insecure},
+      .images = config.images,
+      .platforms = config.platforms};
+  TRY_ASSIGN(settings.registry.user, config.user.fetch(world));
+  TRY_ASSIGN(settings.registry.password, config.password.fetch(world));
+  // By name and place: two configurations on one machine may call different things the same.
+  const Digest place = sha256(as_bytes(resource.name + "\n" + config.registry));
+  if (!config.registry.empty()) {
+    settings.cache_folder =
+        join_path(join_path(state_folder(), "images"), to_hex(ByteView(place.raw).first(8)));
+  }
+  if (!config.replicate.to.empty()) {
+    image::ReplicaSettings replica{.to = config.replicate.to,
+                                   .ca_file = config.replicate.ca_file,
+                                   .insecure = config.replicate.insecure};
+    TRY_ASSIGN(replica.user, config.replicate.user.fetch(world));
+    TRY_ASSIGN(replica.password, config.replicate.password.fetch(world));
+    settings.replicate = std::move(replica);
+  }
+  settings.target_user = world.environment("KURAMORI_REGISTRY_USER").value_or("");
+  settings.target_password = world.environment("KURAMORI_REGISTRY_PASSWORD").value_or("");
   return settings;
 }
 
@@ -147,6 +185,8 @@ Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWor
       return open_bucket(resource, world);
     case ResourceKind::kSecret:
       return open_secret(resource, world);
+    case ResourceKind::kImage:
+      return open_image(resource, world);
     default:
       return fail(ErrorKind::kUsage, fmt::format("kind {} is no tree", name_of(resource.kind)));
   }

@@ -6,6 +6,7 @@
 
 #include "policy/config.h"
 #include "source/bucket/bucket_source.h"
+#include "source/image/image_source.h"
 #include "source/source.h"
 
 namespace kuramori {
@@ -21,5 +22,8 @@ Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWor
 
 // A bucket's own settings, for what acts on the bucket itself.
 Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource, const ConfigWorld& world);
+
+// What kind `image` needs, also for the way from one registry to another that leads through no vault.
+Result<image::ImageSettings> image_settings(const ResourceConfig& resource, const ConfigWorld& world);
 
 }  // namespace kuramori

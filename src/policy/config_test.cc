@@ -245,6 +245,28 @@ TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
     EXPECT_FALSE(refusal(std::string("resources:\n  a: ") + wrong + "\n").empty()) << wrong;
 }
 
+TEST(Config, images_have_a_registry_and_perhaps_a_second_one) {
+  auto config = read(
+      "resources:\n"
+      "  i: { kind: image, registry: \"https://registry.example\", images: [team/app, \"base:v1\"],\n"
+      "       platforms: [linux/amd64], user: backup, password_file: /etc/kuramori/connect, ca_file: "
+      "ca.pem,\n"
+      "       replicate: { to: \"docker://second.example/mirror\", insecure: true } }\n");
+  ASSERT_TRUE(config) << config.error().what << " " << config.error().why;
+  const ImageConfig& image = config->resources[0].image;
+  EXPECT_EQ(image.registry, "https://registry.example");
+  EXPECT_EQ(image.images, (std::vector<std::string>{"team/app", "base:v1"}));
+  EXPECT_EQ(image.platforms, std::vector<std::string>{"linux/amd64"});
+  EXPECT_EQ(image.password.fetch(fake_world()).value(), "host=secret");
+  EXPECT_EQ(image.ca_file, "/etc/kuramori/ca.pem");
+  EXPECT_FALSE(image.insecure);
+  EXPECT_EQ(image.replicate.to, "docker://second.example/mirror");
+  EXPECT_TRUE(image.replicate.insecure);
+  EXPECT_NE(refusal("resources:\n  i: { kind: image, registry: r, images: a, replicate: { user: x } }\n")
+                .find("replicates to nowhere"),
+            std::string::npos);
+}
+
 TEST(Config, HostileYamlEndsInAnError) {
   std::string bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n";
   for (int i = 1; i < 10; ++i) {

@@ -132,6 +132,28 @@ void read_bucket(MapReader& map, ResourceConfig& resource) {
   replicate->done();
 }
 
+void read_image(MapReader& map, ResourceConfig& resource) {
+  ImageConfig& image = resource.image;
+  image.registry = map.text("registry");
+  image.images = map.words("images");
+  image.platforms = map.words("platforms");
+  image.user = map.setting("user");
+  image.password = map.setting("password");
+  image.ca_file = map.path("ca_file");
+  image.insecure = is_yes(map, "insecure");
+  if (auto replica = map.map("replicate")) {
+    image.replicate.to = replica->text("to");
+    image.replicate.user = replica->setting("user");
+    image.replicate.password = replica->setting("password");
+    image.replicate.ca_file = replica->path("ca_file");
+    image.replicate.insecure = is_yes(*replica, "insecure");
+    if (image.replicate.to.empty())
+      map.state().fail_at(replica->line(), fmt::format("{} replicates to nowhere", map.where()), {},
+                          "add to: docker://HOST:PORT/PREFIX");
+    replica->done();
+  }
+}
+
 struct KindReader {
   ResourceKind kind;
   std::string_view word;
@@ -160,7 +182,10 @@ const std::vector<KindReader>& kinds() {
        read_command},
       {kSecret, "secret", {"paths", "run", "environment", "timeout"}, read_secret},
       {kGit, "git", {}},
-      {kImage, "image", {}},
+      {kImage,
+       "image",
+       {"registry", "images", "platforms", "user", "password", "ca_file", "insecure", "replicate"},
+       read_image},
       {kAws, "aws", {}},
   };
   return all;

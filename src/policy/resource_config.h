@@ -88,6 +88,22 @@ struct BucketConfig {
   std::optional<ReplicateConfig> replicate;
 };
 
+struct ImageConfig {
+  std::string registry;                // "https://registry.example"
+  std::vector<std::string> images;     // "team/app", "team/api:v1", "base@sha256:…", "team/*"
+  std::vector<std::string> platforms;  // "linux/amd64"; empty: all
+  Setting user, password;
+  std::string ca_file;
+  bool insecure = false;  // plain HTTP to another machine
+  // A second registry; `to` is "" where there is none.
+  struct Replica {
+    std::string to;
+    Setting user, password;
+    std::string ca_file;
+    bool insecure = false;
+  } replicate;
+};
+
 struct ResourceConfig {
   std::string name;
   int line = 0;  // 0: no configuration speaks of it
@@ -106,6 +122,7 @@ struct ResourceConfig {
   CommandConfig command;
   SecretConfig secret;
   BucketConfig bucket;
+  ImageConfig image;
 };
 
 ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node);
