@@ -27,6 +27,7 @@ extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRe
 extern const Operation kBackup, kWatch, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove, kExtend,
     kThaw;                                                               // snapshot
 extern const Operation kCopy, kVaultLedgerNew;                           // copy
+extern const Operation kReplicate, kBucketVersions, kBucketFix;          // bucket
 extern const Operation kRestore, kDrill;                                 // restore
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 

@@ -12,6 +12,7 @@ constexpr const Operation* kListed[] = {
     &operation::kWindow,         &operation::kCopy,           &operation::kRestore,
     &operation::kDrill,          &operation::kPrune,          &operation::kHoldAdd,
     &operation::kHoldRemove,     &operation::kExtend,         &operation::kThaw,
+    &operation::kReplicate,      &operation::kBucketVersions, &operation::kBucketFix,
     &operation::kServe,          &operation::kWalPush,        &operation::kWalGet,
     &operation::kWalStream,      &operation::kWalShow,        &operation::kVaultProbe,
     &operation::kVaultInit,      &operation::kVaultList,      &operation::kVaultShow,

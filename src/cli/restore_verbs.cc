@@ -166,6 +166,10 @@ Result<void> check_together(const Invocation& line) {
 
 Result<int> run_restore(Context& context) {
   const Invocation& line = context.line();
+  if (line.has("undelete") || line.has("version") || line.has("in-bucket"))
+    return run_restore_in_bucket(context);
+  if (!line.has("to"))
+    return fail(ErrorKind::kUsage, "kuramori restore needs --to", {}, "kuramori restore --help");
   TRY(check_together(line));
   TRY_ASSIGN(const Limits limits, limits_given(context, {}));
   TRY(keep_to(limits, Reads::kVault));

@@ -52,6 +52,12 @@ Result<int> run_watch(Context& context);
 Result<int> run_restore(Context& context);
 Result<int> run_drill(Context& context);
 
+Result<int> run_replicate(Context& context);
+Result<int> run_bucket_versions(Context& context);
+Result<int> run_bucket_fix(Context& context);
+// `restore` with --undelete, --version or --in-bucket.
+Result<int> run_restore_in_bucket(Context& context);
+
 Result<int> run_doctor(Context& context);
 Result<int> run_vault_scrub(Context& context);
 

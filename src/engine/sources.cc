@@ -171,6 +171,25 @@ Result<image::ImageSettings> image_settings(const ResourceConfig& resource, cons
   return settings;
 }
 
+Result<bucket::ReplicateSettings> replicate_settings_of(const ResourceConfig& resource,
+                                                        const ConfigWorld& world) {
+  const std::string whose = fmt::format("resource \"{}\"", resource.name);
+  if (!resource.bucket.replicate) {
+    return fail(ErrorKind::kUsage, fmt::format("{} does not say where it is replicated to", whose), "",
+                "add replicate: { to: s3://bucket/prefix, endpoint: https://… }");
+  }
+  const ReplicateConfig& config = *resource.bucket.replicate;
+  bucket::ReplicateSettings settings{.mirror = config.mirror};
+  TRY_ASSIGN(settings.from, place_of(resource.bucket.at, resource.bucket.access, whose, world));
+  TRY_ASSIGN(settings.to, place_of(config.to, config.access, fmt::format("replicate of {}", whose), world));
+  if (!config.storage_class.empty()) settings.to.location.storage_class = config.storage_class;
+  if (!config.sse_kms_key.empty()) settings.to.location.sse_kms_key = config.sse_kms_key;
+  if (config.delete_share) settings.delete_share = *config.delete_share;
+  if (const auto every = length_of(config.every)) settings.every = *every;
+  if (resource.processes) settings.workers = static_cast<unsigned>(*resource.processes);
+  return settings;
+}
+
 Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWorld& world,
                                  std::optional<uint64_t> bytes_before) {
   TRY(check_supported(resource));

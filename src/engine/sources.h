@@ -6,6 +6,7 @@
 
 #include "policy/config.h"
 #include "source/bucket/bucket_source.h"
+#include "source/bucket/replicate.h"
 #include "source/image/image_source.h"
 #include "source/source.h"
 
@@ -25,5 +26,8 @@ Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource
 
 // What kind `image` needs, also for the way from one registry to another that leads through no vault.
 Result<image::ImageSettings> image_settings(const ResourceConfig& resource, const ConfigWorld& world);
+// Where it is copied to all the time, and how. kUsage: it is not.
+Result<bucket::ReplicateSettings> replicate_settings_of(const ResourceConfig& resource,
+                                                        const ConfigWorld& world);
 
 }  // namespace kuramori

@@ -1,7 +1,12 @@
 """Buckets, whole: into the vault with versions, metadata and tags, proven, back into folders and buckets (H1, H2, H3, H4, K6, A4)."""
 
+import concurrent.futures
+import json
 import signal
+import subprocess
 import time
+
+import jsonschema
 
 import harness
 import rgw
@@ -40,6 +45,11 @@ class Bucket(harness.Case):
 
     def mine(self, *words, **more):
         return self.kuramori(*words, user=False, **{**more, "env": {"KURAMORI_STATE": self.folder / "state"}})
+
+    def in_bucket(self, *words):
+        document = self.mine(*words, "--json").json()
+        jsonschema.validate(document, json.loads((harness.ROOT / "docs/schema/bucket.schema.json").read_text()))
+        return document["bucket"]
 
     def put(self, key, body, **headers):
         self.s3.put(self.bucket, "prod/" + key, body.encode() if isinstance(body, str) else body, headers=headers or None).expect(200)
@@ -118,10 +128,241 @@ class Bucket(harness.Case):
         found = self.mine("doctor", "assets", status=None)
         self.assertIn("switched off", found.out + found.err)
 
+    def test_H1_K6_what_was_deleted_or_overwritten_comes_back_in_the_bucket(self):
+        for key in ("doc", "folder/a", "folder/b", "folderless"):
+            self.put(key, "v1")
+            self.put(key, "v2")
+            self.s3.delete(self.bucket, "prod/" + key).expect()
+        said = self.in_bucket("restore", "assets", "--undelete", "doc", "--estimate")
+        self.assertEqual((said["changed"], self.get("doc")), (1, 404))
+        self.mine("restore", "assets", "--undelete", "doc")
+        self.assertEqual(self.get("doc"), "v2")
+        self.mine("restore", "assets", "--undelete", "folder")
+        self.assertEqual([self.get(key) for key in ("folder/a", "folder/b", "folderless")], ["v2", "v2", 404])
+        versions = self.in_bucket("bucket", "versions", "assets", "doc")["versions"]
+        oldest = versions[-1]["version"]
+        self.mine("restore", "assets", "--only", "doc", "--version", oldest, status=5)
+        self.assertEqual(self.get("doc"), "v2")
+        self.mine("restore", "assets", "--only", "doc", "--version", oldest, "--overwrite")
+        self.assertEqual(self.get("doc"), "v1")
+        self.assertEqual(len(self.in_bucket("bucket", "versions", "assets", "doc")["versions"]), 3)
+        self.mine("restore", "assets", "--only", "doc", "--version", "no-such-version", "--overwrite", status=1)
+        self.mine("restore", "assets", "--undelete", "never-there", status=1)
+
+    def test_H4_a_prefix_is_set_back_to_a_moment_in_the_bucket(self):
+        self.put("a/kept", "kept")
+        self.put("a/changed", "before")
+        self.put("a/deleted", "was there")
+        self.put("b/changed", "before")
+        time.sleep(0.05)
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() % 1 * 1000):03d}Z"
+        time.sleep(0.05)
+        for key in ("a/changed", "b/changed", "a/new"):
+            self.put(key, "after")
+        self.s3.delete(self.bucket, "prod/a/deleted").expect()
+        self.mine("restore", "assets", "--in-bucket", "--at", moment, "--only", "a", status=5)
+        self.mine("restore", "assets", "--in-bucket", "--at", moment, "--only", "a", "--overwrite")
+        self.assertEqual([self.get(key) for key in ("a/kept", "a/changed", "a/deleted", "a/new", "b/changed")],
+                         ["kept", "before", "was there", 404, "after"])
+        again = self.in_bucket("restore", "assets", "--in-bucket", "--at", moment, "--only", "a", "--overwrite")
+        self.assertEqual((again["changed"], again["as_they_should_be"]), (0, 4))
+        # Where nothing keeps what is replaced, nothing is replaced.
+        body = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
+        self.s3.request("PUT", self.bucket, query={"versioning": ""}, body=body).expect()
+        self.mine("restore", "assets", "--in-bucket", "--at", moment, "--overwrite", status=5)
+
+    def test_H3_I6_A4_versioning_and_lifecycle_are_switched_on_and_read_back(self):
+        fast = rgw.shared(day=2)
+        owner = fast.owner()
+        bucket = owner.bucket()
+        for name, value in (("access", owner.access), ("secret", owner.secret)):
+            (self.folder / name).write_text(value)
+        self.cluster, self.bucket, self.s3 = fast, bucket, owner.s3
+        self.configure()
+        owner.s3.set_lifecycle(bucket, "<Rule><ID>theirs</ID><Filter><Prefix>tmp/</Prefix></Filter><Status>Enabled</Status>"
+                                       "<Expiration><Days>1</Days></Expiration></Rule>")
+        self.assertIn("keeps no versions", self.mine("doctor", "assets", status=None).out)
+        said = self.in_bucket("bucket", "fix", "assets", "--versioning", "--keep-versions", "30d", "--lifecycle", "90d", "--dry-run")
+        self.assertEqual(len(said["done"]), 3)
+        self.assertNotIn(b"Enabled", owner.s3.request("GET", bucket, query={"versioning": ""}).body)
+        self.mine("bucket", "fix", "assets", "--versioning", "--keep-versions", "30d", "--lifecycle", "90d")
+        self.assertIn(b"Enabled", owner.s3.request("GET", bucket, query={"versioning": ""}).body)
+        rules = {rule.findtext("ID"): rule for rule in owner.s3.request("GET", bucket, query={"lifecycle": ""}).xml().iter("Rule")}
+        self.assertEqual(set(rules), {"theirs", "kuramori-expire:prod/", "kuramori-versions:prod/"})
+        self.assertEqual(rules["kuramori-expire:prod/"].findtext("Expiration/Days"), "90")
+        self.assertEqual(rules["kuramori-versions:prod/"].findtext("NoncurrentVersionExpiration/NoncurrentDays"), "30")
+        # Sooner than promised: said, and mended.
+        self.mine("bucket", "fix", "assets", "--keep-versions", "3d")
+        found = self.mine("doctor", "assets", "--json", status=None).json()["findings"]
+        self.assertTrue([one for one in found if one["severity"] == "problem" and "promised" in one["what"]], found)
+        self.mine("bucket", "fix", "assets", "--keep-versions", "30d")
+        # A day is two seconds here: what is older than the rule says goes.
+        self.put("log", "old enough soon")
+        self.mine("bucket", "fix", "assets", "--lifecycle", "2d")
+        for _ in range(300):
+            if self.get("log") == 404:
+                break
+            time.sleep(0.2)
+        self.assertEqual(self.get("log"), 404)
+
     def test_a_bucket_that_is_not_there_is_told_in_words(self):
         self.config.write_text(self.config.read_text().replace(self.bucket, "no-such-bucket"))
         failed = self.mine("backup", "assets", status=1)
         self.assertIn("there is no bucket", failed.err)
+
+
+class Replication(Bucket):
+    """Two stores at two sites."""
+
+    COUNT = 10_000 if harness.ALL else 1_500
+
+    def setUp(self):
+        super().setUp()
+        self.site = rgw.shared(classes=["FAR"])  # another cluster than the source's
+        self.far = self.site.owner()
+        self.copy = self.far.bucket(versioned=True)
+        for name, value in (("far-access", self.far.access), ("far-secret", self.far.secret)):
+            (self.folder / name).write_text(value)
+        self.replicate_to()
+        self.running = []
+
+    def tearDown(self):
+        for process in self.running:
+            process.kill()
+            process.wait()
+        super().tearDown()
+
+    def replicate_to(self, more=""):
+        self.configure(f"    replicate: {{ to: s3://{self.copy}/copy, endpoint: {self.site.endpoint}, every: 1s{more},\n"
+                       f"      credentials: {{ access_key_file: {self.folder}/far-access, secret_key_file: {self.folder}/far-secret }} }}\n")
+
+    def once(self, *words, status=0):
+        document = self.mine("replicate", "assets", "--once", *words, "--json", status=status).json()
+        jsonschema.validate(document, json.loads((harness.ROOT / "docs/schema/replication.schema.json").read_text()))
+        return document["replication"]
+
+    def there(self, key):
+        answer = self.far.s3.get(self.copy, "copy/" + key)
+        return answer.body.decode() if answer.ok else answer.status
+
+    def fill(self, count, word="object"):
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda number: self.put(f"{number % 100}/{number}", f"{word} {number}"), range(count)))
+
+    def start(self):
+        out = open(self.folder / "replicate.out", "wb")
+        self.running.append(subprocess.Popen([str(self.programs / "kuramori"), "--config", str(self.config), "replicate", "assets", "--json"],
+                                             stdout=out, stderr=subprocess.DEVNULL, env=harness.environment(KURAMORI_STATE=self.folder / "state")))
+        return self.running[-1]
+
+    def lines(self):
+        return [json.loads(line)["replication"] for line in (self.folder / "replicate.out").read_text().splitlines() if line.endswith("}")]
+
+    def wait(self, what, seconds=60):
+        for _ in range(seconds * 10):
+            if what():
+                return
+            time.sleep(0.1)
+        self.fail((self.folder / "replicate.out").read_text()[-2000:])
+
+    def histories(self, s3, bucket, prefix):
+        found = {}
+        for key, version, _, marker in reversed(s3.versions(bucket, prefix)):
+            found.setdefault(key[len(prefix):], []).append("gone" if marker else s3.get(bucket, key, version=version).body)
+        return found
+
+    def test_H2_only_what_changed_is_copied_and_everything_of_it(self):
+        self.fill(self.COUNT)
+        first = self.once()
+        self.assertEqual((first["copied"], first["lag_seconds"]), (self.COUNT, 0))
+        pages = -(-self.COUNT // 1000)
+        again = self.once()
+        self.assertEqual(again["copied"], 0)
+        self.assertLessEqual(again["requests"], 2 * pages + pages // 2 + 5)  # this store does not fill every page
+        changed = self.COUNT // 100
+        self.fill(changed, "changed")
+        second = self.once()
+        self.assertEqual(second["copied"], changed)
+        self.assertLessEqual(second["requests"], 2 * pages + pages // 2 + 5 + 4 * changed)
+        self.assertEqual(self.there("7/7"), "changed 7")
+        # Metadata, tags, parts, and the order of versions.
+        self.put("page", "<p>", **{"Content-Type": "text/html", "x-amz-meta-of": "me", "x-amz-tagging": "a=1&b=2"})
+        for content in ("one", "two", "one"):
+            self.put("often", content)
+        self.s3.delete(self.bucket, "prod/often").expect()
+        self.put("often", "four")
+        upload = self.s3.multipart_begin(self.bucket, "prod/parts")
+        etags = [self.s3.multipart_put(self.bucket, "prod/parts", upload, number, bytes([number]) * size).headers["etag"]
+                 for number, size in ((1, 6_000_000), (2, 6_000_000), (3, 10))]
+        self.s3.multipart_complete(self.bucket, "prod/parts", upload, etags).expect(200)
+        self.once()
+        head = self.far.s3.head(self.copy, "copy/page")
+        self.assertEqual((head.headers["content-type"], head.headers["x-amz-meta-of"], head.headers["x-amz-tagging-count"]), ("text/html", "me", "2"))
+        mine, theirs = self.histories(self.s3, self.bucket, "prod/"), self.histories(self.far.s3, self.copy, "copy/")
+        for key in ("often", "page", "parts", "7/7"):
+            self.assertEqual(theirs[key], mine[key], key)
+        quiet = self.once()
+        self.assertEqual(quiet["copied"], 0)
+
+    def test_H2_a_source_that_was_emptied_is_not_followed(self):
+        self.fill(60)
+        self.once()
+        for number in range(5):
+            self.s3.delete(self.bucket, f"prod/{number}/{number}").expect()
+        self.assertEqual(self.once()["deleted"], 5)
+        self.assertEqual(self.there("3/3"), 404)
+        # Ten a day are few enough; five were followed already, also by another process.
+        for number in range(5, 15):
+            self.s3.delete(self.bucket, f"prod/{number}/{number}").expect()
+        self.put("new", "still copied")
+        held = self.once(status=5)
+        self.assertEqual((held["deleted"], held["held_deletes"], self.there("7/7"), self.there("new")), (0, 10, "object 7", "still copied"))
+        for key in self.s3.keys(self.bucket, "prod/"):
+            self.s3.delete(self.bucket, key).expect()
+        (self.folder / "state" / "replication" / "assets.json.deletes").unlink()
+        held = self.once(status=5)
+        self.assertIn("empty", held["why_held"])
+        self.assertEqual(self.there("20/20"), "object 20")
+        self.assertEqual(self.once("--allow-deletes", "100")["deleted"], 56)
+        # What stands there and is not of its making stays.
+        self.far.s3.put(self.copy, "copy/theirs", b"theirs").expect(200)
+        self.once("--allow-deletes", "100")
+        self.assertEqual(self.there("theirs"), "theirs")
+
+    def test_H2_a_target_that_is_away_loses_nothing_and_a_kill_does_no_harm(self):
+        self.fill(200)
+        process = self.start()
+        self.wait(lambda: self.lines() and self.lines()[-1]["passes"] > 0)
+        self.site.kill("rgw")
+        begun = time.monotonic()
+        try:
+            self.fill(300, "while it was away")
+            away = 60 if harness.ALL else 12
+            self.wait(lambda: time.monotonic() - begun > away, 90)
+            self.assertGreater(self.lines()[-1]["lag_seconds"], away / 2)
+            told = len(self.lines())
+            self.wait(lambda: len(self.lines()) > told, 5)
+        finally:
+            self.site.restart("rgw")
+        self.wait(lambda: self.lines()[-1]["lag_seconds"] == 0 and self.lines()[-1]["waiting"] == 0 and self.there("99/299") != 404, 90)
+        for number in range(300):
+            self.assertEqual(self.there(f"{number % 100}/{number}"), f"while it was away {number}")
+        # Killed while it copies; two of them at once.
+        self.fill(300, "killed")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        state = json.loads((self.folder / "state" / "replication" / "assets.json").read_text())
+        self.assertEqual(state["schema"], "kuramori/replication/1")
+        self.start()
+        self.start()
+        self.wait(lambda: self.lines() and self.lines()[-1]["passes"] > 0 and self.lines()[-1]["lag_seconds"] == 0)
+        for number in range(300):
+            self.assertEqual(self.there(f"{number % 100}/{number}"), f"killed {number}")
+
+
+# The cases of the bucket alone are run once.
+for _name in [name for name in dir(Bucket) if name.startswith("test_")]:
+    setattr(Replication, _name, None)
 
 
 if __name__ == "__main__":
