@@ -131,7 +131,9 @@ Result<std::vector<SourceFinding>> examine_images(const ImageSettings& settings)
     auto catalog = registry->catalog({});
     if (!catalog) {
       findings.push_back({Severity::kProblem, text, catalog.error().what, why_of(catalog.error()),
-                          "name each repository in images:, without *"});
+                          settings.registry.user.empty()
+                              ? "give user: and password_file:, or name each repository in images:, without *"
+                              : "name each repository in images:, without *"});
     } else if (std::ranges::none_of(*catalog, [&](const std::string& one) {
                  return is_repository(one) && matches(wanted.repository, one);
                })) {
