@@ -30,9 +30,13 @@ constexpr Option kFixOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what would be done, change nothing"},
 };
 
+constexpr Argument kReplicated[] = {
+    {"RESOURCE", "a resource of kind bucket or image", Argument::Count::kOne, Completes::kResource},
+};
 constexpr Example kReplicateExamples[] = {
     {"kuramori replicate assets", "until it is stopped; how far it is behind, every two seconds"},
     {"kuramori replicate assets --once --allow-deletes 5000", "one pass that may follow so many deletions"},
+    {"kuramori replicate images", "what the second registry lacks, once"},
 };
 constexpr Option kReplicateOptions[] = {
     {.name = "once", .metavar = "", .help = "one pass, then end"},
@@ -44,7 +48,7 @@ constexpr ExitMeaning kReplicateExits[] = {
     {0, "all is there"},
     {1, "a pass could not be made; nothing is lost, the next one goes on"},
     {2, "wrong usage or configuration"},
-    {3, "some objects could not be read; they are named"},
+    {3, "some objects or images could not be read or sent; they are named"},
     {5, "deletions are held back: more than the budget, or an emptied source"},
     {130, "interrupted"},
 };
@@ -80,17 +84,21 @@ constexpr Operation kBucketFix = {
 
 constexpr Operation kReplicate = {
     .verb = "replicate",
-    .summary = "keep a bucket equal to another, all the time",
+    .summary = "keep a bucket, or a registry's images, equal in a second place",
     .about =
-        "Lists both sides and copies what differs, with metadata, tags and the order of versions, to "
-        "whatever store "
-        "`replicate:` names. How far the copy is behind is measured by the source's clock and told every two "
-        "seconds.\n\n"
+        "Of a bucket: lists both sides and copies what differs, with metadata, tags and the order of "
+        "versions, "
+        "to whatever store `replicate:` names, all the time. How far the copy is behind is measured by the "
+        "source's clock and told every two seconds.\n\n"
         "Deletions are followed up to a budget a day, and not at all when the source was emptied; then new "
-        "objects "
-        "are still copied, and the exit status says so.",
+        "objects are still copied, and the exit status says so.\n\n"
+        "Of container images: sends to the registry that `replicate:` names what it lacks, once: missing "
+        "blobs, "
+        "manifests by digest, tags last. A tag that moved is moved; nothing is deleted. Every manifest that "
+        "was "
+        "sent is read back, and its digest is the same (kuramori/replicate/1).",
     .examples = kReplicateExamples,
-    .arguments = kBucketOnly,
+    .arguments = kReplicated,
     .options = kReplicateOptions,
     .needs = Needs::kConfig,
     .schema = "kuramori/replication/1",

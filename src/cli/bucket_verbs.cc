@@ -187,7 +187,7 @@ Result<int> run_restore_in_bucket(Context& context) {
   return 0;
 }
 
-Result<int> run_replicate(Context& context) {
+Result<int> run_replicate_bucket(Context& context) {
   const Invocation& line = context.line();
   const std::string name = line.argument(0);
   TRY_ASSIGN(const ResourceConfig* resource, bucket_resource(context, name));

@@ -53,6 +53,7 @@ Result<int> run_restore(Context& context);
 Result<int> run_drill(Context& context);
 
 Result<int> run_replicate(Context& context);
+Result<int> run_replicate_bucket(Context& context);  // its part of it
 Result<int> run_bucket_versions(Context& context);
 Result<int> run_bucket_fix(Context& context);
 // `restore` with --undelete, --version or --in-bucket.
