@@ -5,6 +5,7 @@
 
 #include "conc/channel.h"
 #include "conc/guarded.h"
+#include "conc/shared_cache.h"
 #include "conc/task_group.h"
 
 namespace kuramori {
@@ -117,6 +118,51 @@ TEST(GuardedTest, waits_until_another_thread_makes_it_so) {
   });
   EXPECT_EQ(*value.wait_until([](int now) { return now == 7; }), 7);
   other.join();
+}
+
+TEST(SharedCacheTest, makes_each_once_and_keeps_what_has_room) {
+  SharedCache<int, std::string> cache(10);
+  int made = 0;
+  const auto get = [&](int key, size_t cost) {
+    return *cache.get(key, [&]() -> Result<std::pair<std::string, size_t>> {
+      ++made;
+      return std::pair(std::to_string(key), cost);
+    });
+  };
+  const auto first = get(1, 4);
+  EXPECT_EQ(*first, "1");
+  EXPECT_EQ(get(1, 4), first);
+  get(2, 4);
+  get(1, 4);
+  get(3, 4);  // the second goes: nobody asked for it since
+  EXPECT_EQ(made, 3);
+  EXPECT_TRUE(cache.has(1) && cache.has(3));
+  EXPECT_FALSE(cache.has(2));
+  EXPECT_EQ(cache.cost(), 8u);
+  EXPECT_EQ(*get(4, 100), "4");  // larger than all the room
+  EXPECT_EQ(cache.cost(), 100u);
+  EXPECT_EQ(*first, "1");  // who holds one keeps it
+}
+
+TEST(SharedCacheTest, an_error_is_not_kept_and_who_waited_tries) {
+  SharedCache<int, int> cache(10);
+  std::atomic<int> tries = 0, failed = 0;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      auto got = cache.get(7, [&]() -> Result<std::pair<int, size_t>> {
+        if (++tries <= 3) return fail(ErrorKind::kUnknown, "not now");
+        return std::pair(49, size_t{1});
+      });
+      if (got)
+        EXPECT_EQ(**got, 49);
+      else
+        ++failed;
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(tries, 4);
+  EXPECT_EQ(failed, 3);
 }
 
 }  // namespace

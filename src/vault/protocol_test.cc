@@ -5,6 +5,7 @@
 #include "testing/plain_codec.h"
 #include "vault/collector.h"
 #include "vault/holds.h"
+#include "vault/long_reading.h"
 #include "vault/pruner.h"
 #include "vault/session.h"
 #include "vault/test_support.h"
@@ -298,6 +299,67 @@ TEST_F(ProtocolTest, a_reader_keeps_what_it_reads_until_it_ends) {
   auto late = ReaderSession::open(other, {.resource = resource, .commits = {first.name}});
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().kind, ErrorKind::kRefused);
+}
+
+// What is mounted for days: pruned on the first, it stays readable to the last.
+TEST_F(ProtocolTest, a_long_reading_is_renewed_and_keeps_what_was_pruned_meanwhile) {
+  auto first = snapshot();
+  snapshot();
+  auto reading = LongReading::begin(other, {.resource = resource, .commits = {first.name}});
+  ASSERT_TRUE(reading);
+  prune({first.name});
+  const auto collect_now = [&] {
+    CollectOptions options = all;
+    // Sessions have no times in this store: each is as old as what it says.
+    options.is_dead = [&](const OpenSession& open) {
+      return clock.now() - from_unix_ns(open.session.record.started_ns) > std::chrono::hours(72);
+    };
+    return collect(options);
+  };
+  for (int hours = 0; hours < 24 * 12; hours += 7) {
+    clock.at += std::chrono::hours(7);
+    ASSERT_TRUE(reading->renew_if_due());
+    const CollectReport report = collect_now();
+    EXPECT_EQ(report.deleted.objects, 0u) << hours;
+    EXPECT_TRUE(report.fenced.empty()) << hours;
+    EXPECT_LE(count_under("sessions/"), 5u) << "those that are over are not ended";
+  }
+  ASSERT_TRUE(reading->end());
+  EXPECT_EQ(collect_now().deleted.objects, 2u);
+}
+
+TEST_F(ProtocolTest, a_long_reading_that_was_taken_for_dead_says_so_or_begins_again) {
+  auto first = snapshot(), second = snapshot();
+  auto gone = LongReading::begin(other, {.resource = resource, .commits = {first.name}});
+  auto there = LongReading::begin(other, {.resource = resource, .commits = {second.name}});
+  ASSERT_TRUE(gone && there);
+  prune({first.name});
+  clock.at += std::chrono::hours(100);
+  CollectOptions options = all;
+  options.is_dead = [](const OpenSession&) { return true; };
+  EXPECT_EQ(collect(options).fenced.size(), 2u);
+  auto refused = gone->renew_if_due();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kRefused);
+  ASSERT_TRUE(there->renew_if_due());
+  EXPECT_TRUE(there->is_protected());
+  prune({second.name});
+  EXPECT_EQ(collect(all).deleted.objects, 0u) << "the second is protected anew";
+}
+
+// Its end may have been put by the collector the moment before the new one stood.
+TEST_F(ProtocolTest, a_session_is_renewed_only_while_the_old_one_stands) {
+  auto first = snapshot();
+  auto old = ReaderSession::open(other, {.resource = resource, .commits = {first.name}});
+  ASSERT_TRUE(old);
+  store.after = [&, once = true](auto call, auto name) mutable -> std::optional<Error> {
+    if (call != "put" || !name.starts_with("sessions/") || !std::exchange(once, false)) return {};
+    EXPECT_TRUE(store.inner.put_if_absent(names::session_end(old->id()), as_bytes("fenced")));
+    return {};
+  };
+  auto renewed = old->renew();
+  ASSERT_FALSE(renewed);
+  EXPECT_EQ(renewed.error().kind, ErrorKind::kRefused);
 }
 
 TEST_F(ProtocolTest, a_reader_without_the_right_to_put_goes_on_only_when_told) {

@@ -295,50 +295,79 @@ Result<void> WriterSession::abandon(std::string reason) {
   return {};
 }
 
+Result<void> ReaderSession::stand() {
+  id_ = draw_session_id(*protocol_);
+  SessionRecord record{.kind = SessionKind::kRead,
+                       .parents = options_.commits,
+                       .resource = options_.resource,
+                       .started_ns = to_unix_ns(protocol_->clock.now()),
+                       .host = options_.host};
+  auto put =
+      RecordLog(*protocol_).put(RecordType::kSession, names::session(id_), record.resource, encode(record));
+  if (put && !put->ours()) return cloned(id_);
+  if (put) {
+    protected_ = true;
+    return {};
+  }
+  const bool may_go_on = options_.without_right == ReaderOptions::WithoutRight::kReadUnprotected;
+  const bool objects_alone = protocol_->epoch && !protocol_->epoch->ledger;
+  if ((put.error().kind == ErrorKind::kDenied || objects_alone) && may_go_on) return {};
+  return std::move(put).error();
+}
+
 Result<ReaderSession> ReaderSession::open(const Protocol& protocol, ReaderOptions options) {
   ReaderSession session(protocol);
-  session.id_ = draw_session_id(protocol);
-  session.resource_ = options.resource;
+  session.options_ = std::move(options);
   Ledger ledger(protocol);
-  SessionRecord record{.kind = SessionKind::kRead,
-                       .parents = options.commits,
-                       .resource = options.resource,
-                       .started_ns = to_unix_ns(protocol.clock.now()),
-                       .host = std::move(options.host)};
-  auto stand = [&]() -> Result<void> {
-    auto put =
-        ledger.log().put(RecordType::kSession, names::session(session.id_), record.resource, encode(record));
-    if (put && !put->ours()) return cloned(session.id_);
-    if (put) {
-      session.protected_ = true;
-      return {};
-    }
-    bool may_go_on = options.without_right == ReaderOptions::WithoutRight::kReadUnprotected;
-    bool objects_alone = protocol.epoch && !protocol.epoch->ledger;
-    if ((put.error().kind == ErrorKind::kDenied || objects_alone) && may_go_on) return {};
-    return std::move(put).error();
-  };
   // The session stands before the prunes are read: a prune not seen here is decided later, and the plan that
   // follows it lists the sessions later still.
   const bool checks_first = protocol.bugs.has(PlantedBug::kReaderChecksFirst);
-  if (!checks_first) TRY(stand());
+  if (!checks_first) TRY(session.stand());
   TRY_ASSIGN(std::vector<PruneRound> prunes, ledger.read_prunes());
-  if (auto pruned = find_pruned(prunes, options.commits)) {
+  if (auto pruned = find_pruned(prunes, session.options_.commits)) {
     if (session.protected_) (void)session.end();  // only tidiness; the refusal is the answer
     return fail(ErrorKind::kRefused,
                 fmt::format("{} {}", pruned->commit, pruned->finished ? "was pruned" : "is being pruned"),
                 "its data may be removed at any time", "kuramori snapshots");
   }
-  if (checks_first) TRY(stand());
+  if (checks_first) TRY(session.stand());
   if (session.protected_) TRY(must_be_in_force(ledger.log()));
   return session;
+}
+
+Result<ReaderSession> ReaderSession::renew() const {
+  ReaderSession session(*protocol_);
+  session.options_ = options_;
+  if (!protected_) return session;  // nobody protects it, as before
+  TRY(session.stand());
+  const RecordLog log(*protocol_);
+  const auto still_stands = [&]() -> Result<bool> {
+    auto end = log.read_bytes(names::session_end(id_));
+    if (end) return false;
+    if (end.error().kind != ErrorKind::kNotFound) return std::move(end).error();
+    // A keeper that broke it tidies up: the session first, then its end.
+    auto old = log.read_bytes(names::session(id_));
+    if (old) return true;
+    if (old.error().kind != ErrorKind::kNotFound) return std::move(old).error();
+    return false;
+  };
+  // Only now: not broken after the other stood, it was open all the time until then.
+  auto is_open = still_stands();
+  if (is_open && *is_open) {
+    TRY(must_be_in_force(log));
+    return session;
+  }
+  (void)session.end();  // only tidiness
+  if (!is_open) return std::move(is_open).error();
+  return fail(ErrorKind::kRefused, "a keeper took this reading for dead", "it gave no sign of life for long");
 }
 
 Result<void> ReaderSession::end() {
   if (!protected_) return {};
   protected_ = false;
   FenceRecord record{"done", to_unix_ns(protocol_->clock.now())};
-  TRY(RecordLog(*protocol_).put(RecordType::kFence, names::session_end(id_), resource_, encode(record)));
+  TRY(RecordLog(*protocol_)
+          .put(RecordType::kFence, names::session_end(id_), options_.resource, encode(record)));
   return {};
 }
 

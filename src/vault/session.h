@@ -119,12 +119,18 @@ class ReaderSession {
   // Says that it is over, so that a collector may clean up. Without it the session stays until a keeper
   // breaks it.
   Result<void> end();
+  // A younger session for the same, so that no keeper takes a long reading for dead. What was pruned
+  // meanwhile stays protected: this one was open until the other stood. This one is to be ended no sooner
+  // than a listing of all sessions takes that began before: a collector that lists page by page must find one
+  // of them open. kRefused: a keeper broke this one; open() finds out what is still there.
+  Result<ReaderSession> renew() const;
 
  private:
   explicit ReaderSession(const Protocol& protocol) : protocol_(&protocol) {}
+  Result<void> stand();
   const Protocol* protocol_;
   SessionId id_;
-  ResourceId resource_;
+  ReaderOptions options_;
   bool protected_ = false;
 };
 

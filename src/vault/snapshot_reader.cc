@@ -254,6 +254,9 @@ const CommitRecord& SnapshotReader::commit() const {
 const Tree& SnapshotReader::tree() const {
   return state_->tree;
 }
+std::vector<TreeNode> SnapshotReader::take_nodes() {
+  return std::exchange(state_->tree.nodes, {});
+}
 void SnapshotReader::expect_everything() {
   state_->reads_everything = true;
   state_->progress.resize(state_->live.packs.size());
@@ -359,6 +362,21 @@ Result<std::optional<TreeNode>> SnapshotReader::find(std::string_view path) cons
   const auto node = std::ranges::find_if(found.nodes, is_it);
   if (node == found.nodes.end()) return std::nullopt;
   return std::move(*node);
+}
+
+size_t SnapshotReader::segments() const {
+  return state_->root ? state_->root->segments.size() : 0;
+}
+
+Result<std::vector<TreeNode>> SnapshotReader::segment(size_t number, Context& context) const {
+  CHECK(number < segments());
+  TRY_ASSIGN(Tree segment, state_->segment(state_->root->segments[number], context.workshop));
+  const auto follows = [](const TreeNode& a, const TreeNode& b) {
+    return !tree_order(a.entry.path, b.entry.path);
+  };
+  if (std::ranges::adjacent_find(segment.nodes, follows) != segment.nodes.end() || segment.nodes.empty())
+    return fail(ErrorKind::kDamaged, "a segment of the tree is empty or out of order");
+  return std::move(segment.nodes);
 }
 
 Result<Bytes> SnapshotReader::read_small_file(std::string_view path) const {
@@ -496,26 +514,36 @@ Result<void> SnapshotReader::read_extent(const Extent& extent, Context& context,
     out.resize(out.size() + extent.bytes);
     return {};
   }
-  const std::string& name =
-      state_->root ? state_->live.packs[extent.pack].name : state_->tree.packs[extent.pack];
-  TRY_ASSIGN(auto pack, state_->pack(name));
   // Byte frames and page frames are held together: their numbers do not meet, since pack indexes of the tree
   // are kept apart by the high bit.
-  TRY_ASSIGN(
-      Context::HeldFrame * held,
-      context.hold(place_of(extent.pack | 0x80000000u, extent.frame), [&](Context::HeldFrame& fresh) {
-        fresh.plain.clear();
-        if (extent.frame >= pack->frames().size() || pack->frames()[extent.frame].type != FrameType::kBytes)
-          return Result<void>(fail(ErrorKind::kDamaged, "the tree names what holds no file's bytes"));
-        return pack->read(extent.frame, 1, context.workshop, fresh.plain);
-      }));
-  const Bytes& plain = held->plain;
-  if (plain.size() < uint64_t{extent.offset} + extent.bytes) {
-    return fail(ErrorKind::kDamaged,
-                fmt::format("frame {} of {} holds fewer bytes than the tree says", extent.frame, name));
-  }
-  append(out, ByteView(plain).subspan(extent.offset, extent.bytes));
+  TRY_ASSIGN(Context::HeldFrame * held,
+             context.hold(place_of(extent.pack | 0x80000000u, extent.frame), [&](Context::HeldFrame& fresh) {
+               return read_frame(extent, context, fresh.plain);
+             }));
+  TRY(check_within(extent, held->plain));
+  append(out, ByteView(held->plain).subspan(extent.offset, extent.bytes));
   return {};
+}
+
+const std::string& SnapshotReader::pack_of(const Extent& extent) const {
+  return state_->root ? state_->live.packs[extent.pack].name : state_->tree.packs[extent.pack];
+}
+
+// Another extent of a frame that is held may be the one that lies.
+Result<void> SnapshotReader::check_within(const Extent& extent, ByteView plain) const {
+  if (plain.size() >= uint64_t{extent.offset} + extent.bytes) return {};
+  return fail(ErrorKind::kDamaged, fmt::format("frame {} of {} holds fewer bytes than the tree says",
+                                               extent.frame, pack_of(extent)));
+}
+
+Result<void> SnapshotReader::read_frame(const Extent& extent, Context& context, Bytes& out) const {
+  CHECK(extent.pack != kHolePack);
+  TRY_ASSIGN(auto pack, state_->pack(pack_of(extent)));
+  out.clear();
+  if (extent.frame >= pack->frames().size() || pack->frames()[extent.frame].type != FrameType::kBytes)
+    return fail(ErrorKind::kDamaged, "the tree names what holds no file's bytes");
+  TRY(pack->read(extent.frame, 1, context.workshop, out));
+  return check_within(extent, out);
 }
 
 }  // namespace kuramori

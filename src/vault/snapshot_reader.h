@@ -70,6 +70,8 @@ class SnapshotReader {
   const CommitRecord& commit() const;
   // Of a tree that is one piece; one in segments has none.
   const Tree& tree() const;
+  // The nodes of such a tree, for who keeps them himself: tree(), visit() and find() know none afterwards.
+  std::vector<TreeNode> take_nodes();
   bool is_in_segments() const;
   uint64_t entries() const;
   // Every node in order, until `visit` fails; the tree is held segment by segment. Extents are as
@@ -78,12 +80,19 @@ class SnapshotReader {
   Result<void> visit(const NodeVisitor& visit) const;
   // The node of this path; nothing: there is none.
   Result<std::optional<TreeNode>> find(std::string_view path) const;
+  // Of a tree in segments, how many there are; and the nodes of one, in order (checked). For who looks here
+  // and there.
+  size_t segments() const;
+  Result<std::vector<TreeNode>> segment(size_t number, Context& context) const;
   // The pages of a kPages file; kNotFound when no map knows it.
   Result<const FilePages*> pages_of(const std::string& path) const;
   // Fills `out` (whole pages) with the file's pages from `first` on.
   Result<void> read_pages(const FilePages& file, uint32_t first, MutableByteView out, Context& context) const;
   // Appends the bytes of one extent.
   Result<void> read_extent(const Extent& extent, Context& context, Bytes& out) const;
+  // All plain bytes of the frame that holds an extent, which may be no hole: `out` is replaced, nothing is
+  // held. The extent is known to lie within them.
+  Result<void> read_frame(const Extent& extent, Context& context, Bytes& out) const;
   // The whole of a small kBytes file; kNotFound. Those that are read for themselves mostly lie in one frame,
   // which is fetched once.
   Result<Bytes> read_small_file(std::string_view path) const;
@@ -95,6 +104,8 @@ class SnapshotReader {
  private:
   struct State;
   explicit SnapshotReader(std::unique_ptr<State> state);
+  const std::string& pack_of(const Extent& extent) const;
+  Result<void> check_within(const Extent& extent, ByteView plain) const;
   std::unique_ptr<State> state_;
 };
 
