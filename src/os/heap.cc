@@ -28,11 +28,17 @@ void give_back_large_blocks() {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
+void give_back_large_blocks_of_two_arenas() {
+  give_back_large_blocks();
+  ::mallopt(M_ARENA_MAX, 2);
+}
+
 void give_back_freed_memory() {
   ::malloc_trim(0);
 }
 #else
 void give_back_large_blocks() {}
+void give_back_large_blocks_of_two_arenas() {}
 void keep_freed_memory() {}
 void keep_freed_memory_in_one_arena() {}
 void give_back_freed_memory() {}

@@ -12,6 +12,8 @@ void keep_freed_memory_in_one_arena();
 // Blocks of 1 MiB and more go back to the kernel as soon as they are freed, for programs that are held to a
 // limit: glibc else keeps ever larger ones, in an arena for each thread. Called before other threads are.
 void give_back_large_blocks();
+// The same for a program whose many threads mostly wait: they share two arenas.
+void give_back_large_blocks_of_two_arenas();
 // What stayed goes back now.
 void give_back_freed_memory();
 
