@@ -25,10 +25,11 @@ extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCo
 extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRevoke, kVaultPolicy,
     kVaultKit;  // keys
 extern const Operation kBackup, kWatch, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove, kExtend,
-    kThaw;                                                               // snapshot
-extern const Operation kCopy, kVaultLedgerNew;                           // copy
-extern const Operation kReplicate, kBucketVersions, kBucketFix;          // bucket
-extern const Operation kRestore, kDrill;                                 // restore
+    kThaw;                                                       // snapshot
+extern const Operation kCopy, kVaultLedgerNew;                   // copy
+extern const Operation kReplicate, kBucketVersions, kBucketFix;  // bucket
+extern const Operation kRestore, kDrill;                         // restore
+extern const Operation kMount;
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

@@ -5,6 +5,7 @@
 #include "cli/verbs.h"
 #include "engine/backup.h"
 #include "engine/sources.h"
+#include "os/fuse/fuse.h"
 #include "source/postgres/doctor.h"
 
 namespace kuramori {
@@ -34,6 +35,18 @@ void examine_vaults(Context& context, const Config& config, std::vector<DoctorFi
                          .why = error.why,
                          .fix = error.next}});
   }
+}
+
+// Nothing is lost where snapshots cannot be mounted; but it is good to know before one wants to.
+void examine_mounts(std::vector<DoctorFinding>& findings) {
+  const auto may = may_mount();
+  if (may) return;
+  findings.push_back({"",
+                      {.severity = postgres::Severity::kHint,
+                       .about = "mount",
+                       .what = "snapshots cannot be mounted here: " + may.error().what,
+                       .why = may.error().why,
+                       .fix = may.error().next}});
 }
 
 void examine_resource(Context& context, const Config& config, const ResourceConfig& resource,
@@ -84,6 +97,7 @@ Result<int> run_doctor(Context& context) {
   std::vector<DoctorFinding> findings;
   if (only.empty()) {
     examine_vaults(context, *config, findings);
+    examine_mounts(findings);
     for (const ResourceConfig& resource : config->resources)
       examine_resource(context, *config, resource, findings);
   } else {

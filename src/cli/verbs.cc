@@ -11,6 +11,7 @@ constexpr Entry kHandlers[] = {
     {"backup", run_backup},
     {"watch", run_watch},
     {"restore", run_restore},
+    {"mount", run_mount},
     {"drill", run_drill},
     {"doctor", run_doctor},
     {"window", run_window},

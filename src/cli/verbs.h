@@ -50,6 +50,7 @@ Result<int> run_window(Context& context);
 Result<int> run_backup(Context& context);
 Result<int> run_watch(Context& context);
 Result<int> run_restore(Context& context);
+Result<int> run_mount(Context& context);
 Result<int> run_drill(Context& context);
 
 Result<int> run_replicate(Context& context);
