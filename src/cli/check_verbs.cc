@@ -70,6 +70,10 @@ void examine_resource(Context& context, const Config& config, const ResourceConf
     if (!found)
       return add(postgres::Severity::kProblem, found.error().what, found.error().why, found.error().next);
     for (SourceFinding& finding : *found) {
+      // A source does not know what its resource is called.
+      constexpr std::string_view kResource = "RESOURCE";
+      if (const size_t at = finding.fix.find(kResource); at != std::string::npos)
+        finding.fix.replace(at, kResource.size(), resource.name);
       findings.push_back({resource.name,
                           {.severity = static_cast<postgres::Severity>(finding.severity),
                            .about = std::move(finding.about),

@@ -321,6 +321,14 @@ class Replication {
   Result<size_t> missing_versions(const Group& source, const Group& target) {
     const auto newest = std::ranges::find_if(target, [](const S3Listed& one) { return !one.delete_marker; });
     if (newest == target.end()) return source.size();
+    // Where only one version can be meant, lists tell it.
+    const auto may_be = [&](const S3Listed& one) {
+      return !one.delete_marker && one.etag == newest->etag && one.size == newest->size;
+    };
+    if (std::ranges::count_if(source, may_be) == 1) {
+      const auto original = std::ranges::find_if(source, may_be);
+      return std::max<size_t>(static_cast<size_t>(original - source.begin()), 1);
+    }
     TRY_ASSIGN(const auto found, to_->head(to_->root() + newest->key, newest->version));
     if (!found || found->origin.empty()) return size_t{1};
     for (size_t i = 0; i < source.size(); ++i) {
