@@ -18,6 +18,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (auto uploads = parse_uploads(bytes)) {
     for (const S3Upload& upload : uploads->uploads) CHECK(!upload.key.empty() && !upload.id.empty());
   }
+  if (auto list = parse_bucket_list(bytes)) {
+    for (const S3Listed& entry : list->entries) CHECK(!entry.key.empty());
+  }
+  (void)parse_tags(bytes);
+  (void)grants_everybody(bytes);
+  if (auto rules = parse_lifecycle(bytes)) {
+    std::string whole;
+    for (const S3LifecycleRule& rule : *rules) whole += rule.xml;
+    // What is put back of others' rules is what was read.
+    whole = "<LifecycleConfiguration>" + whole + "</LifecycleConfiguration>";
+    auto again = parse_lifecycle(as_bytes(whole));
+    CHECK(again && again->size() == rules->size());
+  }
   if (auto error = parse_s3_error(bytes)) CHECK(!error->code.empty());
   if (auto id = parse_upload_id(bytes)) CHECK(!id->empty());
   (void)is_complete_result(bytes);
