@@ -24,12 +24,12 @@ extern const Operation kVaultProbe;
 extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault
 extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRevoke, kVaultPolicy,
     kVaultKit;  // keys
-extern const Operation kBackup, kWatch, kSnapshots, kShow, kWindow, kPrune, kHoldAdd, kHoldRemove, kExtend,
-    kThaw;                                                       // snapshot
-extern const Operation kCopy, kVaultLedgerNew;                   // copy
-extern const Operation kReplicate, kBucketVersions, kBucketFix;  // bucket
-extern const Operation kRestore, kDrill;                         // restore
-extern const Operation kMount;
+extern const Operation kBackup, kWatch, kSnapshots, kShow, kDiff, kWindow, kPrune, kHoldAdd, kHoldRemove,
+    kExtend,
+    kThaw;                                                               // snapshot
+extern const Operation kCopy, kVaultLedgerNew;                           // copy
+extern const Operation kReplicate, kBucketVersions, kBucketFix;          // bucket
+extern const Operation kRestore, kMount, kDrill;                         // restore
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

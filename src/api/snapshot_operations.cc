@@ -79,6 +79,27 @@ constexpr Example kShowExamples[] = {
     {"kuramori show orders-db@latest", "the newest"},
 };
 
+constexpr Argument kPair[] = {
+    {"FROM", "a snapshot, or a resource: its last two are compared"},
+    {"TO", "a snapshot of the same resource; the newest, if left out", Argument::Count::kOptional},
+};
+constexpr Example kDiffExamples[] = {
+    {"kuramori diff env", "what the last change changed: of secrets the names of keys, never a value"},
+    {"kuramori diff infra@3f2a91bc --lines", "from that one to the newest, line by line"},
+    {"kuramori diff 3f2a91bc 77c0d1e4 --detailed-exitcode", "for scripts: 10 if they differ"},
+};
+constexpr Option kDiffOptions[] = {
+    {.name = "lines", .metavar = "", .help = "show the lines that differ, where a file is text"},
+    {.name = "detailed-exitcode", .metavar = "", .help = "exit with 10 if anything differs"},
+};
+constexpr ExitMeaning kDiffExits[] = {
+    {0, "compared"},
+    {2, "wrong usage or configuration, wrong or damaged key"},
+    {5, "refused: what a secret holds is not shown"},
+    {10, "they differ, and --detailed-exitcode was given"},
+    {130, "interrupted"},
+};
+
 constexpr Example kWindowExamples[] = {
     {"kuramori window orders-db", "the moments it can be restored to, and the gaps"}};
 
@@ -163,6 +184,21 @@ constexpr Operation kShow = {
     .arguments = kSnapshot,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/snapshot/1",
+};
+
+constexpr Operation kDiff = {
+    .verb = "diff",
+    .summary = "what changed between two snapshots",
+    .about =
+        "Names what was added, removed and changed, and how. Files are compared by what the snapshots know "
+        "of "
+        "them: nothing is fetched unless lines or keys are asked for. Of secrets it names keys.",
+    .examples = kDiffExamples,
+    .arguments = kPair,
+    .options = kDiffOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/diff/1",
+    .exits = kDiffExits,
 };
 
 constexpr Operation kWindow = {

@@ -19,6 +19,7 @@ constexpr Entry kHandlers[] = {
     {"vault scrub", run_vault_scrub},
     {"snapshots", run_snapshots},
     {"show", run_show},
+    {"diff", run_diff},
     {"copy", run_copy},
     {"prune", run_prune},
     {"hold add", run_hold_add},

@@ -32,6 +32,7 @@ Result<int> run_vault_disown(Context& context);
 
 Result<int> run_snapshots(Context& context);
 Result<int> run_show(Context& context);
+Result<int> run_diff(Context& context);
 Result<int> run_copy(Context& context);
 Result<int> run_vault_ledger_new(Context& context);
 Result<int> run_prune(Context& context);

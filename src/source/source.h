@@ -114,6 +114,17 @@ struct CheckResult {
   std::string detail;
 };
 
+// A change within one file, by the name of what changed and never its value: a key of a .env file.
+struct PartChange {
+  enum class How : uint8_t { kAdded, kRemoved, kChanged } how = How::kChanged;
+  std::string name;
+  bool operator==(const PartChange&) const = default;
+};
+
+constexpr std::string_view name_of(PartChange::How how) {
+  return how == PartChange::How::kAdded ? "added" : how == PartChange::How::kRemoved ? "removed" : "changed";
+}
+
 // Something wrong or risky about a resource that is to be protected.
 struct SourceFinding {
   enum class Severity : uint8_t {
@@ -171,6 +182,14 @@ class Source {
   virtual Result<std::vector<CheckResult>> drill(const CapturedTree& tree, const std::string& sandbox,
                                                  Reporter& reporter, std::stop_token stop) = 0;
   virtual Result<std::vector<SourceFinding>> doctor() = 0;
+  // Whether lines of the content may be shown to people.
+  virtual bool may_be_shown() const { return true; }
+  // What changed within a file that both trees have, where the kind has names for it.
+  virtual Result<std::vector<PartChange>> changed_parts(std::string_view /*path*/,
+                                                        const CapturedTree& /*before*/,
+                                                        const CapturedTree& /*after*/) {
+    return std::vector<PartChange>();
+  }
   // From now on. kUsage: nothing tells when a resource of this kind changes.
   virtual Result<std::unique_ptr<Watch>> watch() {
     return fail(ErrorKind::kUsage, "nothing tells when a resource of this kind changes", "",

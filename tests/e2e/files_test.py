@@ -209,6 +209,26 @@ class Fidelity(FilesCase):
         self.assertEqual(second["files_as_before"], 0)
         self.assert_same(self.restored())
 
+    def test_what_changed_is_named_without_being_fetched(self):
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        first = self.backup()
+        self.write("d0/e0/f0", b"another")
+        self.write("new folder/x", b"x")
+        (self.tree / "d1/e1/f1").unlink()
+        (self.tree / "big").chmod(0o600)
+        os.setxattr(self.tree / "d2/e2/f2", "user.kind", b"odd")
+        os.utime(self.tree / "d3")
+        self.backup()
+        found = checked(self.run_as_owner("diff", "tree", "--json"))["diff"]
+        changes = {change["path"]: (change["change"], change["what"]) for change in found["changes"]}
+        self.assertEqual(changes, {"big": ("changed", ["mode 644 → 600"]), "d0/e0/f0": ("changed", ["content"]),
+                                   "d1/e1/f1": ("removed", []), "d2/e2/f2": ("changed", ["attributes"]),
+                                   "new folder": ("added", []), "new folder/x": ("added", [])})
+        self.assertEqual((found["added"], found["removed"], found["changed"]), (2, 1, 3))
+        back = checked(self.run_as_owner("diff", "tree@latest", first["id"], "--json"))["diff"]
+        self.assertEqual((back["added"], back["removed"], back["changed"]), (1, 2, 3))
+
     def test_I4_a_rotated_log_is_stored_once(self):
         log = self.write("app.log", b"".join(b"line %d\n" % number for number in range(200_000)))
         self.run_as_owner("vault", "init", "here")

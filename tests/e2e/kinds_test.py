@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import harness
+from files_test import checked
 
 CONFIG = """vaults:
   here: {{ at: "file://{vault}", site: here, key_file: "{key}" }}
@@ -126,6 +127,35 @@ class Kinds(harness.Case):
         self.assertEqual(len(found), 1)
         self.assertIn(f"{value}-old", found[0].read_text())
         self.assertEqual(found[0].stat().st_mode & 0o777, 0o600)
+
+    def test_I1_I3_a_secret_differs_by_the_names_of_its_keys(self):
+        secret = self.folder / ".env"
+        value = "s3cr3t-" + os.urandom(12).hex()
+        secret.write_text(f"API_KEY={value}\nREGION=tokyo\nOLD=1\n")
+        self.mine("backup", "keys")
+        self.assert_refused(self.mine("diff", "keys", status=2), "fewer than two")
+        secret.write_text(f"API_KEY={value}-2\nREGION=tokyo\nNEW={value}\n")
+        self.mine("backup", "keys")
+        outcome = self.mine("diff", "keys", "--json")
+        changes = checked(outcome)["diff"]["changes"]
+        self.assertEqual([(change["change"], change["what"]) for change in changes], [("changed", ["content"])])
+        self.assertEqual([(part["name"], part["change"]) for part in changes[0]["parts"]],
+                         [("API_KEY", "changed"), ("NEW", "added"), ("OLD", "removed")])
+        for words in (("diff", "keys"), ("diff", "keys", "--json"), ("diff", "keys", "--lines")):
+            outcome = self.mine(*words, status=None)
+            self.assertNotIn(value, outcome.out + outcome.err)
+        self.assertEqual(outcome.status, 5)
+
+    def test_I7_what_drifted_is_shown_line_by_line(self):
+        export = self.folder / "export"
+        for groups in (1, 2, 2):
+            export.write_text("printf '%s\\n' " + " ".join(f"sg-{number}" for number in range(groups)) + "\n")
+            self.mine("backup", "infra")
+        first = self.mine("snapshots", "infra", "--json").json()["snapshots"][0]["id"]
+        self.mine("diff", "infra", "--detailed-exitcode")
+        drifted = checked(self.mine("diff", first, "--lines", "--detailed-exitcode", "--json", status=10))["diff"]
+        self.assertEqual([change["lines"] for change in drifted["changes"]], ["@@ -1,1 +1,2 @@\n sg-0\n+sg-1\n"])
+        self.assertIn("+sg-1\n", self.mine("diff", f"infra@{first}", "--lines").out)
 
 
 if __name__ == "__main__":

@@ -150,34 +150,23 @@ Result<std::vector<DotenvKey>> parse_dotenv(ByteView text) {
   return DotenvReader(as_text(text)).read();
 }
 
-std::string_view name_of(Change change) {
-  switch (change) {
-    case Change::kAdded:
-      return "added";
-    case Change::kRemoved:
-      return "removed";
-    case Change::kChanged:
-      return "changed";
-  }
-  return "";
-}
-
-Result<std::vector<KeyChange>> diff_keys(ByteView before, ByteView after) {
+Result<std::vector<PartChange>> diff_keys(ByteView before, ByteView after) {
   TRY_ASSIGN(const auto old_keys, parse_dotenv(before));
   TRY_ASSIGN(const auto new_keys, parse_dotenv(after));
-  std::vector<KeyChange> changes;
+  using How = PartChange::How;
+  std::vector<PartChange> changes;
   for (const DotenvKey& key : old_keys) {
     const auto now = std::ranges::lower_bound(new_keys, key.name, {}, &DotenvKey::name);
     if (now == new_keys.end() || now->name != key.name)
-      changes.push_back({key.name, Change::kRemoved});
+      changes.push_back({How::kRemoved, key.name});
     else if (now->value != key.value)
-      changes.push_back({key.name, Change::kChanged});
+      changes.push_back({How::kChanged, key.name});
   }
   for (const DotenvKey& key : new_keys) {
     if (!std::ranges::binary_search(old_keys, key.name, {}, &DotenvKey::name))
-      changes.push_back({key.name, Change::kAdded});
+      changes.push_back({How::kAdded, key.name});
   }
-  std::ranges::sort(changes, {}, &KeyChange::key);
+  std::ranges::sort(changes, {}, &PartChange::name);
   return changes;
 }
 

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/id.h"
+#include "source/source.h"
 
 namespace kuramori::secret {
 
@@ -23,15 +24,7 @@ struct DotenvKey {
 // Sorted by name. kUsage: a line that is none of these; the message has its number and nothing of it.
 Result<std::vector<DotenvKey>> parse_dotenv(ByteView text);
 
-enum class Change : uint8_t { kAdded, kRemoved, kChanged };
-std::string_view name_of(Change change);
-
-struct KeyChange {
-  std::string key;
-  Change change = Change::kChanged;
-  bool operator==(const KeyChange&) const = default;
-};
 // By key; nothing where the same keys have the same values, however they are written.
-Result<std::vector<KeyChange>> diff_keys(ByteView before, ByteView after);
+Result<std::vector<PartChange>> diff_keys(ByteView before, ByteView after);
 
 }  // namespace kuramori::secret

@@ -249,6 +249,17 @@ class SecretSource final : public Source {
     return checks;
   }
 
+  bool may_be_shown() const override { return false; }
+  Result<std::vector<PartChange>> changed_parts(std::string_view path, const CapturedTree& before,
+                                                const CapturedTree& after) override {
+    Looker was, is;
+    TRY(before.read(path, was));
+    TRY(after.read(path, is));
+    const auto old_text = was.dotenv(), new_text = is.dotenv();
+    if (!old_text || !new_text) return std::vector<PartChange>();
+    return diff_keys(*old_text, *new_text);
+  }
+
   Result<std::unique_ptr<Watch>> watch() override {
     if (settings_.paths.empty()) return Source::watch();  // a program tells nobody
     return files::watch_files({.paths = settings_.paths});
@@ -289,32 +300,6 @@ class SecretSource final : public Source {
 
 std::unique_ptr<Source> make_source(SecretSettings settings) {
   return std::make_unique<SecretSource>(std::move(settings));
-}
-
-Result<std::vector<FileChange>> diff_trees(const CapturedTree& before, const CapturedTree& after) {
-  TRY_ASSIGN(auto old_files, files_of(before));
-  TRY_ASSIGN(auto new_files, files_of(after));
-  std::map<std::string, std::pair<bool, bool>> paths;  // was there, is there
-  for (const TreeEntry& entry : old_files) paths[entry.path].first = true;
-  for (const TreeEntry& entry : new_files) paths[entry.path].second = true;
-  std::vector<FileChange> changes;
-  for (const auto& [path, there] : paths) {
-    if (there.first != there.second) {
-      changes.push_back({path, there.first ? Change::kRemoved : Change::kAdded, {}});
-      continue;
-    }
-    Looker was, is;
-    TRY(before.read(path, was));
-    TRY(after.read(path, is));
-    if (was.digest() == is.digest()) continue;
-    FileChange change{path, Change::kChanged, {}};
-    const auto old_text = was.dotenv(), new_text = is.dotenv();
-    if (old_text && new_text) {
-      TRY_ASSIGN(change.keys, diff_keys(*old_text, *new_text));
-    }
-    changes.push_back(std::move(change));
-  }
-  return changes;
 }
 
 }  // namespace kuramori::secret

@@ -23,14 +23,4 @@ struct SecretSettings {
 
 std::unique_ptr<Source> make_source(SecretSettings settings);
 
-// What became of one file.
-struct FileChange {
-  std::string path;
-  Change change = Change::kChanged;
-  std::vector<KeyChange> keys;  // of a file of KEY=value lines that was and is there
-  bool operator==(const FileChange&) const = default;
-};
-// By path, files that differ alone; of values nothing.
-Result<std::vector<FileChange>> diff_trees(const CapturedTree& before, const CapturedTree& after);
-
 }  // namespace kuramori::secret

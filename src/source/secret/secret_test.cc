@@ -117,12 +117,11 @@ TEST_F(SecretTest, no_value_is_in_anything_but_the_content_and_what_is_restored)
   }
   put("/.env", "DB_PASSWORD=" + std::string(kPlanted) + "2\n");
   const TreeForTests later(capture_of(*source, listener));
-  const auto changes = diff_trees(tree, later);
+  EXPECT_FALSE(source->may_be_shown());
+  const auto changes = source->changed_parts(".env", tree, later);
   ASSERT_TRUE(changes);
-  for (const FileChange& change : *changes) {
-    listener.hear(change.path + std::string(name_of(change.change)));
-    for (const KeyChange& key : change.keys) listener.hear(key.key + std::string(name_of(key.change)));
-  }
+  EXPECT_FALSE(changes->empty());
+  for (const PartChange& change : *changes) listener.hear(change.name + std::string(name_of(change.how)));
   const auto findings = source->doctor();
   for (const SourceFinding& finding : *findings) listener.hear(finding.what + finding.why + finding.fix);
 
@@ -191,8 +190,8 @@ std::string diff(std::string_view before, std::string_view after) {
   const auto changes = diff_keys(as_bytes(before), as_bytes(after));
   EXPECT_TRUE(changes) << (changes ? "" : changes.error().what);
   std::string all;
-  for (const KeyChange& change : *changes)
-    all += change.key + " " + std::string(name_of(change.change)) + ", ";
+  for (const PartChange& change : *changes)
+    all += change.name + " " + std::string(name_of(change.how)) + ", ";
   return all;
 }
 
@@ -249,23 +248,19 @@ TEST(Dotenv, any_bytes_are_read_without_harm) {
   }
 }
 
-TEST_F(SecretTest, trees_differ_by_files_and_keys_I3) {
+TEST_F(SecretTest, a_file_differs_by_the_names_of_keys_I3) {
   const auto source = make_source({.paths = {app}});
   const TreeForTests before(capture_of(*source));
-  EXPECT_TRUE(diff_trees(before, before)->empty());
+  EXPECT_TRUE(source->changed_parts(".env", before, before)->empty());
   put("/.env", "DB_PASSWORD=other\nPORT=8080\nNEW=1\n");
   put("/keys/tls.pem", "-----BEGIN PRIVATE KEY-----\nanother\n");
-  put("/keys/more", "x");
   const TreeForTests after(capture_of(*source));
-  const auto changes = diff_trees(before, after);
-  ASSERT_TRUE(changes);
-  const std::vector<FileChange> expected{
-      {".env",
-       Change::kChanged,
-       {{"DB_PASSWORD", Change::kChanged}, {"JWT", Change::kRemoved}, {"NEW", Change::kAdded}}},
-      {"keys/more", Change::kAdded, {}},
-      {"keys/tls.pem", Change::kChanged, {}}};
-  EXPECT_EQ(*changes, expected);
+  using How = PartChange::How;
+  const std::vector<PartChange> expected{
+      {How::kChanged, "DB_PASSWORD"}, {How::kRemoved, "JWT"}, {How::kAdded, "NEW"}};
+  EXPECT_EQ(*source->changed_parts(".env", before, after), expected);
+  // No keys, and so no names of what changed.
+  EXPECT_TRUE(source->changed_parts("keys/tls.pem", before, after)->empty());
 }
 
 TEST_F(SecretTest, doctor_sees_a_file_that_is_open_to_others_and_one_that_is_gone) {
