@@ -169,7 +169,7 @@ def main():
     print(text)
     if not arguments.quick:
         document = ROOT / "docs" / "mount.md"
-        document.write_text(document.read_text().split("## Measured")[0] + "## Measured\n\n" + text)
+        document.write_text(document.read_text().split("Medians of")[0] + text)
     shutil.rmtree(place, ignore_errors=True)
 
 
