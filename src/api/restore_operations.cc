@@ -21,8 +21,8 @@ constexpr Example kRestoreExamples[] = {
 constexpr Option kRestoreOptions[] = {
     {.name = "to",
      .metavar = "PATH",
-     .help = "a new or empty folder; of redis and bucket also a URL, of command also command: "
-             "(required)",
+     .help = "a new or empty folder; of redis, bucket and dump also a URL, of command also "
+             "command: (required)",
      .completes = Completes::kFolder},
     {.name = "at",
      .metavar = "TIME",
@@ -46,7 +46,7 @@ constexpr Option kRestoreOptions[] = {
     {.name = "continue", .metavar = "", .help = "it takes the old one's place: archive its new timeline"},
     {.name = "only",
      .metavar = "PATH",
-     .help = "of files and buckets: this one, or all below this folder",
+     .help = "of files and buckets: this one, or all below this folder; of dump: this table",
      .repeats = true},
     {.name = "undelete",
      .metavar = "KEY",
@@ -58,7 +58,9 @@ constexpr Option kRestoreOptions[] = {
      .metavar = "",
      .help = "with --at --overwrite: the bucket's own versions set it, or --only PREFIX, back to a moment"},
     {.name = "delta", .metavar = "", .help = "into an existing copy: write only what differs"},
-    {.name = "overwrite", .metavar = "", .help = "in place; the old folder is kept beside as .old-TIME"},
+    {.name = "overwrite",
+     .metavar = "",
+     .help = "in place; the old folder or database is kept beside as .old-TIME"},
     {.name = "estimate", .metavar = "", .help = "say what it would take, write nothing"},
     {.name = "tablespace",
      .metavar = "OLD=NEW",

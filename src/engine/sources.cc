@@ -9,6 +9,8 @@
 #include "os/file.h"
 #include "source/bucket/bucket_source.h"
 #include "source/command/command.h"
+#include "source/dump/conninfo.h"
+#include "source/dump/dump.h"
 #include "source/files/files_source.h"
 #include "source/redis/redis_source.h"
 #include "source/secret/secret.h"
@@ -73,6 +75,21 @@ Result<OpenedSource> open_secret(const ResourceConfig& resource, const ConfigWor
   TRY_ASSIGN(settings.environment, fetch_environment(config.environment, world));
   return OpenedSource{.source = secret::make_source(std::move(settings)),
                       .origin = fmt::format("host={}\n{}", host_name(), lines("path", config.paths))};
+}
+
+Result<OpenedSource> open_dump(const ResourceConfig& resource, const ConfigWorld& world) {
+  const DumpConfig& config = resource.dump;
+  dump::DumpSettings settings{.tables = config.tables};
+  TRY_ASSIGN(settings.connect, resource.connect.fetch(world));
+  TRY_ASSIGN(settings.password, config.password.fetch(world));
+  if (!config.programs.empty()) settings.program_folders = {config.programs};
+  if (config.timeout) settings.timeout = length_of(config.timeout);
+  OpenedSource opened{.source = nullptr, .origin = fmt::format("host={}\n", host_name())};
+  if (const auto conninfo = dump::Conninfo::parse(settings.connect))
+    opened.origin += fmt::format("database={}\n", conninfo->describe());
+  opened.origin += lines("table", config.tables);
+  TRY_ASSIGN(opened.source, dump::open_dump(std::move(settings)));
+  return opened;
 }
 
 Result<OpenedSource> open_redis(const ResourceConfig& resource, const ConfigWorld& world) {
@@ -198,6 +215,8 @@ Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWor
       return open_files(resource);
     case ResourceKind::kCommand:
       return open_command(resource, world, bytes_before);
+    case ResourceKind::kDump:
+      return open_dump(resource, world);
     case ResourceKind::kRedis:
       return open_redis(resource, world);
     case ResourceKind::kBucket:

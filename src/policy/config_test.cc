@@ -208,7 +208,9 @@ TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
       "  f: { kind: files, paths: [/x], include: [a], exclude: [b, c], one_filesystem: true }\n"
       "  r: { kind: redis, connect: \"redis://h\", capture: save, data_dir: /var/lib/redis, aof: true }\n"
       "  c: { kind: command, run: [a, b], folder: /y, restore: [d], shrink_max: 20%, timeout: 5m }\n"
-      "  s: { kind: secret, paths: [/z/.env] }\n");
+      "  s: { kind: secret, paths: [/z/.env] }\n"
+      "  d: { kind: dump, connect: \"dbname=o\", tables: [a, s.b], programs: /p, password_file: x, timeout: "
+      "3h }\n");
   ASSERT_TRUE(config) << config.error().what;
   const auto& [f, r, c, s] =
       std::tie(config->resources[0], config->resources[1], config->resources[2], config->resources[3]);
@@ -224,6 +226,10 @@ TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
   EXPECT_DOUBLE_EQ(*c.command.shrink_max, 0.2);
   EXPECT_TRUE(c.command.timeout);
   EXPECT_EQ(s.secret.paths.size(), 1u);
+  const ResourceConfig& d = config->resources[4];
+  EXPECT_EQ(d.dump.tables, (std::vector<std::string>{"a", "s.b"}));
+  EXPECT_EQ(d.dump.programs, "/p");
+  EXPECT_TRUE(d.connect.is_set() && d.dump.password.is_set() && d.dump.timeout);
   // A variable of a program's environment is a setting: its value may stand in a file.
   auto with =
       read("resources:\n  c: { kind: command, run: [a], environment: { A: b, TOKEN_file: connect } }\n");

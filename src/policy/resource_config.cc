@@ -83,6 +83,15 @@ void read_files(MapReader& map, ResourceConfig& resource) {
   }
 }
 
+void read_dump(MapReader& map, ResourceConfig& resource) {
+  resource.connect = map.setting("connect");
+  DumpConfig& dump = resource.dump;
+  dump.tables = map.words("tables");
+  dump.password = map.setting("password");
+  dump.programs = map.path("programs");
+  dump.timeout = map.period("timeout");
+}
+
 void read_command(MapReader& map, ResourceConfig& resource) {
   CommandConfig& command = resource.command;
   command.run = map.words("run");
@@ -175,7 +184,7 @@ const std::vector<KindReader>& kinds() {
        "bucket",
        {"at", "endpoint", "region", "ca_file", "credentials", "versions", "keep_versions", "replicate"},
        read_bucket},
-      {kDump, "dump", {"connect", "tables"}},
+      {kDump, "dump", {"connect", "tables", "password", "programs", "timeout"}, read_dump},
       {kCommand,
        "command",
        {"run", "folder", "restore", "shrink_max", "environment", "timeout"},

@@ -53,6 +53,13 @@ struct EnvironmentVariable {
   Setting value;
 };
 
+struct DumpConfig {
+  std::vector<std::string> tables;  // none: the whole database
+  Setting password;
+  std::string programs;  // absolute: the folder of pg_dump and the others; "": wherever they are found
+  std::optional<Period> timeout;
+};
+
 struct CommandConfig {
   std::vector<std::string> run;
   std::string folder;                // that `run` fills; "": its output counts
@@ -119,6 +126,7 @@ struct ResourceConfig {
   PostgresConfig postgres;
   FilesConfig files;
   RedisConfig redis;
+  DumpConfig dump;
   CommandConfig command;
   SecretConfig secret;
   BucketConfig bucket;

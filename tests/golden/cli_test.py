@@ -55,7 +55,6 @@ VAULT_WORDS = {
     "restore_to_two_targets": ["restore", "x", "--to", "@/r", "--latest", "--xid", "7", *VAULT],
     "restore_of_an_unknown_resource": ["restore", "x", "--to", "@/r", *VAULT],
     "backup_of_an_unknown_resource": ["--config", "@/kuramori.yaml", "backup", "order-db"],
-    "backup_of_a_kind_to_come": ["--config", "@/kuramori.yaml", "backup", "orders-dump"],
     "copy_to_itself": ["copy", *VAULT, "--to", "@/v"],
     "copy_to_another_family": ["copy", *VAULT, "--to", "@/other"],
     "copy_to_a_place_that_is_away": ["copy", *VAULT, "--to", "@/nothing"],

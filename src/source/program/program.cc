@@ -111,6 +111,7 @@ class ProgramRun {
     }
     TRY_ASSIGN(const Exit exit, child.wait());
     end_feeding();
+    if (request_.said != nullptr) *request_.said = last_lines(errors_said_);
     if (!exit.ok())
       return failure(fmt::format("\"{}\" ended with {}", name(), exit.describe()),
                      "what it gave is not kept: run it by hand until it ends with status 0");

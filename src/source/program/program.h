@@ -31,6 +31,8 @@ struct ProgramRequest {
   std::function<Result<void>(ContentSink&)> give_input;
   // Whether what it said is part of an error's message: not where it may be a secret.
   enum class Errors : uint8_t { kShown, kHidden } errors = Errors::kShown;
+  // Takes what it said last on its standard error, also when it ended well; nothing: nobody asks.
+  std::string* said = nullptr;
   // Whether something it started may go on writing where it did: a server that a restore starts.
   bool may_leave_children = false;
   Duration goes_on_after_output = kGoesOnAfterOutput;

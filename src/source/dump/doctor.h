@@ -1,0 +1,9 @@
+// What is wrong or risky about a database that is to be dumped, before it is.
+#pragma once
+#include "source/dump/dump.h"
+
+namespace kuramori::dump {
+
+Result<std::vector<SourceFinding>> examine(const DumpSettings& settings);
+
+}  // namespace kuramori::dump
