@@ -63,7 +63,8 @@ services_of() {
   for package in "$@"; do
     case $package in
       etcd-server) echo etcd ;;
-      haproxy | memcached | redis-server) echo "$package" ;;
+      openssh-server) echo ssh ;;
+      haproxy | lighttpd | memcached | redis-server) echo "$package" ;;
     esac
   done
 }

@@ -21,7 +21,7 @@ constexpr Example kRestoreExamples[] = {
 constexpr Option kRestoreOptions[] = {
     {.name = "to",
      .metavar = "PATH",
-     .help = "a new or empty folder; of redis, bucket and dump also a URL, of command also "
+     .help = "a new or empty folder; of redis, bucket, dump and git also a URL, of command also "
              "command: (required)",
      .completes = Completes::kFolder},
     {.name = "at",

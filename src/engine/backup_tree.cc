@@ -20,6 +20,7 @@
 #include "engine/locks.h"
 #include "engine/open_vault.h"
 #include "engine/roles.h"
+#include "engine/snapshot_tree.h"
 #include "os/file.h"
 #include "vault/tree_cache.h"
 #include "vault/tree_writer.h"
@@ -363,6 +364,47 @@ Result<void> add_about(TreeWriter& writer, const TreeBackupRequest& request,
   return lane->finish();
 }
 
+// The tree of a snapshot before, for a source that goes on from it. A session of its own keeps it from being
+// collected meanwhile: it may be another one than this snapshot builds on.
+class EarlierTree final : public CapturedTree {
+ public:
+  static Result<std::unique_ptr<CapturedTree>> open(Vault& vault, const SnapshotList& list) {
+    if (list.snapshots.empty()) return std::unique_ptr<CapturedTree>();
+    TRY(must_be_allowed(vault, Act::kReadContent));
+    const Snapshot& newest = list.snapshots.back();
+    std::unique_ptr<EarlierTree> tree(new EarlierTree(vault));
+    TRY_ASSIGN(tree->reading_,
+               ReaderSession::open(tree->protocol_,
+                                   {.resource = newest.commit.resource,
+                                    .commits = {newest.commit_name},
+                                    .host = host_name(),
+                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+    TRY_ASSIGN(tree->snapshot_, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
+                                                     newest.commit_name, newest.commit));
+    tree->tree_ = std::make_unique<SnapshotTree>(*tree->snapshot_);
+    return std::unique_ptr<CapturedTree>(std::move(tree));
+  }
+  // A session that cannot be ended is ended by a collection.
+  ~EarlierTree() override {
+    if (reading_) (void)reading_->end();
+  }
+
+  Result<void> visit(const std::function<Result<void>(const TreeEntry&)>& visit) const override {
+    return tree_->visit(visit);
+  }
+  Result<void> read(std::string_view path, ContentSink& sink) const override {
+    return tree_->read(path, sink);
+  }
+  const std::map<std::string, std::string>& facts() const override { return tree_->facts(); }
+
+ private:
+  explicit EarlierTree(Vault& vault) : protocol_(protocol_of(vault)) {}
+  const Protocol protocol_;  // which the session refers to
+  std::optional<ReaderSession> reading_;
+  std::unique_ptr<SnapshotReader> snapshot_;
+  std::unique_ptr<SnapshotTree> tree_;
+};
+
 std::string memory_path(const Vault& vault, const ResourceId& resource) {
   return join_path(join_path(state_folder(), "trees"),
                    fmt::format("{}-{}", vault.info().id.hex(), resource.hex()));
@@ -420,7 +462,10 @@ Result<TreeBackupOutcome> backup_tree(Vault& vault, Source& source, const TreeBa
   if (!outcome.why_full.empty()) reporter.note("everything is read: " + outcome.why_full);
 
   const int64_t started_ns = to_unix_ns(vault.clock().now());
-  TRY_ASSIGN(const std::unique_ptr<TreeCapture> capture, source.capture(reporter, stop));
+  source.set_earlier([&] { return EarlierTree::open(vault, list); });
+  auto begun = source.capture(reporter, stop);
+  source.set_earlier({});  // what it refers to ends with us
+  TRY_ASSIGN(const std::unique_ptr<TreeCapture> capture, std::move(begun));
   TreeWriter writer(vault.store(), vault.keys(), vault.random(), vault.clock(), session->id(), resource.id,
                     base ? &*base : nullptr);
   const std::string memory_at = memory_path(vault, resource.id);

@@ -12,6 +12,7 @@
 #include "source/dump/conninfo.h"
 #include "source/dump/dump.h"
 #include "source/files/files_source.h"
+#include "source/git/git_source.h"
 #include "source/redis/redis_source.h"
 #include "source/secret/secret.h"
 
@@ -148,6 +149,37 @@ Result<OpenedSource> open_image(const ResourceConfig& resource, const ConfigWorl
   return OpenedSource{.source = std::move(source), .origin = std::move(origin)};
 }
 
+// A mirror is of one resource and one address: what is configured otherwise is mirrored anew, from the
+// snapshot before.
+std::string mirror_of(const ResourceConfig& resource, std::string_view url) {
+  const Digest digest = sha256(as_bytes(fmt::format("{}\n{}", resource.name, url)));
+  return join_path(join_path(state_folder(), "git"), digest.hex().substr(0, 24));
+}
+
+Result<OpenedSource> open_git(const ResourceConfig& resource, const ConfigWorld& world) {
+  const GitConfig& config = resource.git;
+  git::GitSettings settings{.user = config.user,
+                            .ssh_key_file = config.ssh_key_file,
+                            .known_hosts_file = config.known_hosts_file,
+                            .ca_file = config.ca_file,
+                            .lfs_url = config.lfs_url};
+  if (config.lfs == GitConfig::Lfs::kOn) settings.lfs = git::LfsMode::kOn;
+  if (config.lfs == GitConfig::Lfs::kOff) settings.lfs = git::LfsMode::kOff;
+  if (const auto timeout = length_of(config.timeout)) settings.timeout = *timeout;
+  TRY_ASSIGN(settings.url, config.url.fetch(world));
+  TRY_ASSIGN(settings.password, config.password.fetch(world));
+  OpenedSource opened{.source = nullptr, .origin = fmt::format("host={}\n", host_name())};
+  settings.mirror = mirror_of(resource, "");
+  // Without a configuration a snapshot is restored or proven, and no remote is asked for one.
+  if (resource.line != 0 || !settings.url.empty()) {
+    TRY_ASSIGN(const git::Place place, git::place_of(settings));
+    settings.mirror = mirror_of(resource, place.remote.url);
+    opened.origin += fmt::format("remote={}\n", place.remote.url);
+  }
+  TRY_ASSIGN(opened.source, git::open_git(std::move(settings)));
+  return opened;
+}
+
 }  // namespace
 
 Result<bucket::BucketSettings> bucket_settings_of(const ResourceConfig& resource, const ConfigWorld& world) {
@@ -225,6 +257,8 @@ Result<OpenedSource> open_source(const ResourceConfig& resource, const ConfigWor
       return open_secret(resource, world);
     case ResourceKind::kImage:
       return open_image(resource, world);
+    case ResourceKind::kGit:
+      return open_git(resource, world);
     default:
       return fail(ErrorKind::kUsage, fmt::format("kind {} is no tree", name_of(resource.kind)));
   }

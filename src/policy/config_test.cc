@@ -193,11 +193,11 @@ TEST(Config, PathsAreRelativeToTheFile) {
 
 TEST(Config, KindsToComeAreReadAndRefusedWhereUsed) {
   auto config =
-      read("resources:\n  s: { kind: git }\n  t: { kind: redis, connect: \"redis://127.0.0.1\" }\n");
+      read("resources:\n  s: { kind: aws }\n  t: { kind: redis, connect: \"redis://127.0.0.1\" }\n");
   ASSERT_TRUE(config);
   auto refused = check_supported(config->resources[0]);
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().what, "resource \"s\": kind git is not supported yet");
+  EXPECT_EQ(refused.error().what, "resource \"s\": kind aws is not supported yet");
   EXPECT_NE(refused.error().why.find("redis"), std::string::npos) << refused.error().why;
   EXPECT_TRUE(check_supported(config->resources[1]));
 }
@@ -271,6 +271,31 @@ TEST(Config, images_have_a_registry_and_perhaps_a_second_one) {
   EXPECT_NE(refusal("resources:\n  i: { kind: image, registry: r, images: a, replicate: { user: x } }\n")
                 .find("replicates to nowhere"),
             std::string::npos);
+}
+
+TEST(Config, ReadsWhereAGitRepositoryIs) {
+  auto config = read(
+      "resources:\n"
+      "  g: { kind: git, url: \"https://h/x.git\", user: u, password_file: connect, ca_file: ca.pem, lfs: "
+      "false, timeout: 5m }\n"
+      "  h: { kind: git, url_file: connect, ssh_key_file: /k, known_hosts_file: /h, lfs_url: \"https://l/x\" "
+      "}\n");
+  ASSERT_TRUE(config) << config.error().what;
+  const GitConfig &g = config->resources[0].git, &h = config->resources[1].git;
+  EXPECT_EQ(*g.url.fetch(fake_world()), "https://h/x.git");
+  EXPECT_EQ(g.user, "u");
+  EXPECT_EQ(*g.password.fetch(fake_world()), "host=secret");
+  EXPECT_EQ(g.ca_file, "/etc/kuramori/ca.pem");
+  EXPECT_EQ(g.lfs, GitConfig::Lfs::kOff);
+  EXPECT_TRUE(g.timeout);
+  EXPECT_EQ(*h.url.fetch(fake_world()), "host=secret") << "an address may hold a password";
+  EXPECT_EQ(h.ssh_key_file, "/k");
+  EXPECT_EQ(h.known_hosts_file, "/h");
+  EXPECT_EQ(h.lfs_url, "https://l/x");
+  EXPECT_EQ(h.lfs, GitConfig::Lfs::kAuto);
+  for (const char* wrong : {"{ kind: git }", "{ kind: git, url: x, lfs: perhaps }",
+                            "{ kind: git, url: x, paths: [/x] }", "{ kind: files, paths: [/x], url: y }"})
+    EXPECT_NE(refusal(std::string("resources:\n  a: ") + wrong + "\n"), "accepted") << wrong;
 }
 
 TEST(Config, HostileYamlEndsInAnError) {

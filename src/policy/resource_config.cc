@@ -163,6 +163,24 @@ void read_image(MapReader& map, ResourceConfig& resource) {
   }
 }
 
+void read_git(MapReader& map, ResourceConfig& resource) {
+  GitConfig& git = resource.git;
+  if (map.given_as("url").empty() && !map.state().error)
+    map.state().fail_at(map.line(), fmt::format("{} does not say where it is", map.where()), {},
+                        "add url: https://host/path.git");
+  git.url = map.setting("url");
+  git.user = map.text("user");
+  git.password = map.setting("password");
+  git.ssh_key_file = map.path("ssh_key_file");
+  git.known_hosts_file = map.path("known_hosts_file");
+  git.ca_file = map.path("ca_file");
+  git.lfs_url = map.text("lfs_url");
+  git.timeout = map.period("timeout");
+  const std::string lfs = map.choice("lfs", {"auto", "true", "false"});
+  if (lfs == "true") git.lfs = GitConfig::Lfs::kOn;
+  if (lfs == "false") git.lfs = GitConfig::Lfs::kOff;
+}
+
 struct KindReader {
   ResourceKind kind;
   std::string_view word;
@@ -190,11 +208,15 @@ const std::vector<KindReader>& kinds() {
        {"run", "folder", "restore", "shrink_max", "environment", "timeout"},
        read_command},
       {kSecret, "secret", {"paths", "run", "environment", "timeout"}, read_secret},
-      {kGit, "git", {}},
       {kImage,
        "image",
        {"registry", "images", "platforms", "user", "password", "ca_file", "insecure", "replicate"},
        read_image},
+      {kGit,
+       "git",
+       {"url", "user", "password", "ssh_key_file", "known_hosts_file", "ca_file", "lfs", "lfs_url",
+        "timeout"},
+       read_git},
       {kAws, "aws", {}},
   };
   return all;

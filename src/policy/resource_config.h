@@ -111,6 +111,16 @@ struct ImageConfig {
   } replicate;
 };
 
+struct GitConfig {
+  Setting url;  // it may hold a password
+  std::string user;
+  Setting password;
+  std::string ssh_key_file, known_hosts_file, ca_file;
+  enum class Lfs : uint8_t { kAuto, kOn, kOff } lfs = Lfs::kAuto;
+  std::string lfs_url;
+  std::optional<Period> timeout;
+};
+
 struct ResourceConfig {
   std::string name;
   int line = 0;  // 0: no configuration speaks of it
@@ -131,6 +141,7 @@ struct ResourceConfig {
   SecretConfig secret;
   BucketConfig bucket;
   ImageConfig image;
+  GitConfig git;
 };
 
 ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node);

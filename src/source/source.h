@@ -107,6 +107,11 @@ class CapturedTree {
   virtual const std::map<std::string, std::string>& facts() const = 0;
 };
 
+// Opens the tree of the resource's newest snapshot, for a capture that goes on from it (what a git remote had
+// once, and has no more, is there alone). Null: there is none. kDenied, kRefused: this key may add and not
+// read. To be called while capture() runs; the tree is good as long as it is held.
+using OpenEarlierTree = std::function<Result<std::unique_ptr<CapturedTree>>()>;
+
 // The answer of one check of a drill.
 struct CheckResult {
   std::string name;     // "keys per database"
@@ -174,6 +179,9 @@ class Source {
   // engine then writes them itself, in parallel and resumable. Else restore() does it.
   virtual bool is_files() const { return false; }
   virtual Result<std::unique_ptr<TreeCapture>> capture(Reporter& reporter, std::stop_token stop) = 0;
+  // Called before capture(): how to look into the snapshot before. Opening it costs requests, so that only
+  // a source that lost its own memory does. Never called: nothing is known of any.
+  virtual void set_earlier(OpenEarlierTree) {}
   // Into something new, unless told otherwise. Refuses (kRefused) what is not empty or is at work.
   virtual Result<SourceRestoreOutcome> restore(const CapturedTree& tree, const SourceRestoreRequest& request,
                                                Reporter& reporter, std::stop_token stop) = 0;
