@@ -169,8 +169,9 @@ Result<int> restore_named_tree(Context& context, Vault& vault, const ResourceRec
   }
   std::string out;
   if (request.estimate) {
-    out = fmt::format("would restore {} from snapshot {} into {}: {} out of the vault\n", resource.name,
-                      outcome.base.commit.snapshot.hex(), request.to, format_size(outcome.estimated_bytes));
+    out =
+        fmt::format("would restore {} from snapshot {} into {}: {} out of the vault\n", resource.name,
+                    outcome.base.commit.snapshot.hex(), outcome.target, format_size(outcome.estimated_bytes));
   } else {
     out = fmt::format("restored {} from snapshot {} into {}: {} entries, {}, {} written in {}\n",
                       resource.name, outcome.base.commit.snapshot.hex(), outcome.target, outcome.entries,

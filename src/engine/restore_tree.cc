@@ -18,6 +18,7 @@
 #include "engine/open_vault.h"
 #include "engine/snapshot_tree.h"
 #include "engine/thaw.h"
+#include "net/url.h"
 #include "os/file.h"
 #include "source/files/apply.h"
 #include "vault/session.h"
@@ -537,7 +538,7 @@ Result<void> write_tree(const SnapshotReader& snapshot, const TreeRestoreRequest
 Result<TreeRestoreOutcome> restore_tree(Vault& vault, Source& source, const TreeRestoreRequest& request,
                                         Reporter& reporter, std::stop_token stop) {
   const Duration began = vault.clock().steady();
-  TreeRestoreOutcome outcome{.target = request.to};
+  TreeRestoreOutcome outcome{.target = masked_url(request.to)};
   TRY_ASSIGN(const ResourceSnapshots list, list_snapshots_of(vault, request.resource));
   if (list.snapshots.empty()) {
     return fail(ErrorKind::kRefused, fmt::format("{} has no snapshot to restore from", request.resource), "",

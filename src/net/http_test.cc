@@ -49,6 +49,17 @@ TEST(UrlTest, reads_endpoints_and_queries) {
   EXPECT_EQ(*query, (QueryParameters{{"endpoint", "http://h"}, {"region", "eu"}, {"x", ""}}));
 }
 
+TEST(UrlTest, a_password_is_not_shown) {
+  EXPECT_EQ(masked_url("https://user:secret@host/x"), "https://user:…@host/x");
+  EXPECT_EQ(masked_url("https://user@host/x:y"), "https://user@host/x:y");
+  EXPECT_EQ(masked_url("redis://:se:c@ret@host:6380"), "redis://:…@host:6380");
+  EXPECT_EQ(masked_url("postgresql://u:p@h?a=b&password=x&sslpassword=y#z"),
+            "postgresql://u:…@h?a=b&password=…&sslpassword=…");
+  EXPECT_EQ(masked_url("s3://bucket/a@b:c?endpoint=https://h:9000"),
+            "s3://bucket/a@b:c?endpoint=https://h:9000");
+  EXPECT_EQ(masked_url("/srv/a:b@c"), "/srv/a:b@c");
+}
+
 TEST(HttpTest, bodies_too_large_to_be_held_pass_in_pieces) {
   HttpStub stub([](const StubRequest& request) {
     if (request.method == "PUT") return StubReply{.body = std::to_string(request.body.size())};

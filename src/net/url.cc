@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include <charconv>
 
 namespace kuramori {
@@ -119,6 +121,32 @@ Result<HttpEndpoint> parse_endpoint(std::string_view text) {
                 "an endpoint is a scheme, a host and perhaps a port, and no path",
                 "write endpoint: https://s3.example.jp");
   return endpoint;
+}
+
+std::string masked_url(std::string_view url) {
+  const size_t scheme = url.find("://");
+  if (scheme == url.npos) return std::string(url);
+  const size_t begin = scheme + 3, end = std::min(url.find_first_of("/?#", begin), url.size());
+  const std::string_view authority = url.substr(begin, end - begin);
+  const size_t at = authority.rfind('@'), colon = authority.find(':');
+  std::string out(url.substr(0, begin));
+  if (at != authority.npos && colon < at)
+    out += fmt::format("{}:…{}", authority.substr(0, colon), authority.substr(at));
+  else
+    out += authority;
+  std::string_view rest = url.substr(end);
+  const size_t question = rest.find('?');
+  if (question == rest.npos) return out.append(rest);
+  out += rest.substr(0, question);
+  rest.remove_prefix(question);
+  while (!rest.empty()) {  // "?a=b", "&c=d", …
+    const std::string_view part = rest.substr(0, std::min(rest.find('&', 1), rest.size()));
+    const std::string_view name = part.substr(1, std::min(part.find('='), part.size()) - 1);
+    const bool is_secret = name.ends_with("password") || name.ends_with("secret") || name.ends_with("token");
+    out += is_secret ? fmt::format("{}{}=…", part.front(), name) : std::string(part);
+    rest.remove_prefix(part.size());
+  }
+  return out;
 }
 
 }  // namespace kuramori

@@ -19,6 +19,10 @@ using QueryParameters = std::vector<std::pair<std::string, std::string>>;  // de
 // "a=1&b=%2F&c" → {a,1} {b,/} {c,""}.
 Result<QueryParameters> parse_query(std::string_view text);
 
+// A URL as people may see it: a password in it is "…", also one given as a parameter (password=, or whatever
+// ends with password, secret or token). Other text stays.
+std::string masked_url(std::string_view url);
+
 struct HttpEndpoint {
   bool tls = true;
   std::string host;  // "s3.example.jp", "[::1]"

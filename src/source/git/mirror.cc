@@ -12,6 +12,7 @@
 #include <charconv>
 
 #include "base/json_writer.h"
+#include "net/url.h"
 #include "source/git/layout.h"
 #include "source/git/pack_sum.h"
 #include "source/git/submodules.h"
@@ -517,7 +518,7 @@ Result<void> Mirror::describe() {
   json.field("missing", missing_at->second).end_object();
   json.key("submodules").begin_array();
   for (const Submodule& one : submodules.records) {
-    json.begin_object().field("ref", one.ref).field("path", one.path).field("url", masked(one.url));
+    json.begin_object().field("ref", one.ref).field("path", one.path).field("url", masked_url(one.url));
     json.field("commit", one.commit).end_object();
   }
   json.end_array().end_object();

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "net/url.h"
+
 namespace kuramori::git {
 namespace {
 
@@ -36,7 +38,7 @@ std::optional<std::string> decoded(std::string_view text) {
 }
 
 Error bad(std::string_view text, std::string why) {
-  return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no address of a repository", masked(text)),
+  return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no address of a repository", masked_url(text)),
               std::move(why), std::string(kForms));
 }
 
@@ -54,17 +56,6 @@ Result<Remote> folder(std::string_view text, std::string_view path) {
 }
 
 }  // namespace
-
-std::string masked(std::string_view url) {
-  const size_t scheme = url.find("://");
-  if (scheme == std::string_view::npos) return std::string(url);
-  const std::string_view rest = url.substr(scheme + 3);
-  const std::string_view authority = rest.substr(0, rest.find('/'));
-  const size_t at = authority.rfind('@');
-  const size_t colon = authority.find(':');
-  if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) return std::string(url);
-  return fmt::format("{}://{}:…{}", url.substr(0, scheme), rest.substr(0, colon), rest.substr(at));
-}
 
 Result<Remote> parse_remote(std::string_view text) {
   if (text.empty()) return bad(text, "it is empty");

@@ -23,7 +23,5 @@ struct Remote {
 // helper program's name ("ext::…"), what would be read as an option, control characters. Messages never hold
 // the password.
 Result<Remote> parse_remote(std::string_view text);
-// The text as people may see it: a password in it is "…".
-std::string masked(std::string_view url);
 
 }  // namespace kuramori::git

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "net/url.h"
 #include "os/lock.h"
 #include "source/git/git_source.h"
 #include "source/git/layout.h"
@@ -175,7 +176,7 @@ Result<Place> target_of(const GitSettings& settings, const std::string& to) {
   Place place;
   TRY_ASSIGN(place.remote, parse_remote(to));
   if (!place.remote.password.empty()) {
-    return fail(ErrorKind::kUsage, fmt::format("\"{}\" holds a password", masked(to)),
+    return fail(ErrorKind::kUsage, fmt::format("\"{}\" holds a password", masked_url(to)),
                 "arguments are seen by everybody on this machine",
                 fmt::format("leave it out, and set {} and {}", kUserVariable, kPasswordVariable));
   }
