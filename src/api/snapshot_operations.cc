@@ -152,8 +152,11 @@ constexpr Operation kWatch = {
     .verb = "watch",
     .summary = "take a snapshot whenever something changes",
     .about =
-        "For files and secrets. The kernel tells of changes; where it cannot (network filesystems, more "
-        "folders than it watches), everything is looked at every ten seconds. A snapshot is taken at the "
+        "For files, secrets and repositories. Of files the kernel tells; where it cannot (network "
+        "filesystems, "
+        "more folders than it watches), everything is looked at every ten seconds. A remote repository is "
+        "asked "
+        "for its refs as often. A snapshot is taken at the "
         "start and whenever changes have settled. One that fails is tried again until it stands, and what "
         "changed in the meantime is in it.",
     .examples = kWatchExamples,

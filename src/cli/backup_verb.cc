@@ -8,6 +8,7 @@
 #include "cli/limiting.h"
 #include "cli/tree_verbs.h"
 #include "cli/verbs.h"
+#include "conc/wait_out.h"
 #include "engine/backup.h"
 #include "engine/local_state.h"
 #include "engine/locks.h"

@@ -1,8 +1,6 @@
 #include "engine/settling.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 
 namespace kuramori {
 namespace {
@@ -24,14 +22,6 @@ Result<bool> wait_for_change(Watch& watch, const Settling& settling, Clock& cloc
     TRY_ASSIGN(const bool goes_on, watch.wait(std::min(settling.quiet, left), stop));
     if (!goes_on) return !stop.stop_requested();
   }
-}
-
-bool wait_out(Duration duration, std::stop_token stop) {
-  std::mutex mutex;
-  std::condition_variable_any sleeper;
-  std::unique_lock hold(mutex);
-  sleeper.wait_for(hold, stop, duration, [] { return false; });
-  return !stop.stop_requested();
 }
 
 }  // namespace kuramori

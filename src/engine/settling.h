@@ -13,7 +13,4 @@ struct Settling {
 // Returns when something changed and has settled: true. False: `stop` was asked for.
 Result<bool> wait_for_change(Watch& watch, const Settling& settling, Clock& clock, std::stop_token stop);
 
-// Sleeps, unless `stop` is asked for: false.
-bool wait_out(Duration duration, std::stop_token stop);
-
 }  // namespace kuramori

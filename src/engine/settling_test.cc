@@ -69,8 +69,6 @@ TEST(Settling, AStopIsNoChange) {
   std::stop_source stop;
   stop.request_stop();
   EXPECT_FALSE(*wait_for_change(watch, {}, clock, stop.get_token()));
-  EXPECT_FALSE(wait_out(1h, stop.get_token()));
-  EXPECT_TRUE(wait_out(1ms, {}));
 }
 
 }  // namespace

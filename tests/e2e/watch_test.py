@@ -13,8 +13,9 @@ resources:
   uploads: {{ kind: files, paths: ["{folder}/uploads"], exclude: ["*.part"] }}
   env: {{ kind: secret, paths: ["{folder}/app/.env"] }}
   export: {{ kind: command, run: ["/bin/true"] }}
+  code: {{ kind: git, url: "{folder}/code.git" }}
 plans:
-  all: {{ resources: [uploads, env, export], vault: here, every: change, keep: {{ all: 14d }} }}
+  all: {{ resources: [uploads, env, export, code], vault: here, every: change, keep: {{ all: 14d }} }}
 """
 SECONDS_TO_SETTLE = 30  # on a machine at work; alone it takes three
 
@@ -137,6 +138,33 @@ class Watch(harness.Case):
             versions.append((self.folder / f"version{number}").read_text())
         self.assertEqual(versions, [f"TOKEN={version}\n" for version in range(4)])
         self.assertNotIn("TOKEN", (self.folder / "watch.log").read_text())
+
+    def git(self, *words):
+        settings = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(self.folder)}
+        return subprocess.run(["git", "-c", "user.name=A", "-c", "user.email=a@example", *map(str, words)], check=True, capture_output=True,
+                              text=True, env={**os.environ, **settings}).stdout.strip()
+
+    def test_I4_a_repository_is_mirrored_as_it_moves(self):
+        work, remote = self.folder / "work", self.folder / "code.git"
+        self.git("init", "--quiet", "--bare", "--initial-branch=main", remote)
+        self.git("init", "--quiet", "--initial-branch=main", work)
+        tips = []
+        for number in range(2):
+            (work / "file").write_text(f"{number}\n")
+            self.git("-C", work, "add", "file")
+            self.git("-C", work, "commit", "--quiet", "-m", f"commit {number}")
+            tips.append(self.git("-C", work, "rev-parse", "HEAD"))
+        self.git("-C", work, "push", "--quiet", remote, "main")
+        self.watch("code", "--settle", "1s")
+        self.await_count("code", 1)
+        # Somebody rewrites history and the remote forgets.
+        self.git("-C", work, "reset", "--quiet", "--hard", tips[0])
+        self.git("-C", work, "push", "--quiet", "--force", remote, "main")
+        self.git("-C", remote, "gc", "--quiet", "--prune=now")
+        self.await_count("code", 2)
+        self.mine("restore", "code@latest", "--to", self.folder / "back")
+        self.assertEqual(self.git("-C", self.folder / "back", "rev-parse", "main"), tips[0])
+        self.git("-C", self.folder / "back", "cat-file", "-e", tips[1])
 
     def test_what_tells_nobody_is_refused_in_words(self):
         self.assert_refused(self.mine("watch", "export", status=2), "every:")

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "source/git/watch.h"
+
 namespace kuramori::git {
 namespace {
 
@@ -22,6 +24,7 @@ class GitSource final : public Source {
     return drill_git(settings_, tree, sandbox, reporter, std::move(stop));
   }
   Result<std::vector<SourceFinding>> doctor() override { return examine_git(settings_); }
+  Result<std::unique_ptr<Watch>> watch() override { return watch_git(settings_); }
 
  private:
   const GitSettings settings_;

@@ -1,7 +1,9 @@
 // Real repositories: what is captured, what survives at the remote's worst, and what comes back.
 #include <fmt/core.h>
 #include <gtest/gtest.h>
+
 #include <sys/stat.h>
+#include "source/git/watch.h"
 
 #include <cstdlib>
 
@@ -144,6 +146,28 @@ TEST_F(GitTest, what_did_not_move_is_not_fetched_and_looks_as_before) {
     }
   }
   EXPECT_EQ(as_before, 1u);
+}
+
+TEST_F(GitTest, a_watch_tells_when_refs_move_and_when_the_remote_goes_away_I4) {
+  using namespace std::chrono_literals;
+  RepositoryForTests remote(ground / "remote.git");
+  auto watch = *watch_git(settings_of(remote.path()), 50ms);
+  EXPECT_FALSE(*watch->wait(300ms, {})) << "nothing moved";
+  remote.commit("main", "the second");
+  EXPECT_TRUE(*watch->wait(20s, {})) << "a branch moved";
+  EXPECT_FALSE(*watch->wait(300ms, {}));
+  remote.git({"tag", "v1", "main"});
+  EXPECT_TRUE(*watch->wait(20s, {})) << "a tag came";
+  remote.git({"update-ref", "refs/heads/main", remote.root()});
+  EXPECT_TRUE(*watch->wait(20s, {})) << "history was forced back";
+  ASSERT_EQ(::rename(remote.path().c_str(), (ground / "away").c_str()), 0);
+  EXPECT_TRUE(*watch->wait(20s, {})) << "it is away: the capture will say so";
+  EXPECT_FALSE(*watch->wait(300ms, {})) << "and still is";
+  ASSERT_EQ(::rename((ground / "away").c_str(), remote.path().c_str()), 0);
+  EXPECT_TRUE(*watch->wait(20s, {})) << "it is back";
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_FALSE(*watch->wait(1h, stop.get_token()));
 }
 
 TEST_F(GitTest, a_lost_mirror_comes_back_from_the_snapshot_before_with_what_the_remote_forgot_I4) {
