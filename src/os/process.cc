@@ -120,6 +120,11 @@ Result<Pipe> make_pipe() {
   return Pipe{.read = Fd(ends[0]), .write = Fd(ends[1])};
 }
 
+std::unique_lock<std::recursive_mutex> starting_lock() {
+  static std::recursive_mutex mutex;
+  return std::unique_lock(mutex);
+}
+
 Result<std::string> find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return name;
   const char* path = std::getenv("PATH");
@@ -158,6 +163,7 @@ Result<Child> Child::start(const Command& command, Streams streams) {
     TRY_ASSIGN(*wanted[i], above_standard_streams(std::move(*wanted[i])));
     raw_streams[i] = wanted[i]->get();
   }
+  const auto lock = starting_lock();
   TRY_ASSIGN(Pipe report, make_pipe());
   TRY_ASSIGN(report.write, above_standard_streams(std::move(report.write)));
 

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -106,6 +107,11 @@ struct Pipe {
   Fd write;
 };
 Result<Pipe> make_pipe();
+
+// Held from the making of a pipe until its end for a child is closed here. Else a child that another thread
+// starts in that moment holds that end, too, until it has become its program: whoever reads the other would
+// see no end of it yet although its child is over. Child::start() holds it as well.
+std::unique_lock<std::recursive_mutex> starting_lock();
 
 // Where a program stands: `name` itself if it has a '/', else the first hit in PATH. kNotFound in words.
 Result<std::string> find_program(const std::string& name);

@@ -143,6 +143,7 @@ class ProgramRun {
   Result<Child> start() {
     CHECK(!request_.argv.empty());
     Streams streams;
+    const auto lock = starting_lock();
     TRY_ASSIGN(Pipe output, make_pipe());
     TRY_ASSIGN(Pipe errors, make_pipe());
     streams.output = std::move(output.write);

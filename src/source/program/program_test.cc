@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <thread>
 
 #include "os/file.h"
 
@@ -28,6 +30,26 @@ Ran run_it(ProgramRequest request) {
 }
 Ran run_line(const std::string& line) {
   return run_it({.argv = shell_argv(line)});
+}
+
+TEST(Program, S14_those_started_at_once_do_not_hold_each_others_output) {
+  std::atomic<int> wrong = 0;
+  std::vector<std::jthread> threads;
+  for (int thread = 0; thread < 6; ++thread) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 60; ++i) {
+        std::string said;
+        const auto ran = run_program(
+            {.argv = {"/bin/echo", "all of it"}, .on_output = [&](ByteView bytes) -> Result<void> {
+               said += as_text(bytes);
+               return {};
+             }});
+        if (!ran || said != "all of it\n") ++wrong;
+      }
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(Program, output_comes_whole_when_it_ends_well) {

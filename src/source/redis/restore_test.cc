@@ -249,6 +249,12 @@ TEST_P(RedisRestore, into_a_server_with_replicas_or_a_replica_is_refused) {
 TEST_P(RedisRestore, of_append_only_files_serves_a_server_without_them_too_G2) {
   TestServer server(GetParam(), {}, true);
   fill_at_random(server, 34, 30);
+  // While the disk is slow the server holds back what it has not written yet, for two seconds at most.
+  for (int i = 0; i < 600; ++i) {
+    const auto info = *read_info(server.connection(), "persistence");
+    if (text_in(info, "aof_buffer_length") == "0" && text_in(info, "aof_pending_bio_fsync") == "0") break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
   const auto source = std::move(open_redis({.connect = server.url(),
                                             .data_dir = server.folder(),
                                             .aof = true,
