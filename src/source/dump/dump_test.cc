@@ -153,7 +153,12 @@ TEST_P(EveryMajor, single_tables_come_back_with_all_that_is_theirs_S10_S11) {
       "3000|24|59|3|3000");
 }
 
-INSTANTIATE_TEST_SUITE_P(Postgres, EveryMajor, testing::ValuesIn(PostgresServer::majors()));
+// What differs between them is theirs: one is enough for a sanitizer, which looks at us.
+std::vector<int> majors_to_try() {
+  if (std::getenv("KURAMORI_TEST_SANITIZED") != nullptr) return {15};
+  return PostgresServer::majors();
+}
+INSTANTIATE_TEST_SUITE_P(Postgres, EveryMajor, testing::ValuesIn(majors_to_try()));
 
 class Dump : public testing::Test {
  protected:
