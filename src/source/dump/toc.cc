@@ -27,7 +27,6 @@ std::optional<uint32_t> take_number(std::string_view& text) {
 }
 
 std::optional<Entry> parse(std::string_view line) {
-  Entry entry;
   const auto number = take_number(line);
   if (!number || !line.starts_with(';')) return std::nullopt;
   line.remove_prefix(1);

@@ -35,6 +35,8 @@ class TestRegistry {
   void stop();
   // The file its storage keeps a blob in.
   std::string blob_file(const ContentDigest& digest) const;
+  // The file by which a repository of its storage has that blob.
+  std::string link_file(const std::string& repository, const ContentDigest& digest) const;
   // "team/app:v1 sha256:…" a line, of all repositories whose names do not begin with `without`.
   std::string listing(const std::string& without = "\n");
 

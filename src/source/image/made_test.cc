@@ -76,6 +76,11 @@ std::string TestRegistry::blob_file(const ContentDigest& digest) const {
                                digest.hex().substr(0, 2), digest.hex());
 }
 
+std::string TestRegistry::link_file(const std::string& repository, const ContentDigest& digest) const {
+  return folder_ / fmt::format("data/docker/registry/v2/repositories/{}/_layers/{}/{}/link", repository,
+                               digest.algorithm(), digest.hex());
+}
+
 std::string TestRegistry::listing(const std::string& without) {
   std::string all;
   const std::vector<std::string> repositories = client_->catalog({}).value();

@@ -23,6 +23,7 @@ namespace {
 
 constexpr int kTriesMax = 8;           // of one request, or of a blob that gets no further
 constexpr int kTriesOfBlobMax = 1000;  // of a blob that does get further each time
+constexpr int kTriesOfLookMax = 3;     // of a look that has another way when it gets no good answer
 constexpr Duration kFirstWait = std::chrono::milliseconds(200);
 constexpr Duration kWaitMax = std::chrono::seconds(10);
 constexpr Duration kToldWaitMax = std::chrono::minutes(2);  // of Retry-After
@@ -272,8 +273,12 @@ class Client final : public Registry {
                                            std::stop_token stop) override {
     HttpRequest request{.method = "HEAD", .url = blob_url(repository, digest)};
     const std::string scope = settings_.is_written ? push(repository) : pull(repository);
-    TRY_ASSIGN(const HttpAnswer answer, ask(std::move(request), scope, Patience::kAll, stop));
+    const Patience patience = settings_.is_written ? Patience::kAnswersFew : Patience::kAll;
+    TRY_ASSIGN(const HttpAnswer answer, ask(std::move(request), scope, patience, stop));
     if (answer.status == 404) return std::optional<uint64_t>();
+    // A registry that was torn away in the middle of a write fails for ever at what it has half of, and is
+    // well again when it is given the whole: to a writer that counts as not there.
+    if (settings_.is_written && answer.status >= 500) return std::optional<uint64_t>();
     TRY(expect(answer, {200}, "look for " + digest.brief()));
     uint64_t size = 0;
     const std::string_view length = answer.header("content-length");
@@ -342,7 +347,8 @@ class Client final : public Registry {
   }
 
  private:
-  enum class Patience : uint8_t { kNone, kAll };
+  // How often what may pass is tried again; kAnswersFew: a far end that does not answer at all as kAll.
+  enum class Patience : uint8_t { kNone, kAnswersFew, kAll };
 
   static std::string pull(const std::string& repository) {
     return fmt::format("repository:{}:pull", repository);
@@ -405,7 +411,8 @@ class Client final : public Registry {
       if (stop.stop_requested()) return stopped();
       auto answer = ask_once(request, scope, stop);
       const bool passes = answer ? is_passing(answer->status) : is_passing(answer.error());
-      if (!passes || patience == Patience::kNone || attempt >= kTriesMax) return answer;
+      const int tries = answer && patience == Patience::kAnswersFew ? kTriesOfLookMax : kTriesMax;
+      if (!passes || patience == Patience::kNone || attempt >= tries) return answer;
       if (!wait_for(answer ? told_wait(*answer, attempt) : wait_before(attempt), stop)) return stopped();
     }
   }

@@ -1,7 +1,10 @@
 // Snapshots of images that are not what they should be: a drill and a restore must say so.
+#include <unistd.h>
+
 #include <atomic>
 #include <thread>
 
+#include "net/http.h"
 #include "source/image/image_for_tests.h"
 #include "source/image/image_set.h"
 #include "source/tree/captured_tree_for_tests.h"
@@ -165,6 +168,29 @@ TEST_F(ImageSnapshot, a_registry_that_goes_away_in_the_middle_is_waited_for) {
   EXPECT_TRUE(second.client().resolve("back/team/app", "v1", {}));
   EXPECT_TRUE(back.joinable());
   done = true;
+}
+
+// Torn away in the middle of a write, a registry keeps a link without a digest and answers 500 for it for
+// ever.
+TEST_F(ImageSnapshot, what_a_registry_has_half_of_is_given_again) {
+  const MadeImage image = make_image({"one", "two"});
+  push(registry_.client(), "team/app", "v1", image);
+  const TreeForTests tree = taken({"team/app"});
+  TestRegistry second;
+  push(second.client(), "back/team/app", "v0", image);
+  const ContentDigest& torn = image.blobs.front().first;
+  second.stop();
+  ASSERT_EQ(::truncate(second.link_file("back/team/app", torn).c_str(), 0), 0);
+  second.start();
+  const auto status = [&] {
+    HttpRequest look{.method = "HEAD", .url = second.url() + "/v2/back/team/app/blobs/" + torn.text()};
+    return make_http_client().value()->send(look).value().status;
+  };
+  ASSERT_EQ(status(), 500);
+  auto restored = source({"team/app"})->restore(tree, {.to = second.target("back")}, silent_reporter(), {});
+  EXPECT_TRUE(restored) << restored.error().what << ": " << restored.error().why;
+  EXPECT_EQ(status(), 200);
+  EXPECT_TRUE(second.client().resolve("back/team/app", "v1", {}));
 }
 
 }  // namespace
