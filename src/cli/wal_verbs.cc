@@ -41,11 +41,11 @@ std::vector<std::pair<std::string, std::vector<std::string>>> archives_of(const 
 Result<std::unique_ptr<Vault>> vault_of_server(Context& context, WalPushRequest& request) {
   TRY_ASSIGN(const Config* config, context.config());
   std::optional<Error> trouble;
-  for (auto& [name, resources] : archives_of(config)) {
-    auto look = [&, &name = name, &resources = resources]() -> Result<std::unique_ptr<Vault>> {
-      TRY_ASSIGN(VaultChoice choice, context.choose_vault(name));
+  for (const auto& archive : archives_of(config)) {
+    auto look = [&]() -> Result<std::unique_ptr<Vault>> {
+      TRY_ASSIGN(VaultChoice choice, context.choose_vault(archive.first));
       TRY_ASSIGN(std::unique_ptr<Vault> vault, open_for_wal(context, choice));
-      request.configured = resources;
+      request.configured = archive.second;
       TRY_ASSIGN(request.resource, resource_of_server(*vault, request));
       return vault;
     };
