@@ -15,8 +15,9 @@ using LocalSeconds = date::local_time<seconds>;
 
 constexpr size_t kTextShownMax = 60;  // characters of a bad value that an error repeats
 constexpr int kYearMin = 1970;
-constexpr int kYearMax = 2200;       // Time ends in 2262
-constexpr int kOffsetHoursMax = 15;  // no place on earth is further from UTC
+constexpr int kYearMax = 2200;                  // Time ends in 2262
+constexpr seconds kFarAway(1'000'000'000'000);  // 31,000 years: an offset can still be added
+constexpr int kOffsetHoursMax = 15;             // no place on earth is further from UTC
 constexpr std::string_view kExample =
     "\"2026-02-11 03:00:00+09:00\", \"2026-02-10T18:00:00Z\" or "
     "\"2026-02-11 03:00:00 Asia/Tokyo\"";
@@ -308,6 +309,14 @@ LocalDate local_date(Time time, std::string_view name) {
   return {static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
           static_cast<unsigned>(date.day()), static_cast<unsigned>((local - day) / std::chrono::hours(1)),
           day.time_since_epoch().count()};
+}
+
+ZoneSpan zone_span(std::chrono::sys_seconds time, std::string_view name) {
+  Zone zone = display_zone(name.empty() ? std::string_view("UTC") : name);
+  if (zone.fixed)
+    return {std::chrono::sys_seconds(-kFarAway), std::chrono::sys_seconds(kFarAway), *zone.fixed};
+  const auto info = zone.zone->get_info(time);
+  return {info.begin, info.end, info.offset};
 }
 
 }  // namespace kuramori

@@ -48,4 +48,13 @@ struct LocalDate {
 };
 LocalDate local_date(Time time, std::string_view zone);
 
+// A stretch of time over which the clock of a zone keeps one distance from UTC: half open. The first begins
+// and the last ends beyond what Time can hold, so the ends are counted in seconds.
+struct ZoneSpan {
+  std::chrono::sys_seconds begin, end;
+  std::chrono::seconds offset;  // local minus UTC
+};
+// The one that holds `time`. "" and unknown zones are UTC.
+ZoneSpan zone_span(std::chrono::sys_seconds time, std::string_view zone);
+
 }  // namespace kuramori
