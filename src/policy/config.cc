@@ -54,6 +54,68 @@ void check_rclone_places(MapReader& map, const VaultConfig& vault) {
                         "take it out, or reach the store as s3://bucket/prefix");
 }
 
+Schedule read_schedule(MapReader& map, std::string_view key = "schedule") {
+  const YamlNode* node = map.find(key);
+  if (!node) return {};
+  std::string text = map.scalar(*node, key);
+  if (map.state().error) return {};
+  auto schedule = parse_schedule(text);
+  if (schedule) return *schedule;
+  map.state().fail_at(node->line, fmt::format("{} of {}: {}", key, map.where(), schedule.error().what),
+                      schedule.error().why, schedule.error().next);
+  return {};
+}
+
+std::string read_timezone(MapReader& map) {
+  std::string zone = map.text("timezone");
+  if (zone.empty() || map.state().error) return zone;
+  if (auto known = check_zone(zone); !known)
+    map.state().fail_at(map.find("timezone") ? map.find("timezone")->line : map.line(),
+                        fmt::format("timezone of {}: {}", map.where(), known.error().what), known.error().why,
+                        known.error().next);
+  return zone;
+}
+
+// In the morning, when the night's backups are done: what is due goes, space returns, and what was stored is
+// read again for a while.
+constexpr std::string_view kPruneUsually = "0 6 * * *", kCollectUsually = "30 6 * * *",
+                           kScrubUsually = "0 7 * * *";
+
+UpkeepConfig read_upkeep(MapReader* map) {
+  UpkeepConfig upkeep;
+  auto schedule = [&](std::string_view key, std::string_view usually) -> Schedule {
+    const YamlNode* node = map ? map->find(key) : nullptr;
+    if (!node) return *parse_schedule(usually);
+    return node->text == "off" ? Schedule{} : read_schedule(*map, key);
+  };
+  upkeep.prune = schedule("prune", kPruneUsually);
+  upkeep.collect = schedule("collect", kCollectUsually);
+  upkeep.scrub = schedule("scrub", kScrubUsually);
+  if (!map) return upkeep;
+  if (auto budget = map->period("scrub_budget")) {
+    if (!budget->is_exact())
+      map->state().fail_at(map->line(),
+                           fmt::format("scrub_budget of {} must have a fixed length", map->where()), {},
+                           "write scrub_budget: 10m");
+    upkeep.scrub_budget = std::chrono::seconds(std::min<int64_t>(budget->seconds, 7 * 86400));
+  }
+  upkeep.timezone = read_timezone(*map);
+  map->done();
+  return upkeep;
+}
+
+JobLimits read_job_limits(MapReader& top) {
+  constexpr int kAtOnceMax = 256;
+  JobLimits limits;
+  if (auto map = top.map("daemon")) {
+    limits.jobs = map->count("jobs", 1, kAtOnceMax).value_or(limits.jobs);
+    limits.jobs_per_vault = map->count("jobs_per_vault", 1, kAtOnceMax).value_or(limits.jobs);
+    limits.drills = map->count("drills", 1, kAtOnceMax).value_or(limits.drills);
+    map->done();
+  }
+  return limits;
+}
+
 VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode& node) {
   MapReader map(state, node, fmt::format("vault \"{}\"", name));
   VaultConfig vault;
@@ -78,6 +140,8 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
     vault.sse_kms_key = sse->text("kms");
     sse->done();
   }
+  auto upkeep = map.map("upkeep");
+  vault.upkeep = read_upkeep(upkeep ? &*upkeep : nullptr);
   map.done();
   return vault;
 }
@@ -101,18 +165,6 @@ KeepRules read_keep(MapReader& map) {
   keep.yearly = rules.period("yearly");
   rules.done();
   return keep;
-}
-
-Schedule read_schedule(MapReader& map) {
-  const YamlNode* node = map.find("schedule");
-  if (!node) return {};
-  std::string text = map.scalar(*node, "schedule");
-  if (map.state().error) return {};
-  auto schedule = parse_schedule(text);
-  if (schedule) return *schedule;
-  map.state().fail_at(node->line, fmt::format("schedule of {}: {}", map.where(), schedule.error().what),
-                      schedule.error().why, schedule.error().next);
-  return {};
 }
 
 void read_counts(MapReader& map, DrillConfig& drill) {
@@ -190,13 +242,7 @@ PlanConfig read_plan(ReadState& state, const std::string& name, const YamlNode& 
       state.fail_at(every->line, fmt::format("plan \"{}\" has a schedule and an every", name), {},
                     "keep one of the two");
   }
-  plan.timezone = map.text("timezone");
-  if (!plan.timezone.empty() && !state.error) {
-    if (auto zone = check_zone(plan.timezone); !zone)
-      state.fail_at(map.find("timezone") ? map.find("timezone")->line : map.line(),
-                    fmt::format("timezone of plan \"{}\": {}", name, zone.error().what), zone.error().why,
-                    zone.error().next);
-  }
+  plan.timezone = read_timezone(map);
   plan.start_window = map.period("start_window");
   plan.completion_window = map.period("completion_window");
   std::string wal = map.choice("wal", {"stream", "archive", "none"});
@@ -335,6 +381,7 @@ Result<Config> parse_config(std::string_view text, const std::string& path, cons
     config.plans.push_back(read_plan(state, name, node));
   });
   config.notify = read_notify(top);
+  config.daemon = read_job_limits(top);
   config.remarks = lock_remarks(config);
   top.done();
   if (!state.error) check_references(state, config);

@@ -21,6 +21,20 @@
 
 namespace kuramori {
 
+// What the daemon does for a vault that its plans use.
+struct UpkeepConfig {
+  Schedule prune, collect, scrub;  // without a dialect: never
+  Duration scrub_budget = std::chrono::minutes(10);
+  std::string timezone;
+};
+
+// How many jobs the daemon runs at once.
+struct JobLimits {
+  int jobs = 4;
+  int jobs_per_vault = 4;
+  int drills = 1;  // each starts a server
+};
+
 struct VaultConfig {
   std::string name;
   int line = 0;
@@ -36,6 +50,7 @@ struct VaultConfig {
   std::string ledger;
   std::string storage_class;
   std::string sse_kms_key;
+  UpkeepConfig upkeep;
 };
 
 // On what a vault lies, unless it says so itself: "disk", "object store", "remote".
@@ -92,6 +107,7 @@ struct Config {
   std::vector<ResourceConfig> resources;
   std::vector<PlanConfig> plans;
   std::vector<NotifyConfig> notify;
+  JobLimits daemon;
   std::vector<std::string> remarks;  // what holds, but not as somebody may think: a sentence each
 
   // kUsage naming the nearest configured name.

@@ -329,6 +329,35 @@ TEST(Schedule, FiveFieldsOrAws) {
     EXPECT_FALSE(parse_schedule(bad)) << bad;
 }
 
+TEST(Config, ReadsWhatTheDaemonDoesByItself) {
+  const std::string vault = "vaults:\n  v: { at: /srv/v, key_file: /k";
+  auto usual = read(vault + " }\n");
+  ASSERT_TRUE(usual);
+  EXPECT_EQ(usual->vaults[0].upkeep.prune.text, "0 6 * * *");
+  EXPECT_EQ(usual->vaults[0].upkeep.scrub_budget, std::chrono::minutes(10));
+  EXPECT_EQ(usual->daemon.jobs, 4);
+  auto own =
+      read(vault +
+           ", upkeep: { prune: off, scrub: \"cron(0 1 ? * SUN *)\", scrub_budget: 2h, timezone: Asia/Tokyo } "
+           "}\ndaemon: { jobs: 9, drills: 2 }\n");
+  ASSERT_TRUE(own) << own.error().what;
+  const UpkeepConfig& upkeep = own->vaults[0].upkeep;
+  EXPECT_EQ(upkeep.prune.dialect, Schedule::Dialect::kNone);
+  EXPECT_EQ(upkeep.collect.text, "30 6 * * *");
+  EXPECT_EQ(upkeep.scrub.dialect, Schedule::Dialect::kAws);
+  EXPECT_EQ(upkeep.scrub_budget, std::chrono::hours(2));
+  EXPECT_EQ(upkeep.timezone, "Asia/Tokyo");
+  EXPECT_EQ(own->daemon.jobs, 9);
+  EXPECT_EQ(own->daemon.jobs_per_vault, 9);
+  EXPECT_EQ(own->daemon.drills, 2);
+  EXPECT_NE(refusal(vault + ", upkeep: { prune: daily } }\n").find("prune of upkeep of vault \"v\""),
+            std::string::npos);
+  EXPECT_NE(refusal(vault + ", upkeep: { scrub_budget: 1mo } }\n").find("fixed length"), std::string::npos);
+  EXPECT_NE(refusal(vault + ", upkeep: { timezone: Asia/Tokio } }\n").find("timezone of upkeep"),
+            std::string::npos);
+  EXPECT_NE(refusal(vault + " }\ndaemon: { job: 3 }\n").find("\"jobs\""), std::string::npos);
+}
+
 TEST(Config, ReadsHowAServerIsCaptured) {
   auto config = read(
       "resources:\n  a: { kind: postgres, connect: x }\n  b: { kind: postgres, connect: x, capture: "
