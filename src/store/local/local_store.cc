@@ -11,7 +11,7 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kWriterBufferBytes = size_t{4} << 20;
+constexpr size_t kWriterBufferBytes = size_t{2} << 20;
 constexpr uint64_t kGetBytesMax = uint64_t{1} << 30;  // what get() reads whole at most
 
 class LocalWriter final : public ObjectWriter {
