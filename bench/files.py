@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from contenders import PASSPHRASE, WORKERS  # noqa: E402
@@ -82,6 +83,31 @@ def make_noise(folder, scale):
 TREES = {"small": make_small, "mixed": make_mixed, "noise": make_noise}
 
 
+# ext4 gives the number of a removed file to no other for a minute, and looks through all of them for every file it makes: whoever
+# restores 200,000 files a moment after so many were removed waits ten seconds for that. So nothing is removed before all have
+# been measured, or before the disk is nearly full, and then nobody begins for a while.
+ASIDE = "aside"
+ROOM_WANTED = 20 << 30
+SECONDS_AFTER_REMOVING = 65
+
+
+def put_aside(path):
+    if not path.exists():
+        return
+    folder = path.parent
+    aside = folder / ASIDE
+    aside.mkdir(exist_ok=True)
+    path.rename(aside / f"{path.name}-{len(list(aside.iterdir()))}")
+    if shutil.disk_usage(folder).free < ROOM_WANTED:
+        empty_aside(folder)
+
+
+def empty_aside(folder):
+    shutil.rmtree(folder / ASIDE, ignore_errors=True)
+    os.sync()
+    time.sleep(SECONDS_AFTER_REMOVING)
+
+
 class Contender:
     name = ""
 
@@ -90,11 +116,11 @@ class Contender:
         self.repository, self.target = self.place / "repository", place / "restored"
 
     def prepare(self):
-        shutil.rmtree(self.place, ignore_errors=True)
+        put_aside(self.place)
         self.place.mkdir(parents=True)
 
     def clear_target(self):
-        shutil.rmtree(self.target, ignore_errors=True)
+        put_aside(self.target)
         self.target.mkdir(parents=True)
 
 
@@ -203,8 +229,9 @@ def measure_tree(name, tree, contenders, repetitions, folder):
             same = subprocess.run(["diff", "-r", "-q", str(tree), str(contender.restored(tree))], capture_output=True, text=True)
             if same.returncode != 0:
                 raise RuntimeError(f"{contender.name} restored something else: {same.stdout[:500]}")
-            shutil.rmtree(contender.target, ignore_errors=True)
-            shutil.rmtree(contender.place, ignore_errors=True)
+            put_aside(contender.target)
+            put_aside(contender.place)
+    empty_aside(folder)
     return found
 
 

@@ -24,8 +24,8 @@ extern const Operation kVaultProbe;
 extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault
 extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRevoke, kVaultPolicy,
     kVaultKit;  // keys
-extern const Operation kBackup, kWatch, kSnapshots, kShow, kDiff, kWindow, kPrune, kHoldAdd, kHoldRemove,
-    kExtend,
+extern const Operation kBackup, kWatch, kStatus, kSnapshots, kShow, kDiff, kWindow, kPrune, kHoldAdd,
+    kHoldRemove, kExtend,
     kThaw;                                                               // snapshot
 extern const Operation kCopy, kVaultLedgerNew;                           // copy
 extern const Operation kReplicate, kBucketVersions, kBucketFix;          // bucket

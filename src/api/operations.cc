@@ -8,19 +8,20 @@ namespace {
 // What works, and nothing else.
 constexpr const Operation* kListed[] = {
     &operation::kDoctor,         &operation::kResources,      &operation::kBackup,
-    &operation::kWatch,          &operation::kSnapshots,      &operation::kShow,
-    &operation::kDiff,           &operation::kWindow,         &operation::kCopy,
-    &operation::kRestore,        &operation::kMount,          &operation::kDrill,
-    &operation::kPrune,          &operation::kHoldAdd,        &operation::kHoldRemove,
-    &operation::kExtend,         &operation::kThaw,           &operation::kReplicate,
-    &operation::kBucketVersions, &operation::kBucketFix,      &operation::kServe,
-    &operation::kWalPush,        &operation::kWalGet,         &operation::kWalStream,
-    &operation::kWalShow,        &operation::kVaultProbe,     &operation::kVaultInit,
-    &operation::kVaultList,      &operation::kVaultShow,      &operation::kVaultScrub,
-    &operation::kVaultCollect,   &operation::kVaultLedgerNew, &operation::kVaultDisown,
-    &operation::kVaultKeyNew,    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap,
-    &operation::kVaultKeyRevoke, &operation::kVaultPolicy,    &operation::kVaultKit,
-    &operation::kVersion,        &operation::kCompletion,     &operation::kHelp,
+    &operation::kStatus,         &operation::kWatch,          &operation::kSnapshots,
+    &operation::kShow,           &operation::kDiff,           &operation::kWindow,
+    &operation::kCopy,           &operation::kRestore,        &operation::kMount,
+    &operation::kDrill,          &operation::kPrune,          &operation::kHoldAdd,
+    &operation::kHoldRemove,     &operation::kExtend,         &operation::kThaw,
+    &operation::kReplicate,      &operation::kBucketVersions, &operation::kBucketFix,
+    &operation::kServe,          &operation::kWalPush,        &operation::kWalGet,
+    &operation::kWalStream,      &operation::kWalShow,        &operation::kVaultProbe,
+    &operation::kVaultInit,      &operation::kVaultList,      &operation::kVaultShow,
+    &operation::kVaultScrub,     &operation::kVaultCollect,   &operation::kVaultLedgerNew,
+    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
+    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
+    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
+    &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

@@ -68,6 +68,20 @@ constexpr ExitMeaning kWatchExits[] = {
     {2, "wrong usage or configuration, wrong or damaged key"},
 };
 
+constexpr Example kStatusExamples[] = {
+    {"kuramori status", "every resource, in the order of how critical it is"},
+    {"kuramori status orders-db", "one, with where it can be restored from"},
+    {"kuramori status --check", "for a monitor: exit status 4 when a promise is broken"},
+};
+constexpr Option kStatusOptions[] = {
+    {.name = "check", .metavar = "", .help = "exit with 4 when a promise is broken"},
+};
+constexpr ExitMeaning kStatusExits[] = {
+    {0, "it is said; with --check also: every promise holds"},
+    {2, "wrong usage or configuration, wrong or damaged key"},
+    {4, "with --check: a promise is broken (each is named)"},
+};
+
 constexpr Example kSnapshotsExamples[] = {
     {"kuramori snapshots", "all of them"},
     {"kuramori snapshots orders-db", "of one resource"},
@@ -165,6 +179,22 @@ constexpr Operation kWatch = {
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/backup/1",
     .exits = kWatchExits,
+};
+
+constexpr Operation kStatus = {
+    .verb = "status",
+    .summary = "is everything protected now, and since when proven",
+    .about =
+        "For every resource: up to which moment it can be restored, and from where; how old that is beside "
+        "its "
+        "objective; when it was last proven and how long it took to open; what may be pruned next; and every "
+        "promise of the configuration that does not hold, in words.",
+    .examples = kStatusExamples,
+    .arguments = kOptionalResource,
+    .options = kStatusOptions,
+    .needs = Needs::kVaultAndKey,
+    .schema = "kuramori/status/1",
+    .exits = kStatusExits,
 };
 
 constexpr Operation kSnapshots = {

@@ -53,10 +53,13 @@ Result<int> print_names(Context& context, std::string_view noun) {
 
 Result<int> run_resources(Context& context) {
   TRY_ASSIGN(const Config* config, context.config());
+  // The most critical first, then as in the file.
+  std::vector<ResourceConfig> resources = config->resources;
+  std::ranges::stable_sort(resources, {}, criticality_rank);
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/resources/1").key("resources").begin_array();
-    for (const ResourceConfig& resource : config->resources) {
+    for (const ResourceConfig& resource : resources) {
       json.begin_object().field("name", resource.name).field("kind", name_of(resource.kind));
       json.field("supported", check_supported(resource).has_value()).field("owner", resource.owner);
       json.field("criticality", resource.criticality).key("plans").begin_array();
@@ -68,7 +71,7 @@ Result<int> run_resources(Context& context) {
     return 0;
   }
   Table table({{"resource"}, {"kind"}, {"plan"}, {"vault"}, {"wal"}, {"window"}, {"owner"}});
-  for (const ResourceConfig& resource : config->resources) {
+  for (const ResourceConfig& resource : resources) {
     std::string kind(name_of(resource.kind));
     if (!check_supported(resource)) kind += " (not supported yet)";
     auto plans = config->plans_of(resource.name);

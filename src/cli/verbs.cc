@@ -14,6 +14,7 @@ constexpr Entry kHandlers[] = {
     {"mount", run_mount},
     {"drill", run_drill},
     {"doctor", run_doctor},
+    {"status", run_status},
     {"window", run_window},
     {"wal show", run_wal_show},
     {"vault scrub", run_vault_scrub},

@@ -46,6 +46,7 @@ Result<int> run_wal_push(Context& context);
 Result<int> run_wal_get(Context& context);
 Result<int> run_wal_stream(Context& context);
 Result<int> run_wal_show(Context& context);
+Result<int> run_status(Context& context);
 Result<int> run_window(Context& context);
 
 Result<int> run_backup(Context& context);

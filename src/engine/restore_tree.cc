@@ -30,7 +30,7 @@ namespace {
 constexpr size_t kBatchEntries = 64;
 constexpr uint64_t kBatchBytes = 4 << 20;
 constexpr size_t kHeldBytesMax = size_t{8} << 20;  // of opened frames, for all workers
-constexpr size_t kCompareBytes = 4096;              // what differs is written in such pieces
+constexpr size_t kCompareBytes = 4096;             // what differs is written in such pieces
 // Smaller ones are made anew beside and take the old one's place; larger ones are changed where they are.
 constexpr uint64_t kChangedInPlaceFrom = 1 << 20;
 constexpr std::string_view kMarkSuffix = ".kuramori-restore";

@@ -88,8 +88,13 @@ Result<Holdings> holdings_of(Vault& vault, const SnapshotList& list, std::string
     HeldResource& held = holdings.resources[resource.name];
     for (const Snapshot& snapshot : list.snapshots) {
       if (snapshot.commit.resource != resource.id) continue;
-      held.snapshots.push_back({snapshot.commit.snapshot.hex(), from_unix_ns(snapshot.commit.finished_ns),
-                                snapshot.commit.wal ? snapshot.commit.wal->to : 0});
+      const CommitRecord& commit = snapshot.commit;
+      const Time finished = from_unix_ns(commit.finished_ns);
+      held.snapshots.push_back({.id = commit.snapshot.hex(),
+                                .finished = finished,
+                                .wal_end = commit.wal ? commit.wal->to : 0,
+                                .timeline = commit.wal ? commit.wal->timeline : 0,
+                                .as_of = commit.wal ? finished : from_unix_ns(commit.started_ns)});
     }
     TRY(for_each_object(
         vault.store(), names::wal_prefix(resource.id), [&](const ObjectInfo& object) -> Result<void> {

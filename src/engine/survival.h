@@ -14,7 +14,11 @@ namespace kuramori {
 struct HeldSnapshot {
   std::string id;
   Time finished;
-  uint64_t wal_end = 0;  // the LSN it is consistent at; 0: it needs no WAL
+  uint64_t wal_end = 0;   // the LSN it is consistent at; 0: it needs no WAL
+  uint32_t timeline = 0;  // of that LSN
+  // The moment it is a picture of: what was written later may be missing. That is its end where WAL makes it
+  // whole, and its beginning where it does not.
+  Time as_of{};
 };
 // A stretch of WAL, the same wherever it stands.
 struct HeldWal {

@@ -300,6 +300,14 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
   return resource;
 }
 
+int criticality_rank(const ResourceConfig& resource) {
+  constexpr std::string_view kWords[] = {"critical", "high", "medium", "low"};
+  constexpr int kOther = std::size(kWords), kNone = kOther + 1;
+  if (resource.criticality.empty()) return kNone;
+  const auto word = std::ranges::find(kWords, resource.criticality);
+  return word == std::end(kWords) ? kOther : static_cast<int>(word - std::begin(kWords));
+}
+
 Result<void> check_supported(const ResourceConfig& resource) {
   std::string known;
   for (const KindReader& kind : kinds()) {

@@ -144,6 +144,9 @@ struct ResourceConfig {
   GitConfig git;
 };
 
+// The lower, the earlier it is looked after: critical, high, medium, low, another word, none.
+int criticality_rank(const ResourceConfig& resource);
+
 ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node);
 
 // kUsage "kind aws is not supported yet" for what this program cannot back up or restore.

@@ -83,6 +83,8 @@ class ManySnapshots(harness.Case):
         self.assertIn(f"{count} snapshots of {RESOURCES} resources", shown)
         if requests:
             print(f"  {'':<32} {requests() - before} requests", flush=True)
+        status, _ = self.measured("status", "status", "--json")
+        self.assertEqual(status.count('"state":"protected"'), RESOURCES)
         planned, _ = self.measured("prune --dry-run", "prune", "--dry-run", "--json")
         self.past = planned.count('"drop":true')
         self.assertGreater(self.past, count // 10 - RESOURCES - 1)
