@@ -1,10 +1,10 @@
 #include "engine/local_state.h"
 
 #include <fmt/core.h>
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engine/database.h"
 #include "engine/roles.h"
 #include "engine/snapshots.h"
 #include "os/file.h"
@@ -13,7 +13,6 @@ namespace kuramori {
 namespace {
 
 constexpr size_t kScrubbedAtOnce = 4;
-constexpr int kBusyMilliseconds = 5000;  // another kuramori writes its few rows
 constexpr const char* kSchema =
     "create table if not exists heads(vault text, resource text, commit_name text, digest text,"
     " primary key(vault, resource));"
@@ -37,89 +36,22 @@ std::string state_folder() {
   return "/var/lib/kuramori";
 }
 
-struct LocalState::Database {
-  sqlite3* raw = nullptr;
-  ~Database() { sqlite3_close(raw); }
-
-  Error error(std::string_view what) const {
-    return fail(ErrorKind::kFailed, fmt::format("the local state: {}", what), sqlite3_errmsg(raw),
-                "it is a cache: it may be removed");
-  }
-
-  // Runs one statement with text and number parameters; `row` for each row.
-  struct Value {
-    std::string_view text;
-    int64_t number = 0;
-    bool is_text = true;
-  };
-  static Value text(std::string_view value) { return {.text = value}; }
-  static Value number(int64_t value) { return {.number = value, .is_text = false}; }
-
-  Result<void> query(const char* sql, std::initializer_list<Value> values,
-                     const std::function<void(sqlite3_stmt*)>& row = {}) {
-    sqlite3_stmt* statement = nullptr;
-    if (sqlite3_prepare_v2(raw, sql, -1, &statement, nullptr) != SQLITE_OK) return error(sql);
-    std::unique_ptr<sqlite3_stmt, decltype(&sqlite3_finalize)> owner(statement, sqlite3_finalize);
-    int index = 1;
-    for (const Value& value : values) {
-      if (value.is_text) {
-        sqlite3_bind_text(statement, index, value.text.data(), static_cast<int>(value.text.size()),
-                          SQLITE_STATIC);
-      } else {
-        sqlite3_bind_int64(statement, index, value.number);
-      }
-      ++index;
-    }
-    for (;;) {
-      int status = sqlite3_step(statement);
-      if (status == SQLITE_DONE) return {};
-      if (status != SQLITE_ROW) return error(sql);
-      if (row) row(statement);
-    }
-  }
-
-  Result<void> open(const std::string& path) {
-    if (sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr) !=
-        SQLITE_OK) {
-      return error(path);
-    }
-    sqlite3_busy_timeout(raw, kBusyMilliseconds);
-    if (sqlite3_exec(raw, kSchema, nullptr, nullptr, nullptr) != SQLITE_OK) return error(path);
-    return {};
-  }
-};
-
-namespace {
-std::string column(sqlite3_stmt* statement, int index) {
-  const unsigned char* text = sqlite3_column_text(statement, index);
-  return text == nullptr ? std::string() : reinterpret_cast<const char*>(text);
-}
-}  // namespace
-
 LocalState::LocalState(std::unique_ptr<Database> database) : database_(std::move(database)) {}
 LocalState::~LocalState() = default;
 
 Result<std::unique_ptr<LocalState>> LocalState::open(const std::string& folder) {
   TRY(make_folders(folder, 0700));
-  std::string path = join_path(folder, "state.sqlite");
-  auto database = std::make_unique<Database>();
-  auto opened = database->open(path);
-  if (!opened && sqlite3_errcode(database->raw) == SQLITE_NOTADB) {
-    database = std::make_unique<Database>();
-    if (::rename(path.c_str(), (path + ".damaged").c_str()) != 0) return opened.error();
-    opened = database->open(path);
-  }
-  if (!opened) return opened.error();
+  TRY_ASSIGN(auto database, Database::open(join_path(folder, "state.sqlite"), {.schema = kSchema}));
   return std::unique_ptr<LocalState>(new LocalState(std::move(database)));
 }
 
 Result<std::vector<RememberedHead>> LocalState::heads(const VaultId& vault) {
   std::vector<RememberedHead> heads;
   std::string id = vault.hex();
-  TRY(database_->query("select commit_name, digest from heads where vault = ?", {Database::text(id)},
-                       [&](sqlite3_stmt* row) {
-                         auto digest = Digest::from_hex(column(row, 1));
-                         if (digest) heads.push_back({column(row, 0), *digest});
+  TRY(database_->query("select commit_name, digest from heads where vault = ?", {id},
+                       [&](const Database::Row& row) {
+                         auto digest = Digest::from_hex(row.text(1));
+                         if (digest) heads.push_back({row.text(0), *digest});
                        }));
   return heads;
 }
@@ -127,54 +59,49 @@ Result<std::vector<RememberedHead>> LocalState::heads(const VaultId& vault) {
 Result<void> LocalState::remember_head(const VaultId& vault, const ResourceId& resource,
                                        const std::string& commit, const Digest& digest) {
   std::string id = vault.hex(), resource_id = resource.hex(), hex = digest.hex();
-  return database_->query(
-      "insert or replace into heads values(?, ?, ?, ?)",
-      {Database::text(id), Database::text(resource_id), Database::text(commit), Database::text(hex)});
+  return database_->query("insert or replace into heads values(?, ?, ?, ?)", {id, resource_id, commit, hex});
 }
 
 Result<std::map<std::string, int64_t>> LocalState::last_verified(const VaultId& vault) {
   std::map<std::string, int64_t> verified;
   std::string id = vault.hex();
-  TRY(database_->query("select object, at_ns from verified where vault = ?", {Database::text(id)},
-                       [&](sqlite3_stmt* row) { verified[column(row, 0)] = sqlite3_column_int64(row, 1); }));
+  TRY(database_->query("select object, at_ns from verified where vault = ?", {id},
+                       [&](const Database::Row& row) { verified[row.text(0)] = row.number(1); }));
   return verified;
 }
 
 Result<std::optional<Time>> LocalState::last_copied(const VaultId& vault, const std::string& replica) {
   std::optional<Time> at;
   std::string id = vault.hex();
-  TRY(database_->query("select at_ns from copied where vault = ? and replica = ?",
-                       {Database::text(id), Database::text(replica)},
-                       [&](sqlite3_stmt* row) { at = from_unix_ns(sqlite3_column_int64(row, 0)); }));
+  TRY(database_->query("select at_ns from copied where vault = ? and replica = ?", {id, replica},
+                       [&](const Database::Row& row) { at = from_unix_ns(row.number(0)); }));
   return at;
 }
 
 Result<void> LocalState::set_copied(const VaultId& vault, const std::string& replica, Time when) {
   std::string id = vault.hex();
-  return database_->query("insert or replace into copied values(?, ?, ?)",
-                          {Database::text(id), Database::text(replica), Database::number(to_unix_ns(when))});
+  return database_->query("insert or replace into copied values(?, ?, ?)", {id, replica, to_unix_ns(when)});
 }
 
 Result<void> LocalState::set_verified(const VaultId& vault, const std::vector<std::string>& objects,
                                       Time when) {
   std::string id = vault.hex();
-  TRY(database_->query("begin", {}));
-  for (const std::string& object : objects) {
-    TRY(database_->query("insert or replace into verified values(?, ?, ?)",
-                         {Database::text(id), Database::text(object), Database::number(to_unix_ns(when))}));
-  }
-  return database_->query("commit", {});
+  return database_->at_once([&]() -> Result<void> {
+    for (const std::string& object : objects)
+      TRY(database_->query("insert or replace into verified values(?, ?, ?)",
+                           {id, object, to_unix_ns(when)}));
+    return {};
+  });
 }
 
 Result<void> LocalState::forget_verified(const VaultId& vault, const std::vector<std::string>& objects) {
   if (objects.empty()) return {};
   std::string id = vault.hex();
-  TRY(database_->query("begin", {}));
-  for (const std::string& object : objects) {
-    TRY(database_->query("delete from verified where vault = ? and object = ?",
-                         {Database::text(id), Database::text(object)}));
-  }
-  return database_->query("commit", {});
+  return database_->at_once([&]() -> Result<void> {
+    for (const std::string& object : objects)
+      TRY(database_->query("delete from verified where vault = ? and object = ?", {id, object}));
+    return {};
+  });
 }
 
 Result<ScrubResult> scrub_vault(Vault& vault, const ScrubRequest& request, Reporter& reporter,

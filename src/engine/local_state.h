@@ -12,6 +12,8 @@
 
 namespace kuramori {
 
+class Database;
+
 // KURAMORI_STATE, else STATE_DIRECTORY (systemd), else XDG_STATE_HOME/kuramori, else ~/.local/state/kuramori.
 std::string state_folder();
 
@@ -33,7 +35,6 @@ class LocalState {
   Result<void> forget_verified(const VaultId& vault, const std::vector<std::string>& objects);
 
  private:
-  struct Database;
   explicit LocalState(std::unique_ptr<Database> database);
   std::unique_ptr<Database> database_;
 };
