@@ -30,6 +30,7 @@ struct Prepared {
   std::vector<std::string> environment;
   std::vector<char*> argv;
   std::vector<char*> envp;
+  pid_t parent = ::getpid();
 };
 
 std::vector<std::string> environment_of(const Command& command) {
@@ -63,7 +64,10 @@ constexpr const char* kSteps[] = {
     ::_exit(127);
   };
   if (::setpgid(0, 0) != 0) give_up(0);
-  if (command.die_with_us) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (command.die_with_us) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != prepared.parent) ::_exit(127);  // gone already: no signal comes
+  }
   // Signals as a fresh program expects them: ours may be blocked, caught or (SIGPIPE) ignored.
   struct sigaction plain{};
   plain.sa_handler = SIG_DFL;
@@ -123,6 +127,11 @@ Result<Pipe> make_pipe() {
 std::unique_lock<std::recursive_mutex> starting_lock() {
   static std::recursive_mutex mutex;
   return std::unique_lock(mutex);
+}
+
+std::string this_program() {
+  auto target = read_link("/proc/self/exe");
+  return target ? *target : std::string();
 }
 
 Result<std::string> find_program(const std::string& name) {

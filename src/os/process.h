@@ -85,7 +85,8 @@ class Child {
   ~Child();
 
   pid_t pid() const { return pid_; }
-  bool running();  // not yet ended (or not yet awaited)
+  const Fd& handle() const { return handle_; }  // a pidfd: readable when the program has ended
+  bool running();                               // not yet ended (or not yet awaited)
   Result<Exit> wait();
   // nullopt: still running after `limit`.
   Result<std::optional<Exit>> wait_for(Duration limit);
@@ -97,7 +98,7 @@ class Child {
  private:
   Child(pid_t pid, Fd handle) : pid_(pid), handle_(std::move(handle)) {}
   pid_t pid_ = -1;
-  Fd handle_;  // pidfd: becomes readable when the program ends
+  Fd handle_;
   std::optional<Exit> exit_;
 };
 
@@ -112,6 +113,9 @@ Result<Pipe> make_pipe();
 // starts in that moment holds that end, too, until it has become its program: whoever reads the other would
 // see no end of it yet although its child is over. Child::start() holds it as well.
 std::unique_lock<std::recursive_mutex> starting_lock();
+
+// The file of the running program; "" if nobody knows.
+std::string this_program();
 
 // Where a program stands: `name` itself if it has a '/', else the first hit in PATH. kNotFound in words.
 Result<std::string> find_program(const std::string& name);

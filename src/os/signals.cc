@@ -16,7 +16,12 @@ namespace {
 constexpr int kInterruptedStatus = 130;
 
 std::atomic<int> first_signal = 0;
+std::atomic<bool> hung_up = false;
 int wake_pipe[2] = {-1, -1};
+
+void on_hangup(int) {
+  hung_up = true;
+}
 
 // request_stop() takes a lock and runs callbacks, which a handler must not (P72): the handler only writes a
 // byte, a thread does the rest.
@@ -55,6 +60,17 @@ std::stop_token stop_on_signals() {
   }();
   (void)installed;
   return source().get_token();
+}
+
+void hangups_do_not_stop() {
+  struct sigaction action{};
+  action.sa_handler = on_hangup;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGHUP, &action, nullptr);
+}
+
+bool take_hangup() {
+  return hung_up.exchange(false);
 }
 
 int stop_signal() {

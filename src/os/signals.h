@@ -8,6 +8,11 @@ namespace kuramori {
 // second ends the program at once with status 130: everything it does survives that. SIGPIPE is ignored.
 std::stop_token stop_on_signals();
 
+// From now on SIGHUP asks for something else: whoever runs on asks here, now and then, whether one came
+// since.
+void hangups_do_not_stop();
+bool take_hangup();
+
 // The signal that asked to stop; 0 if none did.
 int stop_signal();
 
