@@ -26,10 +26,11 @@ extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRe
     kVaultKit;  // keys
 extern const Operation kBackup, kWatch, kStatus, kSnapshots, kShow, kDiff, kWindow, kPrune, kHoldAdd,
     kHoldRemove, kExtend,
-    kThaw;                                                               // snapshot
-extern const Operation kCopy, kVaultLedgerNew;                           // copy
-extern const Operation kReplicate, kBucketVersions, kBucketFix;          // bucket
-extern const Operation kRestore, kMount, kDrill;                         // restore
+    kThaw;                                                       // snapshot
+extern const Operation kCopy, kVaultLedgerNew;                   // copy
+extern const Operation kReplicate, kBucketVersions, kBucketFix;  // bucket
+extern const Operation kRestore, kMount, kDrill;                 // restore
+extern const Operation kJobs;
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

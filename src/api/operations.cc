@@ -14,14 +14,14 @@ constexpr const Operation* kListed[] = {
     &operation::kDrill,          &operation::kPrune,          &operation::kHoldAdd,
     &operation::kHoldRemove,     &operation::kExtend,         &operation::kThaw,
     &operation::kReplicate,      &operation::kBucketVersions, &operation::kBucketFix,
-    &operation::kServe,          &operation::kWalPush,        &operation::kWalGet,
-    &operation::kWalStream,      &operation::kWalShow,        &operation::kVaultProbe,
-    &operation::kVaultInit,      &operation::kVaultList,      &operation::kVaultShow,
-    &operation::kVaultScrub,     &operation::kVaultCollect,   &operation::kVaultLedgerNew,
-    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
-    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
-    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
-    &operation::kHelp,
+    &operation::kServe,          &operation::kJobs,           &operation::kWalPush,
+    &operation::kWalGet,         &operation::kWalStream,      &operation::kWalShow,
+    &operation::kVaultProbe,     &operation::kVaultInit,      &operation::kVaultList,
+    &operation::kVaultShow,      &operation::kVaultScrub,     &operation::kVaultCollect,
+    &operation::kVaultLedgerNew, &operation::kVaultDisown,    &operation::kVaultKeyNew,
+    &operation::kVaultKeyList,   &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke,
+    &operation::kVaultPolicy,    &operation::kVaultKit,       &operation::kVersion,
+    &operation::kCompletion,     &operation::kHelp,
 };
 
 constexpr Option kGlobalOptions[] = {

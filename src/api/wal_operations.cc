@@ -10,13 +10,18 @@ constexpr std::string_view kClientSocketHelp =
     "the daemon to ask first (or KURAMORI_SOCKET; default: /run/kuramori/kuramori.sock); off: none";
 
 constexpr Example kServeExamples[] = {
-    {"kuramori --config /etc/kuramori/kuramori.yaml serve --group postgres", "the vaults of a configuration"},
+    {"kuramori --config /etc/kuramori/kuramori.yaml serve --group postgres",
+     "the vaults and the plans of a configuration"},
     {"kuramori --vault /srv/vault --key-file /etc/kuramori/key serve --socket /run/kuramori/kuramori.sock",
      "one vault"},
 };
 constexpr Option kServeOptions[] = {
     {.name = "socket", .metavar = "PATH", .help = kSocketHelp, .completes = Completes::kFile},
     {.name = "group", .metavar = "NAME", .help = "whose members may connect too; postgres, say"},
+    {.name = "stop-within",
+     .metavar = "DURATION",
+     .help =
+         "how long jobs that run may go on when it is asked to stop, before they are ended (default: 45s)"},
 };
 
 constexpr Option kPushOptions[] = {
@@ -106,14 +111,27 @@ constexpr Argument kWalShowArguments[] = {
 
 constexpr Operation kServe = {
     .verb = "serve",
-    .summary = "the daemon that wal push and wal get ask first",
+    .summary = "the daemon: runs the plans, and is asked first by wal push and wal get",
     .about =
-        "Keeps the vaults open and listens on a socket. `wal push` hands it the segment, and those that are "
-        "ready "
-        "behind it are stored at the same time; `wal get` finds the next segments fetched. Both do the work "
-        "themselves where no daemon answers. It stays in the foreground and ends at SIGTERM, when who waits "
-        "has "
-        "his answer.\n\n"
+        "Runs what the plans say: backups on their schedules, copies after them, drills, prune, collect and "
+        "scrub, "
+        "each as a process of its own that does what the same command does when it is typed. What is missed "
+        "while "
+        "no daemon ran is made up for once. What fails for a reason that may pass is tried again; what does "
+        "not "
+        "start within its plan's start_window is EXPIRED, what is not done within its completion_window "
+        "ABORTED. "
+        "Plans with `wal: stream` or `every: change` have their streams kept alive.\n\n"
+        "It can be killed at any moment: no run happens twice and none is forgotten. SIGTERM ends it "
+        "gracefully: no "
+        "new jobs, and those that run have --stop-within to end. SIGHUP reads the configuration anew; "
+        "streams go "
+        "on. What it did stands in jobs.sqlite in the state folder (KURAMORI_STATE).\n\n"
+        "Besides, it keeps the vaults open and listens on a socket. `wal push` hands it the segment, and "
+        "those that "
+        "are ready behind it are stored at the same time; `wal get` finds the next segments fetched. Both do "
+        "the "
+        "work themselves where no daemon answers. With --vault it does no more than this.\n\n"
         "The socket is for the daemon's own user, for root, and for the members of its group.",
     .examples = kServeExamples,
     .options = kServeOptions,

@@ -44,6 +44,7 @@ constexpr Entry kHandlers[] = {
     {"bucket versions", run_bucket_versions},
     {"bucket fix", run_bucket_fix},
     {"serve", run_serve},
+    {"jobs", run_jobs},
     {"wal push", run_wal_push},
     {"wal get", run_wal_get},
     {"wal stream", run_wal_stream},

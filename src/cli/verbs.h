@@ -42,6 +42,7 @@ Result<int> run_extend(Context& context);
 Result<int> run_thaw(Context& context);
 
 Result<int> run_serve(Context& context);
+Result<int> run_jobs(Context& context);
 Result<int> run_wal_push(Context& context);
 Result<int> run_wal_get(Context& context);
 Result<int> run_wal_stream(Context& context);

@@ -5,19 +5,25 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/units.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "conc/guarded.h"
+#include "daemon/job_loop.h"
 #include "daemon/own_daemon.h"
 #include "daemon/serve.h"
 #include "daemon/wal_client.h"
+#include "engine/local_state.h"
 #include "engine/wal.h"
 #include "engine/wal_spool.h"
+#include "os/process.h"
 #include "os/user.h"
 
 namespace kuramori {
 
 namespace {
+
+constexpr Duration kStopWithin = std::chrono::seconds(45);  // a service manager waits 90 s
 
 // The resources that plans archive into each vault, by the vault's name, in the order of the plans.
 std::vector<std::pair<std::string, std::vector<std::string>>> archives_of(const Config* config) {
@@ -87,6 +93,49 @@ int say_got(Context& context, const postgres::GetDecision& decision) {
   return decision.exit_status();
 }
 
+// The plans' half of the daemon: nothing where no configuration is read, and not for a daemon that recovery
+// left for itself.
+class PlansOfDaemon {
+ public:
+  PlansOfDaemon(Context& context, const Config* config, Duration stop_within)
+      : context_(context), config_(config), stop_within_(stop_within) {}
+
+  ServeRequest::Hooks hooks() {
+    if (config_ == nullptr) return {};
+    return {.listening = [this] { begin(*config_); },
+            .hang_up = [this] { reload(); },
+            .stopping =
+                [this] {
+                  if (loop_) loop_->stop();
+                },
+            .is_alive = [this] { return !loop_ || loop_->is_alive(); }};
+  }
+
+ private:
+  Result<Config> load() const { return load_config(config_->path, context_.world()); }
+  void begin(const Config& config) {
+    if (!has_work(config)) return;
+    JobLoopSettings settings{.program = this_program(),
+                             .config_path = config.path,
+                             .state_folder = state_folder(),
+                             .load_config = [this] { return load(); },
+                             .stop_within = stop_within_};
+    loop_.emplace(std::move(settings), config, context_.console());
+  }
+  // One that had nothing to do may have now.
+  void reload() {
+    if (loop_) return loop_->reload();
+    auto config = load();
+    if (config) return begin(*config);
+    context_.console().warning(fmt::format("the new configuration is not used: {}", config.error().what));
+  }
+
+  Context& context_;
+  const Config* config_;
+  Duration stop_within_;
+  std::optional<JobLoop> loop_;
+};
+
 }  // namespace
 
 Result<int> run_serve(Context& context) {
@@ -123,6 +172,13 @@ Result<int> run_serve(Context& context) {
   if (context.line().has("group")) {
     TRY_ASSIGN(request.group, gid_of_name(context.line().value("group")));
   }
+  Duration stop_within = kStopWithin;
+  if (context.line().has("stop-within")) {
+    TRY_ASSIGN(stop_within, parse_duration(context.line().value("stop-within")));
+  }
+  const bool runs_plans = !request.idle_max && !context.line().has("vault");
+  PlansOfDaemon plans(context, runs_plans ? config : nullptr, stop_within);
+  request.hooks = plans.hooks();
   TRY(serve(vaults, request, context.console(), context.stop()));
   return 0;
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include "daemon/fetcher.h"
 #include "os/heap.h"
 #include "os/local_socket.h"
+#include "os/signals.h"
 
 namespace kuramori {
 namespace {
@@ -200,6 +202,23 @@ void allow_files() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Tells the service manager twice in the time it allows that all is well, if it wants to know.
+class Watchdog {
+ public:
+  Watchdog() {
+    const char* microseconds = ::getenv("WATCHDOG_USEC");
+    if (microseconds != nullptr) every_ = std::chrono::microseconds(std::atoll(microseconds)) / 2;
+  }
+  void feed(Duration now) {
+    if (every_ <= Duration(0) || now - fed_ < every_) return;
+    notify_service_manager("WATCHDOG=1");
+    fed_ = now;
+  }
+
+ private:
+  Duration every_{0}, fed_{0};
+};
+
 // The threads of connections: joined as they end, all at the end.
 class Attendants {
  public:
@@ -241,12 +260,18 @@ Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& 
   Daemon daemon(vaults, listener->group(), reporter);
   {
     Attendants attendants;
+    const ServeRequest::Hooks& hooks = request.hooks;
+    if (hooks.hang_up) hangups_do_not_stop();
+    if (hooks.listening) hooks.listening();
     reporter.note(fmt::format("listening on {}", request.socket));
     notify_service_manager("READY=1");
+    Watchdog watchdog;
     Duration last_asked = system_clock().steady();
     while (!stop.stop_requested()) {
       TRY_ASSIGN(std::optional<Fd> socket, listener->accept(kLookAroundEvery));
       const Duration now = system_clock().steady();
+      if (hooks.hang_up && take_hangup()) hooks.hang_up();
+      if (!hooks.is_alive || hooks.is_alive()) watchdog.feed(now);
       if (socket || (request.idle_max && attendants.count() > 0)) last_asked = now;
       if (request.idle_max && now - last_asked > *request.idle_max) break;
       if (!socket) continue;
@@ -254,6 +279,7 @@ Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& 
       if (attendants.count() < kConnectionsMax) attendants.start(daemon, std::move(*socket));
     }
     notify_service_manager("STOPPING=1");
+    if (hooks.stopping) hooks.stopping();
     listener.reset();
     daemon.stop_ahead();
   }

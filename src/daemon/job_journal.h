@@ -1,0 +1,68 @@
+// What the daemon's scheduler must not forget: which moments are dealt with, which runs there are and how
+// they ended. A SQLite file in the state folder; `kuramori status` and reports read it while the daemon
+// writes. Losing it costs history: where each job stands is found in the vaults again (job_loop.cc).
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/database.h"
+#include "policy/scheduling.h"
+
+namespace kuramori {
+
+constexpr const char* kJobJournalFile = "jobs.sqlite";  // in the state folder
+constexpr int64_t kRunsKept = 200'000;                  // of those that are over
+
+// A process, so that a later one of the same number is not taken for it.
+struct ProcessMark {
+  int64_t pid = 0;
+  int64_t began = 0;  // ticks since the machine started
+  bool operator==(const ProcessMark&) const = default;
+};
+
+class JobJournal {
+ public:
+  // `path` may be ":memory:". What is too old to keep goes.
+  static Result<std::unique_ptr<JobJournal>> open(const std::string& path);
+
+  // In all snapshots of this journal's runs, before the run's number: numbers begin anew in another journal.
+  const std::string& name() const { return name_; }
+  bool is_new() const { return is_new_; }  // it was made just now: nothing is known
+
+  struct Kept {
+    std::map<std::string, JobMemory> jobs;
+    std::vector<Run> open;                     // not over when the last daemon ended
+    std::map<int64_t, ProcessMark> processes;  // of those that ran
+    int64_t next_run = 1;
+  };
+  Result<Kept> read();
+  // All of it, or nothing: to be called before anything is started.
+  Result<void> write(const Step& step);
+  Result<void> set_process(int64_t run, const ProcessMark& process);
+  Result<void> set_snapshot(int64_t run, const std::string& snapshot);
+
+  struct Listed {
+    Run run;
+    std::string snapshot;  // the id of the one it made
+  };
+  // Those that `wanted` takes: first all that run or wait, then the newest `last` of those that are over.
+  Result<std::vector<Listed>> list(int64_t last, const std::function<bool(const Listed&)>& wanted);
+
+  // Runs that somebody asked to end (another process writes that); each is told once.
+  Result<std::vector<int64_t>> take_cancelled();
+  Result<void> ask_to_cancel(int64_t run);
+
+ private:
+  explicit JobJournal(std::unique_ptr<Database> database) : database_(std::move(database)) {}
+  Result<void> begin();
+
+  std::unique_ptr<Database> database_;
+  std::string name_;
+  bool is_new_ = false;
+};
+
+}  // namespace kuramori

@@ -1,0 +1,53 @@
+// The daemon's jobs: one thread that owns what is due, runs and waits (policy/scheduling.h decides), and
+// keeps the streams that plans ask for alive. Each job is a process of its own, running what a person would
+// type.
+//
+// No job twice, none forgotten, whenever the daemon is killed: what is to happen stands in the journal before
+// it happens; jobs die with the daemon; and of a backup that ran then, the vault is asked whether it
+// succeeded before it is started again: each snapshot carries the number of the run that made it.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/reporter.h"
+#include "policy/config.h"
+
+namespace kuramori {
+
+constexpr const char* kRunTag = "kuramori-run";  // of a snapshot: which run of which journal made it
+
+struct JobLoopSettings {
+  std::string program;                          // this one, to be run again
+  std::string config_path;                      // absolute
+  std::string state_folder;                     // of the journal
+  std::function<Result<Config>()> load_config;  // anew, when asked to
+  Duration stop_within;  // for jobs that run when a stop is asked for; then they are ended
+};
+
+// What of a configuration is run by a daemon: streams by name, and the words of their command line.
+std::map<std::string, std::vector<std::string>> streams_of(const Config& config);
+bool has_work(const Config& config);
+
+class JobLoop {
+ public:
+  // Begins at once. What cannot be done is told to `reporter`, from the loop's own thread.
+  JobLoop(JobLoopSettings settings, Config config, Reporter& reporter);
+  // Asks it to stop and waits until it has: at most `stop_within` and a few seconds.
+  ~JobLoop();
+
+  void stop();    // no job is started from now on
+  void reload();  // the configuration is read anew; if it is wrong, the old one stays
+  // The loop went round not long ago: what a watchdog asks.
+  bool is_alive() const;
+
+ private:
+  class Loop;
+
+  std::unique_ptr<Loop> loop_;
+  std::jthread thread_;
+};
+
+}  // namespace kuramori

@@ -1,0 +1,255 @@
+"""Plans that run themselves: `kuramori serve` with real resources and vaults, killed, stopped, starved and given other
+configurations."""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import time
+
+import jsonschema
+
+import daemon
+import harness
+from daemon import SECONDS_MAX
+
+class Plans(daemon.Case):
+    def assert_no_moment_twice(self):
+        runs = [(run["job"], run["due"]) for run in self.runs() if not run["job"].startswith("copy")]
+        self.assertEqual(len(runs), len(set(runs)))
+
+    def assert_no_run_twice(self, resource="files"):
+        """Each snapshot was made by a run of its own, and each run that says so made one."""
+        made = []
+        for snapshot in self.snapshots(resource):
+            tags = self.mine("show", snapshot["id"], "--vault", "here", "--json").json()["snapshot"]["tags"]
+            made.append(tags["kuramori-run"])
+        self.assertEqual(len(made), len(set(made)), made)
+        name = self.query("select value from meta where key = 'name'")[0][0]
+        done = {f"{name}-{run['id']}" for run in self.runs(f"backup %/{resource}", "COMPLETED")}
+        self.assertEqual(done, set(made))
+
+    def test_B11_J2_plans_run_by_themselves_and_copies_follow(self):
+        self.plan("  p: { resources: [files, other], vault: here, every: 2s, copies: [ { to: there } ] }\n")
+        served = self.serve()
+        self.await_runs(3, "backup p/files", "COMPLETED")
+        self.await_runs(3, "backup p/other", "COMPLETED")
+        self.await_runs(2, "copy p/files to there", "COMPLETED")
+        self.assertEqual(served.stop(), 0, served.text())
+        self.assert_no_moment_twice()
+        self.assert_no_run_twice()
+        self.assertGreaterEqual(len(self.snapshots(vault="there")), 2)
+        for run in self.runs("backup%", "COMPLETED"):
+            self.assertRegex(run["snapshot"], "^[0-9a-f]{16}$")
+            self.assertEqual(run["due"] % (2 * 10**9), 0)
+        self.assertEqual([run for run in self.runs() if run["state"] not in ("COMPLETED", "CREATED", "PENDING")], [])
+
+    def test_B11_P72_killed_at_any_moment_no_run_happens_twice_and_none_is_forgotten(self):
+        self.plan("  p: { resources: [files, other], vault: here, every: 2s, copies: [ { to: there } ] }\n")
+        seed = int(os.environ.get("KURAMORI_SOAK_SEED", "7"))
+        choose = random.Random(seed)
+        for _ in range(14):
+            served = self.serve()
+            time.sleep(choose.uniform(0.05, 2.5))
+            children = served.children()
+            served.kill()
+            deadline = time.monotonic() + SECONDS_MAX
+            for child in children:  # jobs die with the daemon
+                while self.is_alive(child):
+                    self.assertLess(time.monotonic(), deadline, "a job outlived its daemon")
+                    time.sleep(0.01)
+        served = self.serve()
+        self.await_runs(len(self.runs("backup%", "COMPLETED")) + 4, "backup%", "COMPLETED")
+        self.assertEqual(served.stop(), 0, served.text())
+        self.assert_no_moment_twice()
+        for resource in ("files", "other"):
+            self.assert_no_run_twice(resource)
+        # Nothing of before is left lying: the oldest that is not over is among the last of its job.
+        open_runs = [run["id"] for run in self.runs() if run["ended"] is None]
+        newest = max(run["id"] for run in self.runs())
+        self.assertTrue(all(newest - run < 12 for run in open_runs), self.runs())
+        self.assertEqual(self.mine("vault", "scrub", "here").status, 0)
+
+    @staticmethod
+    def is_alive(pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def test_B11_a_job_killed_when_its_snapshot_stood_is_not_done_again(self):
+        self.plan("  p: { resources: [files, other], vault: here, every: 2s }\n")
+        # How many calls of the store a first snapshot takes: the last ones come after its commit.
+        counted = self.folder / "calls"
+        self.kuramori("backup", "other", "--plan", "p", user=False,
+                      env={"KURAMORI_STATE": self.folder / "another", "KURAMORI_TEST_COUNT_STORE_CALLS": counted})
+        calls = int(counted.read_text())
+        before = len(self.snapshots("files"))
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        # The job kills itself there, whenever it gets so far; asking the vault what stands takes fewer calls.
+        served = self.serve(KURAMORI_TEST_KILL_AT_STORE_CALL=calls)
+        found = self.await_runs(1, "backup p/files", "COMPLETED")[0]
+        self.assertIsNone(served.process.poll(), "the daemon itself got so far")
+        self.assertIn("killed by signal 9", served.text())
+        self.assertEqual((before, found["attempt"]), (0, 2), served.text())
+        served.kill()
+        self.assert_no_run_twice()
+
+    def test_B11_a_source_that_fails_is_tried_again_until_it_is_there(self):
+        self.plan("  p: { resources: [flaky], vault: here, every: 3s }\n")
+        served = self.serve()
+        failed = self.await_runs(1, "backup p/flaky", "CREATED")
+        self.assertEqual(failed[0]["attempt"], 1)
+        self.assertTrue(failed[0]["why"])
+        (self.folder / "up").touch()
+        done = self.await_runs(1, "backup p/flaky", "COMPLETED")
+        self.assertEqual(done[0]["id"], failed[0]["id"])
+        self.assertGreater(done[0]["attempt"], 1)
+        self.assertIn("it is tried again", served.text())
+
+    def test_B3_F3_what_cannot_start_expires_and_what_does_not_end_is_aborted(self):
+        self.plan("  long: { resources: [slow], vault: here, every: 4s }\n"
+                  "  late: { resources: [slow], vault: here, every: 4s, start_window: 1s }\n"
+                  "  short: { resources: [endless], vault: here, every: 5s, completion_window: 1s }\n")
+        served = self.serve()
+        expired = self.await_runs(1, "backup %/slow", "EXPIRED")
+        self.assertIn("did not start within", expired[0]["why"])
+        aborted = self.await_runs(1, "backup short/endless", "ABORTED")
+        self.assertLess((aborted[0]["ended"] - aborted[0]["started"]) / 1e9, 15)
+        self.assertIn("EXPIRED", served.text())
+        self.assertIn("ABORTED", served.text())
+
+    def test_a_stop_lets_jobs_end_or_ends_them_and_the_next_daemon_goes_on(self):
+        self.plan("  p: { resources: [slow], vault: here, every: 4s }\n")
+        served = self.serve("--stop-within", "40s")
+        self.await_runs(1, "backup p/slow", "RUNNING")
+        self.assertEqual(served.stop(), 0, served.text())
+        self.assertEqual(len(self.snapshots("slow")), 1)
+        self.assertEqual(self.runs("backup p/slow")[0]["state"], "COMPLETED")
+
+        self.plan("  p: { resources: [endless], vault: here, every: 4s }\n")
+        served = self.serve("--stop-within", "1s")
+        self.await_runs(1, "backup p/endless", "RUNNING")
+        begun = time.monotonic()
+        self.assertEqual(served.stop(), 0, served.text())
+        self.assertLess(time.monotonic() - begun, 20)
+        interrupted = self.runs("backup p/endless")
+        self.assertEqual(interrupted[0]["state"], "CREATED")
+        self.serve()
+        again = self.await_runs(1, "backup p/endless", "RUNNING")
+        self.assertEqual(again[0]["id"], interrupted[0]["id"])
+
+    def test_a_new_configuration_is_used_without_dropping_streams(self):
+        watching = "  w: { resources: [other], vault: here, every: change }\n"
+        self.plan(watching)
+        served = self.serve()
+        deadline = time.monotonic() + SECONDS_MAX
+        while not self.snapshots("other"):
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.1)
+        stream = served.children()
+        self.assertEqual(len(stream), 1)
+        self.plan(watching + "  p: { resources: [files], vault: here, every: 2s }\n")
+        served.process.send_signal(signal.SIGHUP)
+        self.await_runs(2, "backup p/files", "COMPLETED")
+        self.assertIn(stream[0], served.children())
+        # One that is wrong changes nothing.
+        self.config.write_text("plans: [")
+        served.process.send_signal(signal.SIGHUP)
+        while "the old one stays" not in served.text():
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.05)
+        self.assertIsNone(served.process.poll())
+        # A stream that ends is begun anew.
+        os.kill(stream[0], signal.SIGKILL)
+        while "starts again" not in served.text():
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.05)
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        self.assertEqual(served.stop(), 0, served.text())
+
+    def test_what_the_journal_knew_is_found_in_the_vault_again(self):
+        self.plan("  p: { resources: [files], vault: here, every: 1h }\n")
+        self.mine("backup", "files", "--plan", "p")
+        served = self.serve()
+        deadline = time.monotonic() + SECONDS_MAX
+        while not (known := self.query("select watched_until from jobs where id = 'backup p/files'")):
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.05)
+        taken = self.mine("show", "files@latest", "--vault", "here", "--json").json()["snapshot"]["time"]
+        self.assertEqual(taken[:19], time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(known[0][0] / 1e9)))
+
+    def test_a_cancelled_run_ends(self):
+        self.plan("  p: { resources: [endless], vault: here, every: 4s }\n")
+        self.serve()
+        running = self.await_runs(1, "backup p/endless", "RUNNING")[0]["id"]
+        self.mine("jobs", "--cancel", running)
+        self.assertEqual(self.await_runs(1, "backup p/endless", "CANCELLED")[0]["id"], running)
+        listed = self.mine("jobs", "endless", "--json").json()
+        jsonschema.validate(listed, json.loads((harness.ROOT / "docs/schema/jobs.schema.json").read_text()))
+        self.assertIn(("CANCELLED", running), [(job["state"], job["run"]) for job in listed["jobs"]])
+        self.assertEqual(self.mine("jobs", "nobody", "--json").json()["jobs"], [])
+        self.assertIn("CANCELLED", self.mine("jobs", "p").out)
+
+    def test_the_service_manager_is_told(self):
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        where = self.folder / "notify"
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listener:
+            listener.bind(str(where))
+            listener.settimeout(SECONDS_MAX)
+            served = self.serve(NOTIFY_SOCKET=where, WATCHDOG_USEC=500000)
+            said = [listener.recv(100) for _ in range(3)]
+            self.assertEqual(said, [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"])
+            served.process.send_signal(signal.SIGTERM)
+            while (word := listener.recv(100)) == b"WATCHDOG=1":
+                pass
+            self.assertEqual(word, b"STOPPING=1")
+            self.assertEqual(served.process.wait(SECONDS_MAX), 0)
+
+    def test_two_daemons_do_not_share_a_state(self):
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        first = self.serve()
+        self.await_runs(1, "backup p/files", "COMPLETED")
+        second = self.serve(at="second")
+        deadline = time.monotonic() + SECONDS_MAX
+        while "another daemon runs the plans" not in second.text():
+            self.assertLess(time.monotonic(), deadline, second.text())
+            time.sleep(0.05)
+        first.kill()
+        self.await_runs(len(self.runs()) + 2)
+        self.assert_no_moment_twice()
+
+    def test_P69_a_stream_of_wal_is_kept_alive(self):
+        server = harness.Server(self.folder, 15, ["max_replication_slots = 4"])
+        self.servers.append(server)
+        server.start()
+        self.plan("  db: { resources: [db], vault: here, schedule: \"0 3 1 1 *\", wal: stream }\n",
+                  f"  db: {{ kind: postgres, connect: \"{server.connect()}\" }}\n")
+        self.mine("backup", "db", "--plan", "db")
+        served = self.serve()
+        deadline = time.monotonic() + SECONDS_MAX
+
+        def streaming():
+            return server.value("select coalesce(max(active_pid), 0) from pg_replication_slots where active")
+
+        while streaming() == "0":
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.1)
+        first = streaming()
+        for child in served.children():
+            os.kill(child, signal.SIGKILL)
+        while streaming() in ("0", first):
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.1)
+        server.sql("create table later(id int)")
+        self.assertEqual(served.stop(), 0, served.text())
+        while streaming() != "0":
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,75 @@
+"""A thousand plans over three hundred resources, real jobs through the real queue: what the daemon itself costs, and
+whether each job starts in time. And a hundred thousand jobs of the past."""
+
+import os
+import pathlib
+import sqlite3
+import time
+
+import daemon
+import harness
+
+PLANS, RESOURCES = 1000, 300
+MINUTES = 4
+PAST_JOBS = 100_000
+
+
+class Scale(daemon.Case):
+    def own_seconds(self, pid):
+        words = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")  # without its children's
+
+    def test_P69_a_thousand_plans_start_in_time_and_cost_nothing(self):
+        resources, plans = "", ""
+        for number in range(RESOURCES):
+            folder = self.folder / "many" / str(number)
+            folder.mkdir(parents=True)
+            (folder / "a.txt").write_text(str(number))
+            resources += f"  r{number}: {{ kind: files, paths: [\"{folder}\"] }}\n"
+        # Each hour every plan runs once, 16 or 17 of them in each minute, of different resources.
+        for number in range(PLANS):
+            plans += f"  p{number}: {{ resources: [r{(number + number // 60 * 17) % RESOURCES}], vault: here, schedule: \"{number % 60} * * * *\" }}\n"
+        self.plan(plans, resources)
+        self.config.write_text(self.config.read_text() + "daemon: { jobs: 24 }\n")
+        served = self.serve()
+        deadline = time.monotonic() + 300
+        while len(self.query("select id from jobs")) < PLANS:  # it knows where each stands
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.5)
+        pid = served.process.pid
+        begun, used, since = time.monotonic(), self.own_seconds(pid), time.time_ns()
+        time.sleep(MINUTES * 60 - 30)
+        share = (self.own_seconds(pid) - used) / (time.monotonic() - begun)
+        peak = int(next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+        runs = [run for run in self.runs("backup%", "COMPLETED") if run["due"] > since]
+        late = sorted((run["started"] - run["due"]) / 1e9 for run in runs)
+        print(f"{len(runs)} jobs, {share:.2%} of a core, {peak / 1024:.0f} MiB, started after {late[len(late) // 2]:.3f} s, at most {late[-1]:.3f} s")
+        self.assertGreater(len(runs), (MINUTES - 2) * PLANS / 60)
+        self.assertLess(share, 0.01)
+        self.assertLess(peak, 128 << 10)
+        self.assertLess(late[-1], 1.0)
+
+    def test_a_hundred_thousand_past_jobs_delay_nobody(self):
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        served = self.serve()
+        self.await_runs(1, "backup p/files", "COMPLETED")
+        self.assertEqual(served.stop(), 0)
+        database = sqlite3.connect(self.state / "jobs.sqlite")
+        database.executemany("insert into runs(id, job, due, since, state, vault, attempt, created, started, ended, why) "
+                             "values(?, 'backup old/files', ?, ?, 'COMPLETED', 'here', 1, ?, ?, ?, '')",
+                             ((1000 + i, *[i * 10**9] * 5) for i in range(PAST_JOBS)))
+        database.commit()
+        database.close()
+        seconds = []
+        for _ in range(5):
+            begun = time.monotonic()
+            self.mine("jobs", "--json")
+            seconds.append(time.monotonic() - begun)
+        print(f"jobs: {min(seconds) * 1000:.0f} ms")
+        self.assertLess(min(seconds), 0.1)
+        self.serve()
+        self.await_runs(2, "backup p/files", "COMPLETED")
+
+
+if __name__ == "__main__":
+    harness.main()
