@@ -48,7 +48,7 @@ void write_time(JsonWriter& json, std::string_view name, const std::optional<Tim
 void print_json(Console& console, const std::vector<JobJournal::Listed>& runs) {
   JsonWriter json;
   json.begin_object().field("schema", "kuramori/jobs/1").key("jobs").begin_array();
-  for (const auto& [run, snapshot] : runs) {
+  for (const auto& [run, snapshot, progress] : runs) {
     json.begin_object().field("run", run.id).field("job", run.job).field("state", name_of(run.state));
     json.field("vault", run.vault)
         .field("due", format_utc(run.due))
@@ -57,7 +57,7 @@ void print_json(Console& console, const std::vector<JobJournal::Listed>& runs) {
     write_time(json, "created", run.created);
     write_time(json, "started", run.started);
     write_time(json, "ended", run.ended);
-    json.field("why", run.why).field("snapshot", snapshot).end_object();
+    json.field("why", run.why).field("snapshot", snapshot).field("progress", progress).end_object();
   }
   json.end_array().end_object();
   console.print_document(json);
@@ -91,10 +91,10 @@ Result<int> run_jobs(Context& context) {
     return 0;
   }
   Table table({{"run", Table::Align::kRight}, {"job"}, {"state"}, {"due"}, {"started"}, {"took"}, {"why"}});
-  for (const auto& [run, snapshot] : runs)
+  for (const auto& [run, snapshot, progress] : runs)
     table.add({std::to_string(run.id), run.job, std::string(name_of(run.state)), shown(run.due),
                shown(run.started), run.started && run.ended ? format_duration(*run.ended - *run.started) : "",
-               run.why});
+               run.state == RunState::kRunning ? progress : run.why});
   if (table.empty())
     context.console().note("there are no jobs");
   else

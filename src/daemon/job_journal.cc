@@ -16,7 +16,7 @@ constexpr const char* kSchema =
     "create table if not exists runs(id integer primary key, job text, due integer, since integer, state "
     "text,"
     " vault text, attempt integer, created integer, started integer, ended integer, why text, pid integer,"
-    " pid_began integer, snapshot text);"
+    " pid_began integer, snapshot text, progress text);"
     "create index if not exists runs_of_job on runs(job, due);"
     "create index if not exists runs_open on runs(id) where ended is null;"
     "create table if not exists cancelled(run integer primary key);";
@@ -27,7 +27,7 @@ Database::Value optional_time(const std::optional<Time>& time) {
 
 const std::string kSelectRuns =
     "select id, job, due, since, state, vault, attempt, created, started, ended, why, snapshot, pid, "
-    "pid_began from "
+    "pid_began, progress from "
     "runs";
 
 Run run_of(const Database::Row& row) {
@@ -66,6 +66,10 @@ Result<void> JobJournal::begin() {
     is_new_ = true;
     TRY(database_->query("insert into meta values('name', ?)", {name_}));
   }
+  return {};
+}
+
+Result<void> JobJournal::trim() {
   return database_->query("delete from runs where ended is not null and id <= (select max(id) from runs) - ?",
                           {kRunsKept});
 }
@@ -104,15 +108,16 @@ Result<void> JobJournal::write(const Step& step) {
       TRY(database_->query("insert or replace into jobs values(?, ?, ?, ?)",
                            {id, to_unix_ns(memory.watched_until), memory.last_vault, memory.when}));
     for (const Run& run : step.changed)
-      TRY(
-          database_->query("insert into runs values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null, null, null) on "
-                           "conflict(id) do update set "
-                           "state = excluded.state, vault = excluded.vault, attempt = excluded.attempt, "
-                           "started = excluded.started, "
-                           "ended = excluded.ended, why = excluded.why, pid = null, pid_began = null",
-                           {run.id, run.job, to_unix_ns(run.due), to_unix_ns(run.since), name_of(run.state),
-                            run.vault, static_cast<int64_t>(run.attempt), to_unix_ns(run.created),
-                            optional_time(run.started), optional_time(run.ended), run.why}));
+      TRY(database_->query(
+          "insert into runs values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null, null, null, null) on "
+          "conflict(id) do update set "
+          "state = excluded.state, vault = excluded.vault, attempt = excluded.attempt, "
+          "started = excluded.started, "
+          "ended = excluded.ended, why = excluded.why, pid = null, pid_began = null, "
+          "progress = null",
+          {run.id, run.job, to_unix_ns(run.due), to_unix_ns(run.since), name_of(run.state), run.vault,
+           static_cast<int64_t>(run.attempt), to_unix_ns(run.created), optional_time(run.started),
+           optional_time(run.ended), run.why}));
     return {};
   });
 }
@@ -126,11 +131,19 @@ Result<void> JobJournal::set_snapshot(int64_t run, const std::string& snapshot) 
   return database_->query("update runs set snapshot = ? where id = ?", {snapshot, run});
 }
 
+Result<void> JobJournal::set_progress(const std::map<int64_t, std::string>& progress) {
+  return database_->at_once([&]() -> Result<void> {
+    for (const auto& [run, words] : progress)
+      TRY(database_->query("update runs set progress = ? where id = ? and ended is null", {words, run}));
+    return {};
+  });
+}
+
 Result<std::vector<JobJournal::Listed>> JobJournal::list(int64_t last,
                                                          const std::function<bool(const Listed&)>& wanted) {
   std::vector<Listed> listed;
   auto take = [&](const Database::Row& row) {
-    Listed one{run_of(row), row.text(11)};
+    Listed one{run_of(row), row.text(11), row.text(14)};
     if (wanted(one)) listed.push_back(std::move(one));
   };
   TRY(database_->query((kSelectRuns + " where ended is null order by id").c_str(), {}, take));

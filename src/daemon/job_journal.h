@@ -15,7 +15,7 @@
 namespace kuramori {
 
 constexpr const char* kJobJournalFile = "jobs.sqlite";  // in the state folder
-constexpr int64_t kRunsKept = 200'000;                  // of those that are over
+constexpr int64_t kRunsKept = 500'000;                  // about 100 MiB
 
 // A process, so that a later one of the same number is not taken for it.
 struct ProcessMark {
@@ -26,7 +26,7 @@ struct ProcessMark {
 
 class JobJournal {
  public:
-  // `path` may be ":memory:". What is too old to keep goes.
+  // `path` may be ":memory:".
   static Result<std::unique_ptr<JobJournal>> open(const std::string& path);
 
   // In all snapshots of this journal's runs, before the run's number: numbers begin anew in another journal.
@@ -42,12 +42,18 @@ class JobJournal {
   Result<Kept> read();
   // All of it, or nothing: to be called before anything is started.
   Result<void> write(const Step& step);
+  // Runs that are over and older than the newest kRunsKept go.
+  Result<void> trim();
   Result<void> set_process(int64_t run, const ProcessMark& process);
   Result<void> set_snapshot(int64_t run, const std::string& snapshot);
+
+  // By run, in words.
+  Result<void> set_progress(const std::map<int64_t, std::string>& progress);
 
   struct Listed {
     Run run;
     std::string snapshot;  // the id of the one it made
+    std::string progress;  // of one that runs: how far it is
   };
   // Those that `wanted` takes: first all that run or wait, then the newest `last` of those that are over.
   Result<std::vector<Listed>> list(int64_t last, const std::function<bool(const Listed&)>& wanted);

@@ -87,6 +87,10 @@ TEST_F(JournalTest, ListsWhatIsOpenAndThenTheNewestThatAreOver) {
   for (const auto& one : *listed) ids.push_back(one.run.id);
   EXPECT_EQ(ids, (std::vector<int64_t>{3001, 3000, 2999}));
   EXPECT_EQ((*listed)[1].snapshot, "0123456789abcdef");
+  ASSERT_TRUE(journal->set_progress({{3001, "copying, 2 of 3 GiB"}, {3000, "over"}}));
+  listed = journal->list(1, [](const JobJournal::Listed&) { return true; });
+  EXPECT_EQ((*listed)[0].progress, "copying, 2 of 3 GiB");
+  EXPECT_EQ((*listed)[1].progress, "");
   // One that is seldom is found however far back it lies.
   listed = journal->list(2, [](const JobJournal::Listed& one) { return one.run.job == "prune v"; });
   ASSERT_EQ(listed->size(), 1U);
@@ -125,6 +129,13 @@ TEST(JobOutput, AResultIsWhatItsDocumentSays) {
   EXPECT_EQ(made.proof_vault, "v");
   ASSERT_EQ(made.tags.size(), 1U);
   EXPECT_EQ(made.tags[0].second, "x-1");
+  const auto progress = read_job_progress(
+      R"({"schema":"kuramori/progress/1","phase":"copying","done_bytes":5,"total_bytes":9,"bytes_per_second":1})");
+  ASSERT_TRUE(progress);
+  EXPECT_EQ(progress->phase, "copying");
+  EXPECT_EQ(progress->total_bytes, 9U);
+  EXPECT_EQ(words_of_line(R"({"schema":"kuramori/note/1","level":"note","text":"too much"})"), "too much");
+  EXPECT_EQ(words_of_line("no JSON"), "no JSON");
   const JobResult failed = read_job_result(
       R"({"schema":"kuramori/error/1","error":{"kind":"not_found","what":"a","why":"b","next":""}})");
   EXPECT_EQ(failed.error_kind, "not_found");

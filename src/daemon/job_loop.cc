@@ -24,6 +24,8 @@ constexpr Duration kEndWithin = std::chrono::seconds(20);       // after SIGTERM
 constexpr Duration kDyingMax = std::chrono::seconds(10);        // for jobs of a daemon that was killed
 constexpr Duration kAnswerMax = std::chrono::seconds(60);       // for a vault to say what it has
 constexpr Duration kAliveMax = std::chrono::minutes(2);         // longer than anything the loop waits for
+constexpr Duration kTrimEvery = std::chrono::hours(1);
+constexpr Duration kProgressEvery = std::chrono::seconds(5);
 constexpr const char* kJobLockFile = "jobs.lock";
 constexpr Duration kOtherDaemonPause = std::chrono::milliseconds(200);
 constexpr Duration kStreamPauseFirst = std::chrono::seconds(1), kStreamPauseMost = std::chrono::minutes(1);
@@ -95,6 +97,7 @@ class JobLoop::Loop {
     JobProcess process;
     bool is_question = false;         // whether an earlier try had succeeded
     std::optional<Duration> kill_at;  // it was asked to end
+    std::string progress;             // what was written of it last
   };
   struct Stream {
     std::vector<std::string> words;
@@ -120,6 +123,7 @@ class JobLoop::Loop {
   std::vector<std::string> question_of(const Job& job, const Run& run) const;
   std::vector<std::string> command_of(const std::vector<std::string>& words) const;
   std::string tag_of(const Run& run) const { return fmt::format("{}-{}", journal_->name(), run.id); }
+  void write_progress();
   void look_at_jobs();
   void finish(Active active);
   void end_job(Active& active);
@@ -145,6 +149,7 @@ class JobLoop::Loop {
   std::map<int64_t, Active> active_;
   std::map<std::string, Stream> streams_;
   std::optional<Duration> stop_by_;
+  Duration progress_at_{0}, trim_at_{0};
   bool cannot_write_told_ = false;
 };
 
@@ -334,7 +339,7 @@ void JobLoop::Loop::start(const Run& run, Doubt doubt) {
   }
   const int64_t pid = process->pid();
   if (auto began = process_began(pid)) (void)journal_->set_process(run.id, {pid, *began});
-  active_.insert_or_assign(run.id, Active{run, std::move(*process), is_question, std::nullopt});
+  active_.insert_or_assign(run.id, Active{run, std::move(*process), is_question, std::nullopt, {}});
 }
 
 void JobLoop::Loop::end_job(Active& active) {
@@ -358,6 +363,8 @@ void JobLoop::Loop::tell(const Step& step) {
     } else if (is_over(run.state)) {
       reporter_.warning(
           fmt::format("{}: {}{}{}", run.job, name_of(run.state), run.why.empty() ? "" : ": ", run.why));
+    } else if (run.state == RunState::kPending && run.attempt == 0 && !run.why.empty()) {
+      reporter_.warning(fmt::format("{} is due and waits: {}", run.job, run.why));
     } else if (run.state == RunState::kCreated && stop_by_) {
       reporter_.note(fmt::format("{}: interrupted; the next daemon starts it again", run.job));
     } else if (run.state == RunState::kCreated) {
@@ -365,6 +372,23 @@ void JobLoop::Loop::tell(const Step& step) {
           fmt::format("{}: try {} failed, it is tried again: {}", run.job, run.attempt, run.why));
     }
   }
+}
+
+// How far jobs are, for `kuramori jobs`: seldom, since each writing is made durable.
+void JobLoop::Loop::write_progress() {
+  if (clock_.steady() < progress_at_) return;
+  progress_at_ = clock_.steady() + kProgressEvery;
+  std::map<int64_t, std::string> changed;
+  for (auto& [id, active] : active_) {
+    if (active.process.progress() == active.progress) continue;
+    active.progress = active.process.progress();
+    if (auto progress = read_job_progress(active.progress))
+      changed[id] = progress->total_bytes == 0
+                        ? fmt::format("{}, {}", progress->phase, format_size(progress->done_bytes))
+                        : fmt::format("{}, {} of {}", progress->phase, format_size(progress->done_bytes),
+                                      format_size(progress->total_bytes));
+  }
+  if (!changed.empty()) (void)journal_->set_progress(changed);
 }
 
 void JobLoop::Loop::look_at_jobs() {
@@ -386,7 +410,10 @@ void JobLoop::Loop::finish(Active active) {
   const Exit& exit = active.process.exit();
   const JobResult result = read_job_result(active.process.output());
   Ending ending{.code = exit.code, .signal = exit.signal, .why = result.error};
-  if (!exit.ok() && ending.why.empty()) ending.why = exit.describe();
+  if (!exit.ok() && ending.why.empty()) {
+    const std::string said = words_of_line(active.process.last_words());
+    ending.why = said.empty() ? exit.describe() : fmt::format("{}; it said: {}", exit.describe(), said);
+  }
   if (active.is_question && !active.kill_at) {
     const bool is_known = exit.ok();
     const bool is_nothing = result.error_kind == "not_found" || result.error_kind == "usage";
@@ -500,6 +527,11 @@ void JobLoop::Loop::run() {
   for (;;) {
     alive_at = clock_.steady().count();
     look_at_jobs();
+    write_progress();
+    if (clock_.steady() >= trim_at_) {
+      trim_at_ = clock_.steady() + kTrimEvery;
+      (void)journal_->trim();  // the next time, then
+    }
     keep_streams();
     if (reload_asked.exchange(false)) reload();
     if (auto cancelled = journal_->take_cancelled()) {

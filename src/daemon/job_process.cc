@@ -114,6 +114,21 @@ JobResult read_job_result(const std::string& document) {
   return result;
 }
 
+std::optional<JobProgress> read_job_progress(const std::string& line) {
+  const Json root = Json::parse(line, nullptr, false);
+  if (!root.is_object()) return std::nullopt;
+  auto number = [&](const char* key) {
+    auto at = root.find(key);
+    return at != root.end() && at->is_number_unsigned() ? at->get<uint64_t>() : 0;
+  };
+  return JobProgress{text_of(root, "phase"), number("done_bytes"), number("total_bytes")};
+}
+
+std::string words_of_line(const std::string& line) {
+  const Json root = Json::parse(line, nullptr, false);
+  return (root.is_object() ? text_of(root, "text") : line).substr(0, kErrorBytesMax);
+}
+
 std::vector<std::pair<std::string, std::string>> without_service_manager() {
   return {{"NOTIFY_SOCKET", ""}, {"WATCHDOG_USEC", ""}, {"WATCHDOG_PID", ""}};
 }

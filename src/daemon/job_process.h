@@ -90,6 +90,15 @@ struct JobResult {
 };
 JobResult read_job_result(const std::string& document);
 
+// How far a job is, as one line of its progress says.
+struct JobProgress {
+  std::string phase;
+  uint64_t done_bytes = 0, total_bytes = 0;  // 0: unknown
+};
+std::optional<JobProgress> read_job_progress(const std::string& line);
+// What a line that was said on the way tells a person.
+std::string words_of_line(const std::string& line);
+
 // What a service manager says to the daemon is not for its jobs.
 std::vector<std::pair<std::string, std::string>> without_service_manager();
 

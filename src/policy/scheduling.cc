@@ -276,6 +276,7 @@ void Scheduler::make_due(State& state, Time due, Time since, Now now) {
     run.since = since;
     run.vault = pick_vault(state);
     run.created = now.wall;
+    if (state.running) run.why = "an earlier run of it still works";
     state.had_run.push_back(due);
     if (state.had_run.size() > kMomentsRemembered) state.had_run.pop_front();
     wait_for_start(state, std::move(run), now);
@@ -393,6 +394,7 @@ void Scheduler::start(State& state, Now now) {
   Run& run = waiting.run;
   run.state = RunState::kRunning;
   run.attempt += 1;
+  run.why.clear();
   if (!run.started || run.attempt == 1) run.started = now.wall;
   Running running{.run = run, .complete_by = waiting.complete_by};
   if (!running.complete_by && state.job.completion_window)

@@ -73,7 +73,7 @@ struct Run {
   int attempt = 0;    // how often it was started
   Time created;
   std::optional<Time> started, ended;  // the first start
-  std::string why;                     // of an end that is no success, in words
+  std::string why;                     // of an end that is no success, and of waiting for longer; in words
 };
 
 struct Now {

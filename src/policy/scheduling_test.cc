@@ -372,6 +372,9 @@ TEST(Scheduling, B11_ARunThatOverrunsTheNextMomentIsFollowedByOne) {
   // 01:00 ran until 03:30; 02:00 waited, 03:00 found it waiting.
   EXPECT_EQ(world.dues("backup p/a"), (Texts{"2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"}));
   EXPECT_EQ(world.starts[1].first, at("2026-01-01 03:30:00Z"));
+  EXPECT_EQ(world.starts[1].second.why, "");
+  world.run_for(minutes(90));  // P69: that a job is stuck is said before its end
+  EXPECT_EQ(world.runs("backup p/a").back().why, "an earlier run of it still works");
 }
 
 TEST(Scheduling, LatenessAndImportanceDecideWhoIsFirst) {

@@ -1,20 +1,27 @@
 """Plans that run themselves: `kuramori serve` with real resources and vaults, killed, stopped, starved and given other
 configurations."""
 
+import collections
 import contextlib
+import glob
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import time
+import unittest
 
 import jsonschema
 
 import daemon
 import harness
 from daemon import SECONDS_MAX
+
+LATER_LIBRARY = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), "")
+
 
 class Plans(daemon.Case):
     def assert_no_moment_twice(self):
@@ -71,6 +78,54 @@ class Plans(daemon.Case):
         open_runs = [run["id"] for run in self.runs() if run["ended"] is None]
         newest = max(run["id"] for run in self.runs())
         self.assertTrue(all(newest - run < 12 for run in open_runs), self.runs())
+        self.assertEqual(self.mine("vault", "scrub", "here").status, 0)
+
+    @unittest.skipUnless(LATER_LIBRARY, "needs libfaketime")
+    def test_B11_P69_chaos_of_kills_and_clocks_leaves_what_the_plan_asks_for(self):
+        """Daemons and jobs killed, the clock put forward and back, under plans that run every two seconds."""
+        seconds = float(os.environ.get("KURAMORI_SOAK_SECONDS", "25"))
+        choose = random.Random(int(os.environ.get("KURAMORI_SOAK_SEED", "11")))
+        self.plan("  p: { resources: [files, other], vault: here, every: 2s, copies: [ { to: there } ] }\n")
+        clock = self.folder / "clock"
+        fake = {"LD_PRELOAD": LATER_LIBRARY, "FAKETIME_TIMESTAMP_FILE": clock, "FAKETIME_NO_CACHE": 1, "FAKETIME_DONT_FAKE_MONOTONIC": 1}
+        offset = 0
+
+        def set_clock(to):
+            (self.folder / "clock.new").write_text(f"{to:+d}")
+            (self.folder / "clock.new").rename(clock)
+
+        set_clock(offset)
+        served = self.serve(**fake)
+        end = time.monotonic() + seconds
+        done = collections.Counter()
+        while time.monotonic() < end:
+            time.sleep(choose.uniform(0.05, 1.2))
+            what = choose.choice(["daemon", "job", "job", "forward", "back"])
+            if what == "daemon":
+                served.kill()
+                served = self.serve(**fake)
+            elif what == "job":
+                children = served.children()
+                if not children:
+                    continue
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(choose.choice(children), signal.SIGKILL)
+            else:
+                offset += choose.randrange(1, 4000) * (1 if what == "forward" else -1)
+                set_clock(offset)
+            done[what] += 1
+        # Quiet again, and later than ever: every moment from here on has its run.
+        set_clock(offset + 400_000)
+        begun = time.time_ns() + 400_000 * 10**9 + offset * 10**9
+        self.await_runs(len(self.runs("backup%", "COMPLETED")) + 8, "backup%", "COMPLETED")
+        self.assertEqual(served.stop(), 0, served.text())
+        self.assertTrue(all(done[what] for what in ("daemon", "job", "forward", "back")), done)
+        self.assert_no_moment_twice()
+        for resource in ("files", "other"):
+            self.assert_no_run_twice(resource)
+            dues = sorted(run["due"] for run in self.runs(f"backup p/{resource}") if run["due"] > begun)
+            self.assertGreaterEqual(len(dues), 3)
+            self.assertEqual({later - earlier for earlier, later in zip(dues[1:], dues[2:])}, {2 * 10**9})
         self.assertEqual(self.mine("vault", "scrub", "here").status, 0)
 
     @staticmethod
@@ -181,6 +236,19 @@ class Plans(daemon.Case):
             time.sleep(0.05)
         taken = self.mine("show", "files@latest", "--vault", "here", "--json").json()["snapshot"]["time"]
         self.assertEqual(taken[:19], time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(known[0][0] / 1e9)))
+
+    def test_plans_run_where_nothing_can_be_written_down_and_that_is_said(self):
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        self.mine("backup", "files", "--plan", "p")
+        shutil.rmtree(self.state, ignore_errors=True)
+        self.state.write_text("no folder")
+        served = self.serve()
+        deadline = time.monotonic() + SECONDS_MAX
+        while len(self.snapshots()) < 3:
+            self.assertLess(time.monotonic(), deadline, served.text())
+            time.sleep(0.2)
+        self.assertIn("what the daemon does is not written down", served.text())
+        self.assertEqual(served.stop(), 0, served.text())
 
     def test_a_cancelled_run_ends(self):
         self.plan("  p: { resources: [endless], vault: here, every: 4s }\n")

@@ -1,5 +1,5 @@
-"""A thousand plans over three hundred resources, real jobs through the real queue: what the daemon itself costs, and
-whether each job starts in time. And a hundred thousand jobs of the past."""
+"""The daemon for minutes: what is looked after by itself, and a thousand plans over three hundred resources, real jobs
+through the real queue: what that costs, and whether each job starts in time. And a hundred thousand jobs of the past."""
 
 import os
 import pathlib
@@ -69,6 +69,28 @@ class Scale(daemon.Case):
         self.assertLess(min(seconds), 0.1)
         self.serve()
         self.await_runs(2, "backup p/files", "COMPLETED")
+
+
+class Upkeep(daemon.Case):
+    def test_L1_vaults_are_looked_after_and_drills_alternate(self):
+        self.plan("  p: { resources: [files], vault: here, every: 5s, keep: { all: 1h }, copies: [ { to: there, keep: 1h } ],\n"
+                  "       drill: { schedule: \"* * * * *\", vault: alternate } }\n")
+        each_minute = "upkeep: { prune: \"* * * * *\", collect: \"* * * * *\", scrub: \"* * * * *\", scrub_budget: 5s }"
+        self.config.write_text(self.config.read_text().replace("upkeep: { prune: off, collect: off, scrub: off }", each_minute))
+        served = self.serve()
+        deadline = time.monotonic() + 240
+        wanted = ["drill p/files"] + [f"{what} {vault}" for what in ("prune", "collect", "scrub") for vault in ("here", "there")]
+        while missing := [job for job in wanted if len(self.runs(job, "COMPLETED")) < 2]:
+            self.assertLess(time.monotonic(), deadline, f"{missing}\n{self.runs()}\n{served.text()}")
+            time.sleep(0.5)
+        drills = self.query("select vault from runs where job = 'drill p/files' order by id limit 2")
+        self.assertEqual(drills, [("here",), ("there",)])
+        ends = {run["state"] for run in self.runs() if run["ended"]}
+        self.assertEqual(ends, {"COMPLETED"}, served.text())
+        self.assertEqual(served.stop(), 0, served.text())
+        self.assertEqual(self.mine("vault", "scrub", "there").status, 0)
+        proven = [snapshot for snapshot in self.snapshots() if snapshot["proof"]]
+        self.assertTrue(proven, "the last proven one stays")
 
 
 if __name__ == "__main__":
