@@ -1,0 +1,193 @@
+"""The Debian package: made, installed over this system in a namespace of its own, run under the limits of its unit, upgraded, removed.
+
+Nothing of this machine is changed: the root that is installed into is an overlay in memory.
+"""
+
+import configparser
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+BUILD = pathlib.Path(os.environ["KURAMORI_PROGRAMS"]).resolve().parent
+SECONDS_MAX = 60
+CONFIG = """vaults:
+  here: { at: /srv/kuramori/vault, key_file: /etc/kuramori/here.key }
+resources:
+  papers: { kind: files, paths: [/srv/papers] }
+plans:
+  papers: { resources: [papers], vault: here, every: 2s, keep: { all: 14d } }
+"""
+
+
+def run(*words, status=0, **more):
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=SECONDS_MAX, **more)
+    if status is not None and done.returncode != status:
+        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Root:
+    """This system's root with a layer in memory above it, in a mount namespace that ends with us."""
+
+    def __init__(self, folder):
+        self.path = folder / "root"
+        layers = folder / "layers"
+        self.path.mkdir()
+        layers.mkdir()
+        self.holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-ec",
+             f"mount -t tmpfs tmpfs {layers}; mkdir {layers}/upper {layers}/work; "
+             f"mount -t overlay overlay -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work {self.path}; "
+             f"mount -t proc proc {self.path}/proc; mount --rbind /dev {self.path}/dev; mount -t tmpfs tmpfs {self.path}/run; "
+             f"mount -t tmpfs tmpfs {self.path}/tmp; echo ready; exec sleep infinity"],
+            stdout=subprocess.PIPE, text=True)
+        if self.holder.stdout.readline() != "ready\n":
+            raise AssertionError("no root of its own could be made")
+
+    def words(self, *words):
+        return ["nsenter", "--mount", "-t", str(self.holder.pid), "chroot", str(self.path), *[str(word) for word in words]]
+
+    def run(self, *words, status=0, **more):
+        return run(*self.words(*words), status=status, **more)
+
+    def write(self, path, text, mode="0644"):
+        self.run("sh", "-c", f"mkdir -p \"$(dirname '{path}')\" && cat > '{path}' && chmod {mode} '{path}'", input=text)
+
+    def end(self):
+        self.holder.kill()
+        self.holder.wait()
+        self.holder.stdout.close()
+
+
+def unit_settings(text):
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read_string(text)
+    return unit["Service"]
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a package is installed by root")
+class Package(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kuramori-package.", dir="/var/tmp"))
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        run("cpack", "-G", "DEB", "-B", self.folder / "made", cwd=BUILD)
+        (self.package,) = (self.folder / "made").glob("kuramori_*.deb")
+        self.root = Root(self.folder)
+        self.addCleanup(self.root.end)
+
+    def install(self, package):
+        with open(package, "rb") as content:
+            self.root.run("sh", "-c", "cat > /tmp/kuramori.deb", stdin=content)
+        return self.root.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-unsafe-io", "-i", "/tmp/kuramori.deb")
+
+    def newer(self):
+        """The same package under a later version."""
+        tree = self.folder / "tree"
+        run("dpkg-deb", "-R", self.package, tree)
+        control = tree / "DEBIAN" / "control"
+        control.write_text(re.sub(r"^Version: .*$", "Version: 99.0", control.read_text(), flags=re.M))
+        run("dpkg-deb", "-b", tree, self.folder / "newer.deb")
+        return self.folder / "newer.deb"
+
+    def as_daemon(self, *words, limits=True):
+        """As systemd would start it: its user, its one capability, and a filesystem that is read-only but for its own folders."""
+        settings = unit_settings(self.root.run("cat", "/lib/systemd/system/kuramori.service").stdout)
+        capability = settings["AmbientCapabilities"]
+        self.assertEqual(capability, settings["CapabilityBoundingSet"])
+        self.assertEqual(settings["ProtectSystem"], "strict")
+        self.assertEqual(settings["NoNewPrivileges"], "yes")
+        one = capability.lower().removeprefix("cap_")
+        own = ["/var/lib/kuramori", "/run/kuramori", "/srv/kuramori"]
+        closed = "; ".join(f"mount --bind {path} {path}" for path in own) + "; mount -o remount,bind,ro /; mount -t tmpfs tmpfs /tmp; " + \
+            "mount -t tmpfs tmpfs /var/tmp; mount -t tmpfs tmpfs /dev/shm" if limits else ":"
+        return ["unshare", "--mount", "sh", "-ec",
+                f'{closed}; exec setpriv --reuid {settings["User"]} --regid {settings["Group"]} --init-groups '
+                f'--inh-caps=-all,+{one} --ambient-caps=-all,+{one} --bounding-set=-all,+{one} --no-new-privs "$@"', "sh", *words]
+
+    def test_it_is_installed_run_upgraded_and_removed(self):
+        self.install(self.package)
+        self.what_is_installed()
+        self.what_systemd_makes_of_the_unit()
+        self.what_the_daemon_does()
+        before = self.what_stays()
+        self.install(self.newer())
+        self.assertEqual(self.what_stays(), before)
+        self.assertGreaterEqual(self.snapshots(), 1)
+        self.root.run("dpkg", "-r", "kuramori")
+        self.assertNotEqual(self.root.run("sh", "-c", "command -v kuramori", status=None).returncode, 0)
+        self.assertEqual(self.what_stays(), before)
+        purged = self.root.run("dpkg", "-P", "kuramori").stdout
+        self.assertIn("/etc/kuramori stays: it may hold the only key of a vault", purged)
+        self.assertEqual(self.what_stays(), before)
+
+    def what_is_installed(self):
+        version = json.loads(self.root.run("kuramori", "version", "--json").stdout)
+        self.assertEqual(version["schema"], "kuramori/version/1")
+        self.root.run("getent", "passwd", "kuramori")
+        listed = self.root.run("dpkg", "-L", "kuramori").stdout.splitlines()
+        for path in ("/usr/bin/kuramori", "/usr/bin/kuramori-wal", "/usr/share/man/man1/kuramori.1.gz", "/usr/lib/systemd/system/kuramori.service",
+                     "/usr/share/bash-completion/completions/kuramori", "/usr/share/zsh/vendor-completions/_kuramori"):
+            self.assertIn(path, listed)
+            self.assertGreater(int(self.root.run("stat", "-c", "%s", path).stdout), 100, path)
+        self.assertEqual(self.root.run("stat", "-c", "%U %G %a", "/etc/kuramori").stdout, "root kuramori 750\n")
+        self.assertEqual(self.root.run("stat", "-c", "%U %G %a", "/var/lib/kuramori").stdout, "kuramori kuramori 700\n")
+        self.assertIn(".TH", self.root.run("sh", "-c", "zcat /usr/share/man/man1/kuramori.1.gz | head -n 3").stdout)
+
+    def what_systemd_makes_of_the_unit(self):
+        self.root.run("systemd-analyze", "verify", "--man=no", "/lib/systemd/system/kuramori.service")
+
+    def what_the_daemon_does(self):
+        root = self.root
+        root.write("/etc/kuramori/kuramori.yaml", CONFIG)
+        # What it protects is another's, and nobody else may look; it may, and it may write none of it.
+        root.run("sh", "-ec", "install -d -m 0700 -o nobody /srv/papers; echo treasure > /srv/papers/one; chmod 600 /srv/papers/one; chown nobody /srv/papers/one; "
+                              "install -d -o kuramori -g kuramori -m 0700 /srv/kuramori /run/kuramori; install -d -m 0770 -o root -g kuramori /etc/kuramori")
+        root.run("setpriv", "--reuid", "kuramori", "--regid", "kuramori", "--init-groups", "kuramori", "vault", "init", "here")
+        root.run("chmod", "0750", "/etc/kuramori")
+        refused = root.run(*self.as_daemon("sh", "-c", "echo x > /srv/papers/two"), status=None)
+        self.assertNotEqual(refused.returncode, 0)
+        settings = unit_settings(root.run("cat", "/lib/systemd/system/kuramori.service").stdout)
+        # systemd's own datagram, as sd_notify(3) says.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            name = f"\0kuramori-package-{os.getpid()}"
+            listener.bind(name)
+            listener.settimeout(SECONDS_MAX)
+            told = self.enterContext(open(self.folder / "daemon.err", "wb"))
+            daemon = subprocess.Popen(
+                root.words(*self.as_daemon("env", f"NOTIFY_SOCKET=@{name[1:]}", "STATE_DIRECTORY=/var/lib/kuramori", "RUNTIME_DIRECTORY=/run/kuramori",
+                                           *settings["ExecStart"].split())),
+                stdout=subprocess.DEVNULL, stderr=told)
+            try:
+                said = b""
+                while b"READY=1" not in said:
+                    said = listener.recv(4096)
+                end = time.monotonic() + SECONDS_MAX
+                while self.snapshots() < 1:
+                    self.assertLess(time.monotonic(), end, (self.folder / "daemon.err").read_text())
+                    time.sleep(0.2)
+                self.assertIn("/run/kuramori/", root.run("sh", "-c", "ls -d /run/kuramori/*").stdout)
+            finally:
+                daemon.send_signal(signal.SIGTERM)
+                ended = daemon.wait(SECONDS_MAX)
+            self.assertEqual(ended, 0, (self.folder / "daemon.err").read_text())
+        root.run("sh", "-c", "kuramori restore papers --to /tmp/back && grep -rq treasure /tmp/back && rm -r /tmp/back")
+
+    def snapshots(self):
+        done = self.root.run("kuramori", "snapshots", "--json")
+        return len(json.loads(done.stdout)["snapshots"])
+
+    def what_stays(self):
+        return self.root.run("sh", "-c", "cd / && sha256sum etc/kuramori/* && find var/lib/kuramori srv/kuramori -name '*.lock' -prune -o -type f -print | sort").stdout
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
