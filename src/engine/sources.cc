@@ -33,6 +33,8 @@ OpenedSource open_files(const ResourceConfig& resource) {
                                 .one_filesystem = files.one_filesystem,
                                 .hooks_before = files.hooks_before,
                                 .hooks_after = files.hooks_after};
+  if (files.snapshot == FilesConfig::Snapshot::kBtrfs) settings.snapshot = files::Snapshot::kBtrfs;
+  if (files.snapshot == FilesConfig::Snapshot::kOff) settings.snapshot = files::Snapshot::kOff;
   return OpenedSource{.source = files::make_files_source(std::move(settings)),
                       .origin = fmt::format("host={}\n{}", host_name(), lines("path", files.paths))};
 }

@@ -205,7 +205,8 @@ TEST(Config, KindsToComeAreReadAndRefusedWhereUsed) {
 TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
   auto config = read(
       "resources:\n"
-      "  f: { kind: files, paths: [/x], include: [a], exclude: [b, c], one_filesystem: true }\n"
+      "  f: { kind: files, paths: [/x], include: [a], exclude: [b, c], one_filesystem: true, "
+      "snapshot: off }\n"
       "  r: { kind: redis, connect: \"redis://h\", capture: save, data_dir: /var/lib/redis, aof: true }\n"
       "  c: { kind: command, run: [a, b], folder: /y, restore: [d], shrink_max: 20%, timeout: 5m }\n"
       "  s: { kind: secret, paths: [/z/.env] }\n"
@@ -217,6 +218,7 @@ TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
   EXPECT_EQ(f.files.include, std::vector<std::string>{"a"});
   EXPECT_EQ(f.files.exclude.size(), 2u);
   EXPECT_TRUE(f.files.one_filesystem);
+  EXPECT_EQ(f.files.snapshot, FilesConfig::Snapshot::kOff);
   EXPECT_EQ(r.redis.capture, RedisConfig::Capture::kSave);
   EXPECT_EQ(r.redis.data_dir, "/var/lib/redis");
   EXPECT_TRUE(r.redis.append_only);

@@ -76,6 +76,9 @@ void read_files(MapReader& map, ResourceConfig& resource) {
   files.include = map.words("include");
   files.exclude = map.words("exclude");
   files.one_filesystem = is_yes(map, "one_filesystem");
+  const std::string snapshot = map.choice("snapshot", {"auto", "btrfs", "off"});
+  if (snapshot == "btrfs") files.snapshot = FilesConfig::Snapshot::kBtrfs;
+  if (snapshot == "off") files.snapshot = FilesConfig::Snapshot::kOff;
   if (auto hooks = map.map("hooks")) {
     files.hooks_before = hooks->words("before");
     files.hooks_after = hooks->words("after");
@@ -197,7 +200,7 @@ const std::vector<KindReader>& kinds() {
        "redis",
        {"connect", "capture", "password", "ca_file", "cert_file", "tls_key_file", "data_dir", "aof"},
        read_redis},
-      {kFiles, "files", {"paths", "include", "exclude", "one_filesystem", "hooks"}, read_files},
+      {kFiles, "files", {"paths", "include", "exclude", "one_filesystem", "snapshot", "hooks"}, read_files},
       {kBucket,
        "bucket",
        {"at", "endpoint", "region", "ca_file", "credentials", "versions", "keep_versions", "replicate"},

@@ -35,6 +35,8 @@ struct FilesConfig {
   std::vector<std::string> paths;             // absolute
   std::vector<std::string> include, exclude;  // as in .gitignore
   bool one_filesystem = false;                // what is mounted below a path is not captured
+  // From a snapshot of the filesystem where there can be one; of btrfs, or not at all; as it is read.
+  enum class Snapshot : uint8_t { kAuto, kBtrfs, kOff } snapshot = Snapshot::kAuto;
   std::vector<std::string> hooks_before, hooks_after;
 };
 

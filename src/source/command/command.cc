@@ -205,7 +205,8 @@ class CommandSource final : public Source {
     request.environment.emplace_back("KURAMORI_FOLDER", settings_.folder);
     TRY(run_program(request));
     TRY_ASSIGN(auto files,
-               files::begin_capture({.paths = {settings_.folder}}, {}, reporter, std::move(stop)));
+               files::begin_capture({.paths = {settings_.folder}, .snapshot = files::Snapshot::kOff}, {},
+                                    reporter, std::move(stop)));
     return std::make_unique<FolderCapture>(settings_, begun, std::move(files));
   }
 

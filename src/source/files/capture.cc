@@ -2,12 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <limits>
 #include <optional>
 
 #include "os/user.h"
 #include "source/files/attributes.h"
 #include "source/files/content.h"
 #include "source/files/mounts.h"
+#include "source/files/snapshots.h"
 
 namespace kuramori::files {
 namespace {
@@ -54,6 +56,7 @@ class FilesCapture : public TreeCapture {
   ~FilesCapture() override {
     walk_.reset();
     places_ = Places();
+    snapshots_.remove(reporter_);
     hooks_.run_after(reporter_);
   }
 
@@ -61,6 +64,10 @@ class FilesCapture : public TreeCapture {
     TRY(hooks_.run_before(stop_));  // first: a hook may be what mounts the paths
     TRY(check_mounts(settings_, mounts));
     TRY_ASSIGN(places_, Places::open(settings_.paths, defects_));
+    TRY(snapshots_.take(settings_.snapshot, places_, read_mounts(mounts.mounted), reporter_, stop_));
+    // A file may have changed again after the snapshot without its time telling: the clock of files has
+    // ticks.
+    if (const auto taken = snapshots_.not_before()) trusted_before_ns_ = to_unix_ns(*taken) - kYoungNs;
     walk_.emplace(
         settings_, places_, unmounted(places_, mounts), [this](Defect defect) { add(std::move(defect)); },
         stop_);
@@ -89,7 +96,7 @@ class FilesCapture : public TreeCapture {
     }
     entry.user = names_.user(entry.uid);
     entry.group = names_.group(entry.gid);
-    if (is_young(item.ctime_ns)) item.ctime_ns = 0;
+    if (is_young(item.ctime_ns) || item.ctime_ns >= trusted_before_ns_) item.ctime_ns = 0;
     return {};
   }
 
@@ -109,7 +116,10 @@ class FilesCapture : public TreeCapture {
       return fail(ErrorKind::kFailed, "the capture ended before its walk did");
     }
     places_ = Places();  // what is open could not be unmounted
+    snapshots_.remove(reporter_);
     hooks_.run_after(reporter_);
+    if (snapshots_.count() > 0) reporter_.note("read from " + snapshots_.describe());
+    tell_what_was_live();
     const WalkCounts& counts = walk_->counts();
     if (counts.kernel_filesystems > 0) {
       reporter_.note(
@@ -142,13 +152,36 @@ class FilesCapture : public TreeCapture {
                                       {"others", c.others},
                                       {"excluded", c.excluded},
                                       {"other_filesystems", c.other_filesystems},
-                                      {"kernel_filesystems", c.kernel_filesystems}}) {
+                                      {"kernel_filesystems", c.kernel_filesystems},
+                                      {"filesystem_snapshots", snapshots_.count()},
+                                      {"outside_snapshots", c.outside_snapshots}}) {
       facts[name] = std::to_string(count);
     }
+    facts["captured_from"] = snapshots_.count() == 0 ? "live files"
+                             : snapshots_.are_all() && c.outside_snapshots == 0
+                                 ? "btrfs snapshot"
+                                 : "btrfs snapshot and live files";
     return facts;
   }
 
  private:
+  // Subvolumes and mounts in what was captured: consistent in themselves at best.
+  void tell_what_was_live() {
+    const uint64_t count = walk_->counts().outside_snapshots;
+    if (count == 0) return;
+    std::string names;
+    for (const std::string& name : walk_->live_folders())
+      names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", name);
+    const std::string text = fmt::format(
+        "captured as they were read, since no snapshot holds what is mounted or a subvolume of its own: {}{}",
+        names, count > walk_->live_folders().size() ? " …" : "");
+    if (settings_.snapshot == Snapshot::kBtrfs) {
+      reporter_.warning(text);
+    } else {
+      reporter_.note(text);
+    }
+  }
+
   void add(Defect defect) {
     std::lock_guard hold(mutex_);
     if (defects_.size() < kDefectsMax) {
@@ -165,6 +198,8 @@ class FilesCapture : public TreeCapture {
   mutable std::mutex mutex_;
   std::vector<Defect> defects_;
   uint64_t unnamed_ = 0;  // defects beyond kDefectsMax
+  Snapshots snapshots_;
+  int64_t trusted_before_ns_ = std::numeric_limits<int64_t>::max();  // of change times
   Places places_;
   std::optional<Walk> walk_;
   OwnerNames names_;

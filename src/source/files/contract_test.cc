@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
-#include "os/process.h"
 #include "source/files/fixture_for_tests.h"
+#include "source/files/mounted_image_for_tests.h"
 
 namespace kuramori::files {
 namespace {
@@ -12,37 +12,6 @@ TEST(FilesContract, files_keep_the_contract_of_sources_F2_V13_V27) {
   EXPECT_EQ(check_source_contract([] { return std::make_unique<FilesFixture>(); }),
             std::vector<std::string>{});
 }
-
-// A filesystem of its own, in a file, mounted as long as this lives.
-class MountedImage {
- public:
-  explicit MountedImage(const std::string& kind) {
-    ground_.folder("mounted");
-    if (kind == "tmpfs") {
-      mounted_ = ::mount("none", path().c_str(), "tmpfs", 0, "size=256m") == 0;
-      return;
-    }
-    constexpr off_t kImageBytes = off_t{400} << 20;  // xfs wants 300 MiB; hardly any of it is written
-    Fd image = *open_file(ground_ / "image", O_RDWR | O_CREAT);
-    if (::ftruncate(image.get(), kImageBytes) != 0) return;
-    Result<std::string> made = run_checked({.argv = {"mkfs." + kind, "-q", ground_ / "image"}});
-    if (!made) return;
-    mounted_ =
-        run_checked({.argv = {"mount", "-o", "loop", "-t", kind, ground_ / "image", path()}}).has_value();
-  }
-  ~MountedImage() {
-    if (!mounted_) return;
-    EXPECT_TRUE(run_checked({.argv = {"umount", path()}}));
-  }
-  MountedImage(const MountedImage&) = delete;
-  MountedImage& operator=(const MountedImage&) = delete;
-  bool mounted() const { return mounted_; }
-  std::string path() const { return ground_ / "mounted"; }
-
- private:
-  Ground ground_;
-  bool mounted_ = false;
-};
 
 TEST(FilesContract, a_hook_after_can_unmount_what_one_before_mounted) {
   if (!MountedImage("tmpfs").mounted()) GTEST_SKIP() << "this machine lets us mount nothing";

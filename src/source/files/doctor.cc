@@ -7,6 +7,7 @@
 #include "os/user.h"
 #include "source/files/files_source.h"
 #include "source/files/mounts.h"
+#include "source/files/snapshots.h"
 #include "source/files/walk.h"
 
 namespace kuramori::files {
@@ -62,7 +63,30 @@ class Examination {
                                                          : fmt::format("ls -ld {}", path));
         continue;
       }
+      look_at_snapshot(path);
       usable_.push_back(path);
+    }
+  }
+
+  // Whether captures see one moment, where that was asked for or could be had.
+  void look_at_snapshot(const std::string& path) {
+    if (settings_.snapshot == Snapshot::kOff) return;
+    std::vector<Defect> ignored;
+    Result<Places> opened = Places::open({path}, ignored);
+    if (!opened) return;
+    for (const Place& place : opened->all()) {
+      if (!place.top) continue;
+      const auto can = why_no_snapshot(place, read_mounts(mounts_.mounted));
+      if (can || (can.error().kind == ErrorKind::kUsage && settings_.snapshot == Snapshot::kAuto)) continue;
+      const Error& error = can.error();
+      const std::string why = error.why.empty() ? error.what : fmt::format("{}: {}", error.what, error.why);
+      if (settings_.snapshot == Snapshot::kBtrfs) {
+        find(Severity::kProblem, path, "it cannot be captured from a btrfs snapshot, and so not at all", why,
+             error.next.empty() ? "snapshot: auto" : error.next);
+      } else {
+        find(Severity::kHint, path, "it is captured as it is read, and not as of one moment", why,
+             error.next.empty() ? "snapshot: off" : error.next);
+      }
     }
   }
 

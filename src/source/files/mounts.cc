@@ -19,7 +19,8 @@ std::vector<Mount> read_mounts(const std::string& file) {
     mounts.push_back({.folder = entry.mnt_dir,
                       .kind = entry.mnt_type,
                       .device = entry.mnt_fsname,
-                      .by_hand = ::hasmntopt(&entry, "noauto") != nullptr});
+                      .by_hand = ::hasmntopt(&entry, "noauto") != nullptr,
+                      .users_remove_subvolumes = ::hasmntopt(&entry, "user_subvol_rm_allowed") != nullptr});
   }
   return mounts;
 }

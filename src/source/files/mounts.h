@@ -10,7 +10,8 @@ namespace kuramori::files {
 
 struct Mount {
   std::string folder, kind, device;
-  bool by_hand = false;  // "noauto": nobody expects it at boot
+  bool by_hand = false;                  // "noauto": nobody expects it at boot
+  bool users_remove_subvolumes = false;  // btrfs: "user_subvol_rm_allowed"
 };
 
 // The lines of a file in fstab(5)'s format. A file that is not there has none.

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 namespace kuramori::files {
 namespace {
@@ -105,19 +106,54 @@ Result<Places> Places::open(const std::vector<std::string>& paths, std::vector<D
   return places;
 }
 
-Result<Fd> Places::open_entry(std::string_view path, int flags) const {
+const Place* Places::place_of(std::string_view path) const {
   // The last place at or before it in tree order is the entry itself, or the top that holds it: tops hold no
   // other places.
   auto after = std::ranges::upper_bound(
       places_, path, [](std::string_view a, std::string_view b) { return tree_order(a, b); }, &Place::path);
-  if (after == places_.begin())
-    return fail(ErrorKind::kNotFound, fmt::format("\"{}\" is not in the tree", path));
+  if (after == places_.begin()) return nullptr;
   const Place& place = *std::prev(after);
-  if (place.path == path) return open_beneath(place.fd, place.name, flags | O_NOFOLLOW);
-  if (!place.folder || !is_below(path, place.path))
-    return fail(ErrorKind::kNotFound, fmt::format("\"{}\" is not in the tree", path));
-  return open_beneath(place.fd, std::string(path.substr(place.path.empty() ? 0 : place.path.size() + 1)),
+  return place.path == path || (place.folder && is_below(path, place.path)) ? &place : nullptr;
+}
+
+Result<Fd> Places::open_entry(std::string_view path, int flags) const {
+  const Place* place = place_of(path);
+  if (place == nullptr) return fail(ErrorKind::kNotFound, fmt::format("\"{}\" is not in the tree", path));
+  const Fd& from = place->live.valid() && is_outside(path) ? place->live : place->fd;
+  if (place->path == path) return open_beneath(from, place->name, flags | O_NOFOLLOW);
+  return open_beneath(from, std::string(path.substr(place->path.empty() ? 0 : place->path.size() + 1)),
                       flags | O_NOFOLLOW);
+}
+
+void Places::read_from_snapshot(size_t place, Fd folder) {
+  if (!outside_) outside_ = std::make_unique<Outside>();
+  places_[place].live = std::exchange(places_[place].fd, std::move(folder));
+}
+
+void Places::leave_out_of_snapshot(std::string path) const {
+  if (!outside_) return;
+  const std::lock_guard hold(outside_->mutex);
+  outside_->paths.insert(std::move(path));
+}
+
+bool Places::is_left_out_of_snapshot(std::string_view path) const {
+  if (!outside_) return false;
+  const std::lock_guard hold(outside_->mutex);
+  return outside_->paths.contains(path);
+}
+
+bool Places::is_in_snapshot(std::string_view path) const {
+  if (!outside_) return false;
+  const Place* place = place_of(path);
+  return place != nullptr && place->live.valid() && !is_outside(path);
+}
+
+bool Places::is_outside(std::string_view path) const {
+  const std::lock_guard hold(outside_->mutex);
+  if (outside_->paths.empty()) return false;
+  for (size_t end = path.find('/'); end != std::string_view::npos; end = path.find('/', end + 1))
+    if (outside_->paths.contains(path.substr(0, end))) return true;
+  return outside_->paths.contains(path);
 }
 
 }  // namespace kuramori::files

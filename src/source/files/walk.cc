@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "source/files/subvolume.h"
 
 namespace kuramori::files {
 namespace {
@@ -168,6 +169,7 @@ bool Walk::included(const Folder& folder, std::string_view path, bool is_folder)
 
 void Walk::visit(Folder& folder, const Name& name) {
   std::string text = folder.bytes.substr(name.at, name.length);
+  if (folder.inode == kSubvolumeInode && text == kSnapshotsFolder) return;  // of captures, ours or another's
   std::string path = folder.path.empty() ? text : folder.path + "/" + text;
   // Where the listing tells what it is, patterns are asked before the disk is.
   if (name.type != DT_UNKNOWN && (excluded(folder, path, name.type == DT_DIR) ||
@@ -204,7 +206,13 @@ void Walk::visit_folder(Folder& above, const std::string& name, std::string path
 
 void Walk::visit_other(Folder& folder, const std::string& name, std::string path, int look) {
   struct stat status;
-  if (::fstatat(folder.fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+  Fd mounted;  // a file on which another is mounted: no snapshot has that one
+  if (places_.is_left_out_of_snapshot(path)) {
+    if (Result<Fd> live = places_.open_entry(path, O_PATH); live) mounted = std::move(*live);
+  }
+  const int looked = mounted.valid() ? ::fstatat(mounted.get(), "", &status, AT_EMPTY_PATH)
+                                     : ::fstatat(folder.fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW);
+  if (looked != 0) {
     if (errno != ENOENT) defect(std::move(path), errno);
     return;
   }
@@ -246,6 +254,10 @@ void Walk::visit_other(Folder& folder, const std::string& name, std::string path
 void Walk::enter(Fd fd, std::string path, size_t below, const Folder* above, bool in, bool may_wait) {
   struct stat status;
   if (::fstat(fd.get(), &status) != 0) return defect(std::move(path), errno);
+  const bool was_in_snapshot = above != nullptr && places_.is_in_snapshot(above->path);
+  if (was_in_snapshot && status.st_ino == kNestedSubvolumeInode) places_.leave_out_of_snapshot(path);
+  const bool is_outside = was_in_snapshot && places_.is_left_out_of_snapshot(path);
+  if (is_outside && !look_outside_snapshot(path, fd, status)) return;
   CaptureItem item = item_of(status, path);
   const uint64_t top_device = above == nullptr ? item.device : above->top_device;
   const bool crosses = above != nullptr && item.device != above->device;
@@ -257,6 +269,7 @@ void Walk::enter(Fd fd, std::string path, size_t below, const Folder* above, boo
     ++counts_.other_filesystems;
     stays_out = true;
   }
+  if (is_outside && !stays_out && counts_.outside_snapshots++ < kLiveNamedMax) live_folders_.push_back(path);
   if (!settings_.one_filesystem && unmounted_.contains(path))
     defect_({path, "what belongs there is not mounted"});
   Folder folder{.fd = std::move(fd),
@@ -278,6 +291,18 @@ void Walk::enter(Fd fd, std::string path, size_t below, const Folder* above, boo
   }
   folders_.push_back(std::move(folder));
   if (folders_.size() > kOpenFoldersMax) (void)folders_[folders_.size() - 1 - kOpenFoldersMax].fd.close();
+}
+
+bool Walk::look_outside_snapshot(const std::string& path, Fd& fd, struct stat& status) {
+  Result<Fd> live = places_.open_entry(path, O_RDONLY | O_DIRECTORY);
+  if (live && ::fstat(live->get(), &status) == 0) {
+    fd = std::move(*live);
+    return true;
+  }
+  // Deleted or unmounted since.
+  if (live || live.error().kind != ErrorKind::kNotFound)
+    defect_({path, live ? "it went away" : live.error().why});
+  return false;
 }
 
 // Its names, sorted; false: not all could be read, which is a defect by now.

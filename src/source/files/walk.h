@@ -31,6 +31,7 @@ namespace kuramori::files {
 constexpr size_t kOpenFoldersMax = 64;         // the deepest; those above are opened again when needed
 constexpr size_t kLinksMax = size_t{4} << 20;  // files with several names, remembered at once
 constexpr int kLooksMax = 3;                   // at a name that is something else at each look
+constexpr size_t kLiveNamedMax = 20;           // of folders that are in no snapshot
 constexpr size_t kListBufferBytes = size_t{64} << 10;
 
 // What a walk met. Numbers alone: they may be told to whoever may not see names.
@@ -40,6 +41,7 @@ struct WalkCounts {
   uint64_t excluded = 0;            // entries that patterns left out (a folder with all it holds is one)
   uint64_t other_filesystems = 0;   // folders not entered, as `one_filesystem` says
   uint64_t kernel_filesystems = 0;  // folders not entered: /proc and its like hold no files
+  uint64_t outside_snapshots = 0;   // subvolumes and mounts, read as they are now
   uint64_t links_forgotten = 0;     // names kept as files of their own: more than kLinksMax at once
 };
 
@@ -53,6 +55,8 @@ class Walk {
   Result<std::optional<CaptureItem>> next();
   bool at_end() const { return at_end_; }
   const WalkCounts& counts() const { return counts_; }
+  // Of those `outside_snapshots`, the first few.
+  const std::vector<std::string>& live_folders() const { return live_folders_; }
 
  private:
   struct Name {
@@ -90,6 +94,9 @@ class Walk {
   void visit_other(Folder& folder, const std::string& name, std::string path, int look);
   // The entry of a folder that could be opened; enters it unless it must not.
   void enter(Fd fd, std::string path, size_t below, const Folder* above, bool included, bool may_wait);
+  // Of what is in no snapshot, `fd` and `status` become those of what is there now. False: it could not be
+  // opened, which is a defect by now.
+  bool look_outside_snapshot(const std::string& path, Fd& fd, struct stat& status);
   bool list(Folder& folder);
   bool opened_again(Folder& folder);
   bool excluded(const Folder& folder, std::string_view path, bool is_folder) const;
@@ -110,6 +117,7 @@ class Walk {
   std::unordered_map<FileKey, FirstName, FileKeyHash> first_names_;
   std::vector<char> buffer_;
   WalkCounts counts_;
+  std::vector<std::string> live_folders_;
   bool at_end_ = false;
 };
 

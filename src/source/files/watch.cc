@@ -21,6 +21,7 @@
 #include "os/file.h"
 #include "source/files/patterns.h"
 #include "source/files/places.h"
+#include "source/files/subvolume.h"
 #include "source/files/walk.h"
 
 namespace kuramori::files {
@@ -265,6 +266,7 @@ class FilesWatch final : public Watch {
       if ((event.mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT)) != 0) return is_stale_ = true;
       return std::ranges::find(folder.only, name) != folder.only.end();
     }
+    if (name == kSnapshotsFolder) return false;  // of captures
     if (name.empty()) {
       // The folder itself: its attributes, or it was moved, or is gone.
       if ((event.mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT)) != 0) is_stale_ = true;

@@ -198,7 +198,8 @@ class SecretSource final : public Source {
                   "paths: [ /srv/app/.env ]");
     }
     if (!settings_.run.empty()) return std::make_unique<OutputCapture>(settings_, std::move(stop));
-    TRY_ASSIGN(auto files, files::begin_capture({.paths = settings_.paths}, {}, reporter, std::move(stop)));
+    TRY_ASSIGN(auto files, files::begin_capture({.paths = settings_.paths, .snapshot = files::Snapshot::kOff},
+                                                {}, reporter, std::move(stop)));
     return std::make_unique<FilesCapture>(std::move(files));
   }
 
