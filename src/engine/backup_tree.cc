@@ -1,6 +1,7 @@
 // The order, and why a crash after each step is harmless:
 //   1. the session stands                  — a collector now spares what it names; a dead one is fenced later
-//   2. packs, runs of the index            — nothing refers to them yet: garbage for the next collection
+//   2. packs, runs of the index            — nothing refers to them yet: garbage for the next collection;
+//                                            runs that take the place of lost ones are no different
 //   3. the live record, then the commit    — the snapshot exists exactly when the commit does
 //   4. this machine's memory of the tree   — without it the next snapshot reads everything once
 #include "engine/backup_tree.h"
@@ -22,6 +23,7 @@
 #include "engine/roles.h"
 #include "engine/snapshot_tree.h"
 #include "os/file.h"
+#include "vault/index_mender.h"
 #include "vault/tree_cache.h"
 #include "vault/tree_writer.h"
 
@@ -405,6 +407,50 @@ class EarlierTree final : public CapturedTree {
   std::unique_ptr<SnapshotTree> tree_;
 };
 
+// The base's chunk index has lost runs. What they told of is read again and told anew where this key may
+// read; else what is met of it is stored again, which is all that an index saves.
+Result<void> mend(Vault& vault, TreeBase& base, WriterSession& session, const std::string& cache_folder,
+                  Reporter& reporter, std::stop_token stop) {
+  const LostRun& first = base.lost.front();
+  std::string what = first.why.what;
+  if (base.lost.size() > 1) what += fmt::format(", and {} more", base.lost.size() - 1);
+  reporter.warning(fmt::format(
+      "the chunk index of snapshot {} is not whole: {}; no restore needs it, and this backup mends it",
+      base.commit.snapshot.hex(), what));
+  const std::string_view stored_again =
+      "content that is read now is stored again where the lost part alone knew of it";
+  if (!role_may(vault.keys().role, Act::kReadContent)) {
+    reporter.note(fmt::format(
+        "{}: this key may not read what was stored (one that may, the owner's, would find it again)",
+        stored_again));
+    return {};
+  }
+  reporter.phase("finding the chunk index again", 0);
+  auto mended = [&]() -> Result<MendedIndex> {
+    TRY_ASSIGN(const auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
+                                                         base.commit_name, base.commit));
+    return mend_index(base, *snapshot,
+                      {.store = vault.store(),
+                       .keys = vault.keys(),
+                       .random = vault.random(),
+                       .next_name = [&session] { return session.next_map_name(); },
+                       .cache_folder = cache_folder,
+                       .advance = [&reporter](uint64_t bytes) { reporter.advance(bytes); },
+                       .stop = stop});
+  }();
+  if (mended) {
+    reporter.note(fmt::format("{} chunks were found again in {} frames: the index of this snapshot is whole",
+                              mended->chunks, mended->frames));
+    if (mended->unreadable > 0)
+      reporter.warning(fmt::format("{} frames of snapshot {} cannot be read; run kuramori vault scrub",
+                                   mended->unreadable, base.commit.snapshot.hex()));
+    return {};
+  }
+  if (mended.error().kind == ErrorKind::kInterrupted) return std::move(mended).error();
+  reporter.warning(fmt::format("{}: {}", stored_again, mended.error().what));
+  return {};
+}
+
 std::string memory_path(const Vault& vault, const ResourceId& resource) {
   return join_path(join_path(state_folder(), "trees"),
                    fmt::format("{}-{}", vault.info().id.hex(), resource.hex()));
@@ -449,11 +495,13 @@ Result<TreeBackupOutcome> backup_tree(Vault& vault, Source& source, const TreeBa
   if (base_snapshot != nullptr && session->parents().empty()) {
     outcome.why_full = "the previous snapshot was just pruned";
   } else if (base_snapshot != nullptr) {
+    const std::string index_folder = join_path(state_folder(), "index");
     auto opened = open_tree_base(vault.store(), vault.keys(), vault.codec(), base_snapshot->commit_name,
-                                 base_snapshot->commit, join_path(state_folder(), "index"));
+                                 base_snapshot->commit, index_folder);
     if (opened) {
       base = std::move(*opened);
       outcome.base = base->commit.snapshot.hex();
+      if (!base->lost.empty()) TRY(mend(vault, *base, *session, index_folder, reporter, stop));
     } else {
       outcome.why_full = fmt::format("the previous snapshot cannot be built on: {}", opened.error().what);
       reporter.warning(outcome.why_full + "; run kuramori vault scrub");

@@ -8,6 +8,8 @@
 #include "engine/roles.h"
 #include "engine/snapshots.h"
 #include "os/file.h"
+#include "vault/chunk_index.h"
+#include "vault/names.h"
 
 namespace kuramori {
 namespace {
@@ -127,6 +129,13 @@ Result<ScrubResult> scrub_vault(Vault& vault, const ScrubRequest& request, Repor
         fmt::format("nothing is remembered of earlier scrubs: {} {}", state.error().what, state.error().why));
   }
   TRY_ASSIGN(ScrubResult result, scrub(vault, options, reporter));
+  // Of a rotten run of the chunk index nobody who has it here would take notice: the next backup shall.
+  for (const ScrubFinding& finding : result.findings) {
+    const bool is_damaged =
+        finding.severity == ScrubSeverity::kDamage && finding.object.starts_with(names::kMaps);
+    if (is_damaged && vault.store().head(finding.object))
+      ChunkIndex::forget(join_path(state_folder(), "index"), finding.object);
+  }
   if (state) {
     if (auto kept = (*state)->forget_verified(id, result.gone); !kept) reporter.note(kept.error().what);
     // What was found sound is what the next scrub expects: a newest snapshot that somebody took away or

@@ -19,4 +19,14 @@ ChunkName ChunkNamer::name(const Digest& sha256) const {
   return name;
 }
 
+SegmentNamer::SegmentNamer(const KeyBundle& keys, const ResourceId& resource) : namer_(keys) {
+  Bytes info = to_bytes(as_bytes("kuramori tree segments 1"));
+  append(info, resource.view());
+  key_ = hkdf_sha256(keys.chunk.view(), keys.family.view(), info);
+}
+
+ChunkName SegmentNamer::name(ByteView segment) const {
+  return namer_.name(hmac_sha256(key_.view(), segment));
+}
+
 }  // namespace kuramori

@@ -33,4 +33,17 @@ class ChunkNamer {
   Secret key_;
 };
 
+// What a segment of a tree is known by (vault/tree.h). Content that reads like a segment must never stand for
+// one, nor the other way round: where a chunk has the SHA-256 of its bytes, a segment has an HMAC under a key
+// that nothing else uses.
+class SegmentNamer {
+ public:
+  SegmentNamer(const KeyBundle& keys, const ResourceId& resource);
+  ChunkName name(ByteView segment) const;
+
+ private:
+  ChunkNamer namer_;
+  Secret key_;
+};
+
 }  // namespace kuramori

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "conc/task_group.h"
 #include "crypto/digest.h"
 #include "vault/older_versions.h"
 #include "vault/page_map.h"
@@ -22,11 +23,25 @@ constexpr size_t kFetchBytes = size_t{1} << 20;
 constexpr uint64_t kMergedAtMost = 2;  // times what is being written: a run that is no larger goes along
 constexpr double kDeadShareMax = 0.5;
 
+std::string cache_prefix(std::string_view run) {
+  return fmt::format("{}{}.", kCachePrefix, run.substr(run.rfind('/') + 1));
+}
+
 // Its name is never used for other bytes, and the digest keeps what somebody else put there apart.
 std::string cache_name(const ObjectRef& ref) {
-  const std::string_view name = ref.name;
-  return fmt::format("{}{}.{}", kCachePrefix, name.substr(name.rfind('/') + 1),
-                     ref.digest.hex().substr(0, 32));
+  return cache_prefix(ref.name) + ref.digest.hex().substr(0, 32);
+}
+
+// Whether every byte of a cached file is what the commit binds.
+bool is_whole(const Fd& file, const ObjectRef& ref, const std::string& path) {
+  Sha256 digest;
+  Bytes piece;
+  for (uint64_t at = 0; at < ref.size; at += piece.size()) {
+    piece.resize(std::min<uint64_t>(kFetchBytes, ref.size - at));
+    if (!pread_full(file, at, piece, path)) return false;
+    digest.add(piece);
+  }
+  return digest.finish() == ref.digest;
 }
 
 // Into `file`, held against what the commit binds on the way.
@@ -126,6 +141,7 @@ void remove_old(const std::string& folder, const std::vector<std::string>& keep)
 struct ChunkIndex::Run {
   ObjectRef ref;
   std::string path;  // "": it has none
+  bool only_cached = false;
   ChunkRun table;
   std::mutex mutex;
   std::shared_ptr<const Fd> file;              // guarded by mutex: replaced when it turns out damaged
@@ -148,7 +164,8 @@ ChunkIndex::~ChunkIndex() = default;
 
 Result<std::unique_ptr<ChunkIndex>> ChunkIndex::open(Store& store, const KeyBundle& keys,
                                                      const std::vector<ObjectRef>& runs,
-                                                     const std::string& cache_folder) {
+                                                     const std::string& cache_folder,
+                                                     std::vector<LostRun>* lost) {
   if (runs.size() > kMapsMax) {
     return fail(
         ErrorKind::kDamaged,
@@ -157,16 +174,44 @@ Result<std::unique_ptr<ChunkIndex>> ChunkIndex::open(Store& store, const KeyBund
   std::unique_ptr<ChunkIndex> index(new ChunkIndex(store, keys, cache_folder));
   if (!cache_folder.empty()) TRY(make_folders(cache_folder, 0700));
   std::vector<std::string> opened;
-  for (const ObjectRef& ref : runs) {
-    TRY(index->add(ref));
-    opened.push_back(cache_name(ref));
+  const std::vector<uint8_t> stand = index->look_which_stand(runs);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (auto added = index->add(runs[i], stand[i] != 0); !added) {
+      if (lost == nullptr || added.error().kind != ErrorKind::kDamaged) return std::move(added).error();
+      lost->push_back({.ref = runs[i], .why = std::move(added).error()});
+      continue;
+    }
+    index->refs_.push_back(runs[i]);
+    opened.push_back(cache_name(runs[i]));
   }
-  index->refs_ = runs;
   if (!cache_folder.empty()) remove_old(cache_folder, opened);
   return index;
 }
 
-Result<void> ChunkIndex::add(const ObjectRef& ref) {
+void ChunkIndex::forget(const std::string& cache_folder, std::string_view run) {
+  const auto entries = list_folder(cache_folder);
+  if (!entries) return;
+  for (const FolderEntry& entry : *entries) {
+    if (entry.name.starts_with(cache_prefix(run))) ::unlink(join_path(cache_folder, entry.name).c_str());
+  }
+}
+
+// Of those that will not be fetched, since the cache has them: without a look at the vault nobody would
+// notice before the cache is lost too. Whatever else the store answers than "not there" says nothing.
+std::vector<uint8_t> ChunkIndex::look_which_stand(const std::vector<ObjectRef>& runs) const {
+  std::vector<uint8_t> stand(runs.size(), 1);
+  if (cache_folder_.empty() || runs.empty()) return stand;
+  const auto look = [&](size_t i, std::stop_token) -> Result<void> {
+    if (!status_of(join_path(cache_folder_, cache_name(runs[i])))) return {};
+    const auto object = store_.head(runs[i].name);
+    if (object ? object->size != runs[i].size : object.error().kind == ErrorKind::kNotFound) stand[i] = 0;
+    return {};
+  };
+  CHECK(parallel_for(runs.size(), runs.size(), {}, look));
+  return stand;
+}
+
+Result<void> ChunkIndex::add(const ObjectRef& ref, bool stands) {
   auto run = std::make_unique<Run>();
   run->ref = ref;
   const auto open_table = [&](Fd file) -> Result<void> {
@@ -178,7 +223,9 @@ Result<void> ChunkIndex::add(const ObjectRef& ref) {
     run->path = join_path(cache_folder_, cache_name(ref));
     auto cached = open_file(run->path, O_RDONLY | O_NOFOLLOW);
     const auto status = cached ? status_of(*cached, run->path) : Result<FileStatus>(cached.error());
-    if (status && status->size == ref.size && open_table(std::move(*cached))) {
+    if (status && status->size == ref.size && open_table(std::move(*cached)) &&
+        (stands || is_whole(*run->file, ref, run->path))) {
+      run->only_cached = !stands;
       ::futimens(run->file->get(), nullptr);  // that it is in use: remove_old() goes by it
       runs_.push_back(std::move(run));
       return {};
@@ -199,13 +246,28 @@ Result<std::vector<ChunkEntry>> ChunkIndex::read_block(size_t number, uint32_t b
   const std::lock_guard fetching(fetching_);
   auto newer = run.current();
   if (newer == file) {
-    TRY_ASSIGN(Fd fetched,
-               run.path.empty() ? fetch_unnamed(store_, run.ref) : fetch_named(store_, run.ref, run.path));
+    TRY_ASSIGN(Fd fetched, fetch_again(run));
     newer = std::make_shared<const Fd>(std::move(fetched));
     const std::lock_guard lock(run.mutex);
     run.file = newer;
   }
   return run.table.read_block(run.reader(newer), block);
+}
+
+Result<Fd> ChunkIndex::fetch_again(Run& run) {
+  if (run.path.empty()) return fetch_unnamed(store_, run.ref);
+  auto fetched = fetch_named(store_, run.ref, run.path);
+  if (fetched || fetched.error().kind != ErrorKind::kDamaged) return fetched;
+  // Both are of no use. Without the one here the next snapshot finds out as it begins, and mends it.
+  ::unlink(run.path.c_str());
+  Error error = std::move(fetched).error();
+  error.why = "what this machine remembered of it is damaged as well";
+  error.next = "run the backup again: it writes the chunk index anew";
+  return error;
+}
+
+bool ChunkIndex::is_only_cached(size_t run) const {
+  return runs_[run]->only_cached;
 }
 
 // --- looking up ------------------------------------------------------------------------------------------
@@ -307,7 +369,7 @@ Result<size_t> runs_to_merge(const ChunkRunOptions& options, uint64_t fresh, Chu
   size_t merged = 0;
   for (size_t run = 0; run < runs; ++run) {
     TRY_ASSIGN(const double dead, base.dead_share(run, options.keep));
-    if (dead > kDeadShareMax) merged = run + 1;
+    if (dead > kDeadShareMax || base.is_only_cached(run)) merged = run + 1;
   }
   uint64_t writing = fresh;
   for (size_t run = 0; run < merged; ++run) writing += base.entries_of(run);

@@ -11,6 +11,9 @@
 //
 // Why a damaged cache does no harm: every block is sealed, and bound to its object's name and its number.
 // What does not open is fetched again, and what comes is held against the digest that the commit binds (V24).
+//
+// Why a lost run costs no snapshot: a restore needs none, and what it told of is found again in the frames
+// (vault/index_mender.h). A run that the vault lost and the cache has whole is written into the next one.
 #pragma once
 #include <list>
 #include <memory>
@@ -36,15 +39,24 @@ struct ChunkPlace {
   uint32_t offset = 0;  // within the frame's plain bytes, veiled (vault/chunk_id.h)
 };
 
+// A run that neither the vault nor the cache has as the commit binds it.
+struct LostRun {
+  ObjectRef ref;
+  Error why;  // kDamaged
+};
+
 // Any thread may ask.
 class ChunkIndex {
  public:
   // `runs`: as a commit has them, newest first. `cache_folder`: made when it is missing; "": the runs are
-  // kept in files without a name, for as long as this lives. Borrows the store and the keys. kDamaged: a run
-  // is missing, or not what the commit binds.
+  // kept in files without a name, for as long as this lives. Borrows the store and the keys. `lost`: gets the
+  // runs that are lost, which are left out then; null: kDamaged where one is.
   static Result<std::unique_ptr<ChunkIndex>> open(Store& store, const KeyBundle& keys,
                                                   const std::vector<ObjectRef>& runs,
-                                                  const std::string& cache_folder);
+                                                  const std::string& cache_folder,
+                                                  std::vector<LostRun>* lost = nullptr);
+  // What the cache folder has of this run goes: the vault's own bytes are to be looked at again.
+  static void forget(const std::string& cache_folder, std::string_view run);
   ~ChunkIndex();
   ChunkIndex(const ChunkIndex&) = delete;
 
@@ -53,7 +65,9 @@ class ChunkIndex {
   // The newest place of this chunk (that is usable); nothing: the index does not know it.
   Result<std::optional<ChunkPlace>> find(const ChunkId& id, const Usable& usable = {});
 
-  const std::vector<ObjectRef>& refs() const { return refs_; }
+  const std::vector<ObjectRef>& refs() const { return refs_; }  // of the runs it has
+  // Whether the vault has lost this run, and only the cache has it: it is to be written anew.
+  bool is_only_cached(size_t run) const;
   uint64_t entries() const;     // a chunk that stands in two runs counts twice
   size_t memory_bytes() const;  // what is held for all that is not looked up
 
@@ -82,7 +96,9 @@ class ChunkIndex {
  private:
   struct Run;
   ChunkIndex(Store& store, const KeyBundle& keys, std::string cache_folder);
-  Result<void> add(const ObjectRef& ref);
+  Result<void> add(const ObjectRef& ref, bool stands);
+  std::vector<uint8_t> look_which_stand(const std::vector<ObjectRef>& runs) const;
+  Result<Fd> fetch_again(Run& run);
   Result<std::vector<ChunkEntry>> read_block(size_t run, uint32_t block);
   Result<std::shared_ptr<const std::vector<ChunkEntry>>> held_block(size_t run, uint32_t block);
   const std::string& pack_name(size_t run, uint32_t pack);
@@ -117,7 +133,8 @@ struct ChunkRunOptions {
 // The runs of a new snapshot: those of `base` (null: none), and `fresh` — what the snapshot stored, ascending
 // by id, each once, with `packs` that it refers to. Newest runs that have no more than twice the entries of
 // what is being written are merged into it, as are those from the newest to one of which more than half is
-// dead, and as many as must be so that no more than kMapsMax remain. What is merged loses its dead entries,
+// dead or which only the cache has, and as many as must be so that no more than kMapsMax remain. What is
+// merged loses its dead entries,
 // and of one chunk keeps the newest that is alive. With nothing fresh and little that is dead: base's own.
 Result<std::vector<ObjectRef>> add_run(const ChunkRunOptions& options, const std::vector<ChunkEntry>& fresh,
                                        const std::vector<std::string>& packs, ChunkIndex* base);

@@ -212,6 +212,7 @@ class Scrubber {
 
   // What each visible commit binds, and its chain.
   void check_commits() {
+    find_asked_runs();
     for (auto& [name, commit] : commits_) {
       const CommitRecord& c = commit.record;
       if (!pruned_.contains(name)) commit.self = {c.snapshot}, ++result_.snapshots;
@@ -219,7 +220,12 @@ class Scrubber {
         check_head(c.previous, c.previous_digest, fmt::format("{} follows it", name));
       if (commit.self.empty()) continue;
       check_bound(c.live, commit.self);
-      for (const ObjectRef& map : c.maps) check_bound(map, commit.self);
+      for (const ObjectRef& map : c.maps) {
+        if (is_lost(map) && is_in_segments(c))
+          tell_lost_run(map);
+        else
+          check_bound(map, commit.self);
+      }
       auto live = lives_.find(c.live.name);
       if (live == lives_.end()) continue;  // named already
       if (live->second.maps != c.maps)
@@ -239,6 +245,9 @@ class Scrubber {
         if (!packs.contains(span.pack))
           damage(name, fmt::format("its tree lies in {}, which it does not keep", span.pack), commit.self);
       }
+    }
+    for (const auto& [name, what] : damaged_runs_) {
+      if (!lost_runs_.contains(name)) damage(name, what);
     }
     for (const auto& [name, bound] : bound_) {
       if (!present_.contains(name) && !pruned_since_listed(bound.by)) damage(name, "missing", bound.by);
@@ -702,10 +711,12 @@ class Scrubber {
       return true;
     }
     const ErrorKind kind = sound.error().kind;
-    // Of no object, so that whatever binds it is told; nothing where it was the store that did not answer
-    // (V1).
-    if (kind == ErrorKind::kDamaged || kind == ErrorKind::kRefused) digests_[name] = Digest();
-    refused(name, sound.error());
+    if (kind != ErrorKind::kDamaged && kind != ErrorKind::kRefused) {
+      refused(name, sound.error());  // the store did not answer: that says nothing of the bytes (V1)
+      return true;
+    }
+    digests_[name] = Digest();  // of no object, so that whatever binds it is told
+    damaged_runs_[name] = sound.error().what;
     return true;
   }
   Result<Digest> check_run_bytes(ObjectReader& object, const std::string& name) {
@@ -897,6 +908,59 @@ class Scrubber {
       damage(name, fmt::format("it is not the commit that stood here: {}", why));
   }
 
+  // Of each writer's newest visible snapshots of a resource, the page maps or runs: what the next is built
+  // on.
+  void find_asked_runs() {
+    using Chain = std::pair<ResourceId, std::array<uint8_t, kSignerPrefixBytes>>;
+    std::map<Chain, const CommitRecord*> newest;
+    for (const auto& [name, commit] : commits_) {
+      if (pruned_.contains(name)) continue;
+      Chain chain{commit.record.resource, {}};
+      std::copy_n(commit.record.session.raw.begin(), kSignerPrefixBytes, chain.second.begin());
+      const CommitRecord*& last = newest[chain];
+      if (last == nullptr || last->started_ns < commit.record.started_ns) last = &commit.record;
+    }
+    for (const auto& [chain, commit] : newest) {
+      for (const ObjectRef& map : commit->maps) asked_runs_.insert(map.name);
+    }
+  }
+
+  bool is_lost(const ObjectRef& ref) const {
+    if (!present_.contains(ref.name)) return true;
+    const auto digest = digests_.find(ref.name);
+    return digest != digests_.end() && digest->second != ref.digest && !incarnations_.contains(ref.name);
+  }
+
+  // Then its maps are runs of the chunk index: the directory of the pack with its root says so, which the
+  // commit binds; the type byte of an object is nobody's word.
+  bool is_in_segments(const CommitRecord& commit) {
+    const auto live = lives_.find(commit.live.name);
+    if (live == lives_.end() || commit.tree.empty()) return false;
+    const FrameSpan& root = commit.tree.front();
+    const auto pack = std::ranges::find(live->second.packs, root.pack, &LivePack::name);
+    if (pack == live->second.packs.end()) return false;
+    const auto shape = read_pack_shape(store_, vault_.keys(), pack->name, *pack);
+    return shape && root.first < shape->frames.size() &&
+           shape->frames[root.first].type == FrameType::kTreeRoot;
+  }
+
+  // No restore needs it: it is damage as long as somebody will ask for it, who then mends it.
+  void tell_lost_run(const ObjectRef& run) {
+    lost_runs_.insert(run.name);
+    const auto damaged = damaged_runs_.find(run.name);
+    const std::string what = !present_.contains(run.name)     ? "missing"
+                             : damaged == damaged_runs_.end() ? "it is not what its snapshot binds"
+                                                              : damaged->second;
+    if (asked_runs_.contains(run.name))
+      damage(run.name, what +
+                           "; a run of the chunk index: every snapshot is restored without it, and the "
+                           "next backup of its resource finds again what it told of");
+    else
+      find(run.name,
+           what + "; a run of the chunk index: no restore needs it, and newer snapshots have their own", {},
+           ScrubSeverity::kNote);
+  }
+
   void check_bound(const ObjectRef& ref, const std::set<SnapshotId>& by) {
     if (!present_.contains(ref.name)) return damage(ref.name, "missing", by);
     auto digest = digests_.find(ref.name);
@@ -913,7 +977,9 @@ class Scrubber {
         }
         return supersede(ref.name, other, "it is not what its snapshot binds");
       }
-      damage(ref.name, "it is not what its snapshot binds", by);
+      const auto run = damaged_runs_.find(ref.name);
+      damage(ref.name, run == damaged_runs_.end() ? "it is not what its snapshot binds" : run->second, by);
+      lost_runs_.insert(ref.name);
     }
     if (swept_.contains(ref.name) && !incarnations_.contains(ref.name))
       damage(ref.name, "a sweep condemned it while a snapshot needs it", by);
@@ -973,7 +1039,9 @@ class Scrubber {
   std::map<std::string, SeenCommit> commits_;      // verified ones
   std::map<std::string, std::vector<std::pair<std::string, Digest>>> catalogs_;  // by name: what each holds
   std::map<std::string, LiveRecord> lives_;
-  std::map<std::string, Bound> bound_;  // packs of visible snapshots
+  std::map<std::string, Bound> bound_;               // packs of visible snapshots
+  std::map<std::string, std::string> damaged_runs_;  // of the chunk index: what is wrong
+  std::set<std::string> asked_runs_, lost_runs_;     // whose snapshot is built on next; told already
   std::set<std::string> pruned_, swept_, unknown_;
   std::set<uint64_t> gc_plans_, gc_sweeps_, prune_intents_, prune_finals_;
   std::set<SnapshotId> snapshots_;  // that have any commit name

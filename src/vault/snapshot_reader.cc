@@ -112,7 +112,8 @@ struct SnapshotReader::State {
   mutable Context small;  // of read_small_file
   mutable std::jthread opener;
 
-  Result<Tree> segment(const TreeRoot::Segment& at, FrameWorkshop& workshop) const;
+  Result<Tree> segment(const TreeRoot::Segment& at, FrameWorkshop& workshop, Bytes* bytes = nullptr) const;
+  Result<uint32_t> number_of(std::string_view pack) const;
 
   const LivePack* packs_end() const { return live.packs.data() + live.packs.size(); }
 
@@ -223,8 +224,16 @@ struct SnapshotReader::State {
   }
 };
 
+Result<uint32_t> SnapshotReader::State::number_of(std::string_view pack) const {
+  const auto bound = std::ranges::lower_bound(live.packs, pack, {}, &LivePack::name);
+  if (bound == live.packs.end() || bound->name != pack)
+    return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", pack));
+  return static_cast<uint32_t>(bound - live.packs.begin());
+}
+
 // One segment, with the packs of its extents as this snapshot numbers them.
-Result<Tree> SnapshotReader::State::segment(const TreeRoot::Segment& at, FrameWorkshop& workshop) const {
+Result<Tree> SnapshotReader::State::segment(const TreeRoot::Segment& at, FrameWorkshop& workshop,
+                                            Bytes* bytes) const {
   TRY_ASSIGN(auto from, pack(root->packs[at.pack]));
   if (at.frame >= from->frames().size() || from->frames()[at.frame].type != FrameType::kTreeSegment)
     return fail(ErrorKind::kDamaged, "the snapshot's tree names what is no segment");
@@ -233,16 +242,15 @@ Result<Tree> SnapshotReader::State::segment(const TreeRoot::Segment& at, FrameWo
   TRY_ASSIGN(Tree segment, decode_segment(encoded));
   std::vector<uint32_t> numbers;
   for (const std::string& name : segment.packs) {
-    const auto bound = std::ranges::lower_bound(live.packs, name, {}, &LivePack::name);
-    if (bound == live.packs.end() || bound->name != name)
-      return fail(ErrorKind::kDamaged, fmt::format("the snapshot does not bind {}", name));
-    numbers.push_back(static_cast<uint32_t>(bound - live.packs.begin()));
+    TRY_ASSIGN(const uint32_t number, number_of(name));
+    numbers.push_back(number);
   }
   for (TreeNode& node : segment.nodes) {
     for (Extent& extent : node.extents) {
       if (extent.pack != kHolePack) extent.pack = numbers[extent.pack];
     }
   }
+  if (bytes != nullptr) *bytes = std::move(encoded);
   return segment;
 }
 
@@ -368,9 +376,20 @@ size_t SnapshotReader::segments() const {
   return state_->root ? state_->root->segments.size() : 0;
 }
 
-Result<std::vector<TreeNode>> SnapshotReader::segment(size_t number, Context& context) const {
+Result<Extent> SnapshotReader::segment_place(size_t number) const {
   CHECK(number < segments());
-  TRY_ASSIGN(Tree segment, state_->segment(state_->root->segments[number], context.workshop));
+  const TreeRoot::Segment& at = state_->root->segments[number];
+  TRY_ASSIGN(const uint32_t pack, state_->number_of(state_->root->packs[at.pack]));
+  return Extent{.pack = pack, .frame = at.frame};
+}
+
+const LiveRecord& SnapshotReader::live() const {
+  return state_->live;
+}
+
+Result<std::vector<TreeNode>> SnapshotReader::segment(size_t number, Context& context, Bytes* encoded) const {
+  CHECK(number < segments());
+  TRY_ASSIGN(Tree segment, state_->segment(state_->root->segments[number], context.workshop, encoded));
   const auto follows = [](const TreeNode& a, const TreeNode& b) {
     return !tree_order(a.entry.path, b.entry.path);
   };

@@ -83,7 +83,13 @@ class SnapshotReader {
   // Of a tree in segments, how many there are; and the nodes of one, in order (checked). For who looks here
   // and there.
   size_t segments() const;
-  Result<std::vector<TreeNode>> segment(size_t number, Context& context) const;
+  // `encoded`, where it is given: the segment as it was written.
+  Result<std::vector<TreeNode>> segment(size_t number, Context& context, Bytes* encoded = nullptr) const;
+  // Where a segment lies: its frame holds nothing else.
+  Result<Extent> segment_place(size_t number) const;
+  // What keeps the snapshot alive: packs by name, and the pack of an extent is its number among them (of a
+  // tree in segments).
+  const LiveRecord& live() const;
   // The pages of a kPages file; kNotFound when no map knows it.
   Result<const FilePages*> pages_of(const std::string& path) const;
   // Fills `out` (whole pages) with the file's pages from `first` on.

@@ -46,8 +46,8 @@ size_t rounded_up(size_t bytes) {
 
 // From the chunk key, which keepers do not hold: they see how large segments are, and could hold names they
 // guess against cuts they can compute.
-Secret tree_key(const KeyBundle& keys, const ResourceId& resource, std::string_view purpose) {
-  Bytes info = to_bytes(as_bytes(purpose));
+Secret cuts_key(const KeyBundle& keys, const ResourceId& resource) {
+  Bytes info = to_bytes(as_bytes("kuramori tree cuts 1"));
   append(info, resource.view());
   return hkdf_sha256(keys.chunk.view(), keys.family.view(), info);
 }
@@ -57,11 +57,25 @@ Secret tree_key(const KeyBundle& keys, const ResourceId& resource, std::string_v
 Result<TreeBase> open_tree_base(Store& store, const KeyBundle& keys, RecordCodec& codec,
                                 std::string commit_name, const CommitRecord& commit,
                                 const std::string& cache_folder) {
-  TreeBase base{.commit_name = std::move(commit_name), .commit = commit, .live = {}, .index = nullptr};
+  TreeBase base{
+      .commit_name = std::move(commit_name), .commit = commit, .live = {}, .index = nullptr, .lost = {}};
   TRY_ASSIGN(base.live, read_live(store, codec, commit));
   std::ranges::sort(base.live.packs, {}, &LivePack::name);
-  TRY_ASSIGN(base.index, ChunkIndex::open(store, keys, commit.maps, cache_folder));
+  TRY_ASSIGN(base.index, ChunkIndex::open(store, keys, commit.maps, cache_folder, &base.lost));
   return base;
+}
+
+std::optional<uint32_t> TreeBase::pack(std::string_view name) const {
+  const auto found = std::ranges::lower_bound(live.packs, name, {}, &LivePack::name);
+  if (found == live.packs.end() || found->name != name) return std::nullopt;
+  return static_cast<uint32_t>(found - live.packs.begin());
+}
+
+bool TreeBase::keeps(uint32_t pack, uint32_t frame) const {
+  if (pack >= live.packs.size()) return false;
+  const std::vector<FrameRange>& ranges = live.packs[pack].frames;
+  const auto after = std::ranges::upper_bound(ranges, frame, {}, &FrameRange::first);
+  return after != ranges.begin() && frame - std::prev(after)->first < std::prev(after)->count;
 }
 
 struct TreeWriter::Shared {
@@ -85,7 +99,7 @@ struct TreeWriter::Shared {
 
   // Of the one thread that adds entries.
   std::unique_ptr<SessionPacks::Lane> tree_lane;
-  Secret segment_key;
+  SegmentNamer segment_namer;
   AesCmac cuts;
   TreeOrder order;
   std::string nodes;                       // of the segment that is being filled
@@ -105,22 +119,14 @@ struct TreeWriter::Shared {
         base(base_),
         packs(store_, keys_, random_, clock, session, resource_),
         namer(keys_),
-        segment_key(tree_key(keys_, resource_, "kuramori tree segments 1")),
-        cuts(tree_key(keys_, resource_, "kuramori tree cuts 1").view().first(AesCmac::kBytes)) {}
+        segment_namer(keys_, resource_),
+        cuts(cuts_key(keys_, resource_).view().first(AesCmac::kBytes)) {}
 
   std::optional<uint32_t> base_pack(std::string_view name) const {
-    if (base == nullptr) return std::nullopt;
-    const auto found = std::ranges::lower_bound(base->live.packs, name, {}, &LivePack::name);
-    if (found == base->live.packs.end() || found->name != name) return std::nullopt;
-    return static_cast<uint32_t>(found - base->live.packs.begin());
+    return base == nullptr ? std::nullopt : base->pack(name);
   }
 
-  bool is_in_base(uint32_t pack, uint32_t frame) const {
-    if (base == nullptr || pack >= base->live.packs.size()) return false;
-    const std::vector<FrameRange>& ranges = base->live.packs[pack].frames;
-    const auto after = std::ranges::upper_bound(ranges, frame, {}, &FrameRange::first);
-    return after != ranges.begin() && frame - std::prev(after)->first < std::prev(after)->count;
-  }
+  bool is_in_base(uint32_t pack, uint32_t frame) const { return base != nullptr && base->keeps(pack, frame); }
 
   std::string pack_name(uint32_t pack) const {
     return pack >= kOwnPacksFrom ? packs.name_of(pack - kOwnPacksFrom) : base->live.packs[pack].name;
@@ -170,9 +176,7 @@ struct TreeWriter::Shared {
     nodes.clear();
     segment_packs.clear();
     segment_numbers.clear();
-    // Content that reads like a segment must never stand for one, nor the other way round: no file's digest
-    // is an HMAC under a key that nothing else uses.
-    const ChunkName name = namer.name(hmac_sha256(segment_key.view(), as_bytes(encoded)));
+    const ChunkName name = segment_namer.name(as_bytes(encoded));
     TRY_ASSIGN(std::optional<Extent> place, find(name, static_cast<uint32_t>(encoded.size())));
     if (!place) {
       if (!tree_lane) tree_lane = packs.lane();

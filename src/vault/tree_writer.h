@@ -23,10 +23,16 @@ namespace kuramori {
 struct TreeBase {
   std::string commit_name;
   CommitRecord commit;
-  LiveRecord live;
+  LiveRecord live;  // packs by name
   std::unique_ptr<ChunkIndex> index;
+  // What they told of is stored again, unless it is found again first (vault/index_mender.h).
+  std::vector<LostRun> lost;
+
+  // The number of a pack among those it keeps alive; nothing: it is none of them.
+  std::optional<uint32_t> pack(std::string_view name) const;
+  bool keeps(uint32_t pack, uint32_t frame) const;
 };
-// `cache_folder`: as ChunkIndex::open() takes it.
+// `cache_folder`: as ChunkIndex::open() takes it. Lost runs of the index are told, and are no error.
 Result<TreeBase> open_tree_base(Store& store, const KeyBundle& keys, RecordCodec& codec,
                                 std::string commit_name, const CommitRecord& commit,
                                 const std::string& cache_folder);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "os/file.h"
+#include "vault/index_mender.h"
 #include "vault/test_support.h"
 #include "vault/tree_cache.h"
 
@@ -27,10 +28,70 @@ struct MadeTree {
   uint64_t known = 0;
 };
 
+// A store whose process dies before the `left`-th call from now on: nothing is answered any more.
+class MortalStore final : public Store {
+ public:
+  explicit MortalStore(Store& store) : store_(store) {}
+  std::atomic<int> left{INT_MAX};
+  std::string location() const override { return store_.location(); }
+  Result<void> put_if_absent(std::string_view n, ByteView b) override {
+    TRY(lives());
+    return store_.put_if_absent(n, b);
+  }
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view n) override {
+    struct Writer final : ObjectWriter {
+      MortalStore& mortal;
+      std::unique_ptr<ObjectWriter> inner;
+      Writer(MortalStore& m, std::unique_ptr<ObjectWriter> i) : mortal(m), inner(std::move(i)) {}
+      Result<void> append(ByteView more) override { return inner->append(more); }
+      Result<void> commit() override {
+        TRY(mortal.lives());
+        return inner->commit();
+      }
+    };
+    TRY(lives());
+    TRY_ASSIGN(auto inner, store_.create(n));
+    return std::unique_ptr<ObjectWriter>(new Writer(*this, std::move(inner)));
+  }
+  Result<std::unique_ptr<ObjectReader>> open(std::string_view n) override {
+    TRY(lives());
+    return store_.open(n);
+  }
+  Result<Bytes> get(std::string_view n) override {
+    TRY(lives());
+    return store_.get(n);
+  }
+  Result<ObjectInfo> head(std::string_view n) override {
+    TRY(lives());
+    return store_.head(n);
+  }
+  Result<ListPage> list(std::string_view p, std::string_view a, size_t l) override {
+    TRY(lives());
+    return store_.list(p, a, l);
+  }
+  Result<void> remove(std::string_view) override {
+    ADD_FAILURE() << "a writer never deletes";
+    return {};
+  }
+
+ private:
+  Result<void> lives() {
+    if (--left >= 0) return {};
+    return fail(ErrorKind::kInterrupted, "killed");
+  }
+  Store& store_;
+};
+
 struct TreeWriterTest : testing::Test {
   TestVault t{11};
+  MortalStore store{t.store};
   std::vector<MadeTree> made;
   PipelineFaults* faults = nullptr;
+  bool mends = false;        // a lost index is found again
+  std::string cache_folder;  // of the index
+  size_t batch_chunks = kMendBatchChunks;
+  MendedIndex mended;         // of the last snapshot
+  std::vector<LostRun> lost;  // likewise, before
 
   static bool before(const std::string& a, const std::string& b) { return tree_order(a, b); }
 
@@ -64,11 +125,17 @@ struct TreeWriterTest : testing::Test {
     const SnapshotId id = t.random.id<SnapshotId>();
     MadeTree tree{.name = names::commit(t.resource.id, id, sid), .commit = {}, .live = {}, .files = files};
     std::optional<TreeBase> base;
+    uint32_t maps = 0;
+    const auto next_map_name = [&] { return names::map(sid, maps++); };
+    mended = {};
+    lost = {};
     if (on_base && !made.empty()) {
-      TRY_ASSIGN(base,
-                 open_tree_base(t.store, t.keys, t.vault->codec(), made.back().name, made.back().commit, ""));
+      TRY_ASSIGN(base, open_tree_base(store, t.keys, t.vault->codec(), made.back().name, made.back().commit,
+                                      cache_folder));
+      lost = base->lost;
+      if (!lost.empty() && mends) TRY(mend(*base, next_map_name));
     }
-    TreeWriter writer(t.store, t.keys, t.random, t.clock, sid, t.resource.id, base ? &*base : nullptr);
+    TreeWriter writer(store, t.keys, t.random, t.clock, sid, t.resource.id, base ? &*base : nullptr);
     writer.provoke(faults);
     const std::vector<TreeEntry> entries = entries_of(files);
     std::vector<StoredContent> contents(entries.size());
@@ -101,17 +168,53 @@ struct TreeWriterTest : testing::Test {
     tree.commit.session = sid;
     tree.commit.resource = t.resource.id;
     tree.commit.kind = "files";
-    uint32_t maps = 0;
-    TRY_ASSIGN(tree.live, writer.finish(tree.commit, [&] { return names::map(sid, maps++); }));
+    TRY_ASSIGN(tree.live, writer.finish(tree.commit, next_map_name));
     tree.known = writer.bytes_known();
     const std::string live_name = names::live(sid);
     const Bytes object =
         t.vault->codec().encode(RecordType::kLive, live_name, t.resource.id, encode(tree.live));
     tree.commit.live = {.name = live_name, .size = object.size(), .digest = sha256(object)};
-    TRY(t.store.put_if_absent(live_name, object));
+    TRY(store.put_if_absent(live_name, object));
+    TRY(store.head(live_name));  // the last call before the commit
     TRY(t.vault->put(RecordType::kCommit, tree.name, t.resource.id, encode(tree.commit)));
     made.push_back(std::move(tree));
     return &made.back();
+  }
+
+  Result<void> mend(TreeBase& base, const std::function<std::string()>& next_map_name) {
+    TRY_ASSIGN(const auto reader,
+               SnapshotReader::open(store, t.keys, t.vault->codec(), base.commit_name, base.commit));
+    TRY_ASSIGN(mended, mend_index(base, *reader,
+                                  {.store = store,
+                                   .keys = t.keys,
+                                   .random = t.random,
+                                   .next_name = next_map_name,
+                                   .cache_folder = cache_folder,
+                                   .batch_chunks = batch_chunks}));
+    EXPECT_TRUE(base.lost.empty());
+    return {};
+  }
+
+  // What the newest snapshot put into packs of its own.
+  uint64_t bytes_put() const {
+    uint64_t bytes = 0;
+    for (const LivePack& pack : made.back().live.packs) {
+      if (names::owner_of(pack.name) == made.back().commit.session) bytes += pack.size;
+    }
+    return bytes;
+  }
+  static uint64_t size_of(const Files& files) {
+    uint64_t bytes = 0;
+    for (const auto& [path, content] : files) bytes += content.size();
+    return bytes;
+  }
+  void expect_whole_index() {
+    for (const ObjectRef& run : made.back().commit.maps) {
+      const auto object = t.store.objects.find(run.name);
+      ASSERT_TRUE(object != t.store.objects.end()) << run.name;
+      EXPECT_EQ(sha256(object->second), run.digest);
+      EXPECT_TRUE(check_chunk_run(object->second, t.keys, run.name));
+    }
   }
 
   Result<Files> read_back(const MadeTree& tree) {
@@ -350,6 +453,179 @@ TEST_F(TreeWriterTest, V18_small_files_leave_no_sizes_behind) {
   }
   for (uint32_t i = 0; i < 20; ++i) EXPECT_TRUE(plain.contains(i * 1000));
   EXPECT_LT(std::ranges::count_if(veiled, [](uint32_t at) { return at % 500 == 0 && at <= 20'000; }), 3);
+}
+
+// --- a lost chunk index ----------------------------------------------------------------------------------
+
+constexpr uint64_t kRootBytesMax = 4000;  // what a snapshot puts that stores nothing but its root
+
+struct LostIndexTest : TreeWriterTest {
+  Files files;
+  LostIndexTest() {
+    mends = true;
+    mutate(files, 150);
+    EXPECT_TRUE(snapshot(files));
+    // Little, so that it is a run of its own.
+    files["d0/new"] = t.random.bytes(900'000);
+    files["d0/small"] = t.random.bytes(900);
+    EXPECT_TRUE(snapshot(files));
+    EXPECT_EQ(made.back().commit.maps.size(), 2u);
+  }
+  void lose(const ObjectRef& run) { t.store.objects.erase(run.name); }
+};
+
+TEST_F(LostIndexTest, a_lost_or_torn_index_is_found_again_and_nothing_is_stored_twice) {
+  const std::vector<ObjectRef> runs = made.back().commit.maps;
+  const auto kept = t.store.objects;
+  const std::vector<MadeTree> before = made;
+  const std::vector<std::pair<const char*, std::function<void()>>> faults_of_the_index = {
+      {"all gone",
+       [&] {
+         for (const ObjectRef& run : runs) lose(run);
+       }},
+      {"the newest gone", [&] { lose(runs.front()); }},
+      {"the oldest gone", [&] { lose(runs.back()); }},
+      {"a bit flipped", [&] { t.store.objects[runs.back().name][runs.back().size / 2] ^= 1; }},
+      {"torn", [&] { t.store.objects[runs.front().name].resize(runs.front().size / 2); }},
+      {"empty",
+       [&] {
+         for (const ObjectRef& run : runs) t.store.objects[run.name].clear();
+       }},
+      {"swapped", [&] { std::swap(t.store.objects[runs[0].name], t.store.objects[runs[1].name]); }},
+  };
+  for (const auto& [what, lose_some] : faults_of_the_index) {
+    for (const size_t batch : {kMendBatchChunks, size_t{9}}) {
+      SCOPED_TRACE(fmt::format("{}, {} a batch", what, batch));
+      t.store.objects = kept;
+      made = before;
+      lose_some();
+      batch_chunks = batch;
+      auto tree = snapshot(files);
+      ASSERT_TRUE(tree) << tree.error().what;
+      EXPECT_FALSE(lost.empty());
+      EXPECT_GT(mended.chunks, 0u);
+      EXPECT_EQ(mended.unreadable, 0u);
+      EXPECT_LT(bytes_put(), kRootBytesMax);
+      EXPECT_EQ((*tree)->known, size_of(files));
+      EXPECT_LE((*tree)->commit.maps.size(), kMapsMax);
+      expect_whole_index();
+      // And from here on it is as if nothing had been.
+      ASSERT_TRUE(snapshot(files));
+      EXPECT_TRUE(lost.empty());
+      EXPECT_LT(made.back().commit.added_bytes, kRootBytesMax);
+      EXPECT_EQ(made.back().known, size_of(files));
+      forget_all_but(made.back());
+      auto back = read_back(made.back());
+      ASSERT_TRUE(back) << back.error().what;
+      EXPECT_TRUE(*back == files);
+    }
+  }
+}
+
+TEST_F(LostIndexTest, only_frames_are_read_that_nothing_else_tells_of) {
+  lose(made.back().commit.maps.front());
+  ASSERT_TRUE(snapshot(files));
+  // A large chunk, a frame of small ones, and the segments that changed with them.
+  EXPECT_GE(mended.frames, 3u);
+  EXPECT_LE(mended.frames, 6u);
+  const uint64_t few = mended.frames;
+  for (const ObjectRef& run : made.back().commit.maps) lose(run);
+  ASSERT_TRUE(snapshot(files));
+  EXPECT_GT(mended.frames, 3 * few);
+}
+
+TEST_F(LostIndexTest, who_may_not_read_stores_once_more_what_is_met_again) {
+  mends = false;
+  const MadeTree base = made.back();
+  lose(base.commit.maps.back());
+  auto tree = snapshot(files);
+  ASSERT_TRUE(tree) << tree.error().what;
+  EXPECT_GT(bytes_put(), size_of(files) / 2) << "the test loses nothing";
+  EXPECT_GE((*tree)->known, 900'000u) << "of the run that is left";
+  expect_whole_index();
+  ASSERT_TRUE(snapshot(files));
+  EXPECT_LT(made.back().commit.added_bytes, kRootBytesMax);
+  forget_all_but(made.back());
+  EXPECT_TRUE(*read_back(made.back()) == files);
+}
+
+TEST_F(LostIndexTest, a_frame_that_is_damaged_as_well_is_stored_again) {
+  for (const ObjectRef& run : made.back().commit.maps) lose(run);
+  // The pack of the newest content; the tree lies in another.
+  const auto place = [&]() -> std::string {
+    auto reader =
+        SnapshotReader::open(t.store, t.keys, t.vault->codec(), made.back().name, made.back().commit);
+    auto node = (*reader)->find("d0/new");
+    return (*reader)->live().packs[(*node)->extents.front().pack].name;
+  }();
+  const LivePack* pack = &*std::ranges::find(made.back().live.packs, place, &LivePack::name);
+  auto shape = read_pack_shape(t.store, t.keys, place, *pack);
+  ASSERT_TRUE(shape);
+  for (const FrameEntry& frame : shape->frames) {
+    if (frame.type == FrameType::kBytes) t.store.objects[place][frame.offset + frame.stored_bytes / 2] ^= 1;
+  }
+  ASSERT_TRUE(snapshot(files));
+  EXPECT_GE(mended.unreadable, 1u);
+  EXPECT_GT(bytes_put(), 900'000u);
+  EXPECT_TRUE(*read_back(made.back()) == files);
+}
+
+TEST_F(LostIndexTest, killed_at_every_call_of_the_store_it_is_found_again_by_the_next) {
+  for (const ObjectRef& run : made.back().commit.maps) lose(run);
+  batch_chunks = 10;
+  const auto kept = t.store.objects;
+  const std::vector<MadeTree> before = made;
+  int killed = 0;
+  for (int call = 0;; ++call) {
+    t.store.objects = kept;
+    made = before;
+    store.left = call;
+    auto tree = snapshot(files, true, 1);
+    store.left = INT_MAX;
+    if (tree) break;
+    ++killed;
+    EXPECT_EQ(tree.error().kind, ErrorKind::kInterrupted) << tree.error().what;
+    // What was there is there as it was, and the next does it all.
+    for (const auto& [name, bytes] : kept) ASSERT_TRUE(t.store.objects.at(name) == bytes) << name;
+    if (call % 4 != 0) continue;
+    ASSERT_TRUE(snapshot(files));
+    EXPECT_LT(bytes_put(), kRootBytesMax);
+    expect_whole_index();
+    forget_all_but(made.back());
+    auto back = read_back(made.back());
+    ASSERT_TRUE(back) << call << ": " << back.error().what;
+    EXPECT_TRUE(*back == files) << call;
+  }
+  EXPECT_GT(killed, 20);
+}
+
+TEST_F(LostIndexTest, V24_what_only_the_cache_has_is_put_into_the_next_run) {
+  const TemporaryFolder cache = *TemporaryFolder::make("kuramori-test-");
+  cache_folder = cache.path();
+  ASSERT_TRUE(snapshot(files));  // fills the cache
+  const std::vector<ObjectRef> runs = made.back().commit.maps;
+  for (const ObjectRef& run : runs) lose(run);
+  ASSERT_TRUE(snapshot(files));
+  EXPECT_TRUE(lost.empty()) << "nothing had to be read";
+  EXPECT_EQ(made.back().known, size_of(files));
+  EXPECT_LT(bytes_put(), kRootBytesMax);
+  expect_whole_index();
+  for (const ObjectRef& run : runs) EXPECT_EQ(std::ranges::count(made.back().commit.maps, run), 0);
+
+  // Where what is cached is no longer whole either, frames are read.
+  for (const ObjectRef& run : made.back().commit.maps) lose(run);
+  const auto cached = list_folder(cache.path());
+  ASSERT_TRUE(cached);
+  for (const FolderEntry& file : *cached) {
+    Bytes bytes = *read_file(cache / file.name);
+    bytes[bytes.size() / 2] ^= 1;
+    ASSERT_TRUE(write_file_durably(cache / file.name, bytes));
+  }
+  ASSERT_TRUE(snapshot(files));
+  EXPECT_FALSE(lost.empty());
+  EXPECT_LT(bytes_put(), kRootBytesMax);
+  expect_whole_index();
+  EXPECT_TRUE(*read_back(made.back()) == files);
 }
 
 // --- what the machine remembers ------------------------------------------------------------------------

@@ -460,5 +460,129 @@ class Lifecycle(FilesCase):
         self.assert_same(self.restored())
 
 
+class LostIndex(FilesCase):
+    """The chunk index lost or torn: named in words, no restore in need of it, and found again by the next backup."""
+
+    def setUp(self):
+        super().setUp()
+        self.fill()
+        self.run_as_owner("vault", "init", "here")
+        self.first = self.backup()
+        self.write("late", self.random.randbytes(500_000))
+        self.second = self.backup()
+
+    def runs(self):
+        return sorted(path for path in (self.vault / "maps").rglob("*") if path.is_file())
+
+    def findings(self, status=0):
+        found = checked(self.run_as_owner("vault", "scrub", "here", "--json", status=status))["findings"]
+        return [finding for finding in found if finding["object"].startswith("maps/")]
+
+    def stored(self):
+        return sum(path.stat().st_size for path in (self.vault / "packs").rglob("*") if path.is_file())
+
+    def assert_mended(self, words, not_said=()):
+        """The next backup tells of it in these words, and stores next to nothing, though nothing here is remembered."""
+        before = self.stored()
+        outcome = self.run_as_owner("backup", "tree", "--json")
+        for word in words:
+            self.assertIn(word, outcome.err)
+        for word in not_said:
+            self.assertNotIn(word, outcome.err)
+        self.assertGreater(checked(outcome)["snapshot"]["bytes_read"], 9_000_000)
+        self.assertLess(self.stored() - before, 10_000)
+        # What older snapshots lost is worth a note, and that is all.
+        self.assertEqual({finding["severity"] for finding in self.findings()} - {"note"}, set())
+        self.assert_same(self.restored())
+        shutil.rmtree(self.state)
+        again = self.run_as_owner("backup", "tree", "--json")
+        self.assertNotIn("index", again.err)
+        self.assertLess(self.stored() - before, 20_000)
+
+    def test_a_lost_index_is_named_and_found_again(self):
+        for path in self.runs():
+            path.unlink()
+        shutil.rmtree(self.state)
+        named = self.findings(status=4)
+        self.assertTrue(named)
+        for finding in named:
+            self.assertEqual((finding["severity"], finding["snapshots"]), ("damage", []), finding)
+            self.assertIn("a run of the chunk index: every snapshot is restored without it", finding["what"])
+        self.assert_same(self.restored())
+        self.assert_mended(["the chunk index of snapshot", "is missing", "were found again"])
+
+    def test_a_torn_index_is_found_again_once_a_scrub_has_seen_it(self):
+        for number, path in enumerate(self.runs()):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.chmod(0o600)
+            path.write_bytes(content if number else content[:len(content) // 3])
+        # Whoever has it in the cache builds on as ever; the scrub takes that away.
+        self.assertTrue(self.findings(status=4))
+        outcome = self.run_as_owner("backup", "tree", "--json")
+        self.assertIn("were found again", outcome.err)
+        shutil.rmtree(self.state)
+        self.assertEqual({finding["severity"] for finding in self.findings()} - {"note"}, set())
+        before = self.stored()
+        self.assertNotIn("index", self.run_as_owner("backup", "tree").err)
+        self.assertLess(self.stored() - before, 10_000)
+        self.assert_same(self.restored())
+
+    def test_what_this_machine_still_has_of_it_is_put_into_the_next(self):
+        self.backup()  # builds on the second, and so has all of its index here
+        for path in self.runs():
+            path.unlink()
+        shutil.rmtree(self.state / "trees")  # so that everything is read
+        self.assert_mended([], ["is not whole"])
+
+    def test_a_writer_that_cannot_read_stores_again_and_says_so(self):
+        writer = self.folder / "writer.key"
+        self.run_as_owner("vault", "key", "new", "here", "--role", "writer", "--to", writer)
+        config = self.config.read_text()
+        for path in self.runs():
+            path.unlink()
+        shutil.rmtree(self.state)
+        self.config.write_text(config.replace(str(self.key), str(writer)))
+        before = self.stored()
+        outcome = self.run_as_owner("backup", "tree", "--json")
+        self.assertIn("this key may not read what was stored", outcome.err)
+        self.assertEqual(checked(outcome)["snapshot"]["base"], self.second["id"])
+        self.assertGreater(self.stored() - before, 9_000_000)
+        shutil.rmtree(self.state)
+        self.assertLess(self.backup()["added_bytes"], 10_000)
+        self.config.write_text(config)
+        self.assert_same(self.restored())
+
+    def test_V6_killed_at_every_store_call_it_is_found_again_by_the_next(self):
+        for path in self.runs():
+            path.unlink()
+        shutil.rmtree(self.state)
+        kept = self.folder / "kept"
+        shutil.copytree(self.vault, kept)
+        counter = self.folder / "calls"
+        self.backup(env={"KURAMORI_TEST_COUNT_STORE_CALLS": counter})
+        calls = int(counter.read_text())
+        self.assertGreater(calls, 20)
+        killed = 0
+        for call in range(1, calls + 1):
+            with self.subTest(call=call):
+                shutil.rmtree(self.vault)
+                shutil.rmtree(self.state, ignore_errors=True)
+                shutil.copytree(kept, self.vault)
+                more = {"KURAMORI_TEST_KILL_AT_STORE_CALL": call}
+                if call % 2:
+                    more["KURAMORI_TEST_KILL_AT_STORE_CALL_AFTER"] = 1
+                outcome = self.run_as_owner("backup", "tree", status=None, env=more)
+                self.assertIn(outcome.status, (0, -signal.SIGKILL), outcome)
+                killed += outcome.status != 0
+                before = self.stored()
+                self.backup()
+                self.assertLess(self.stored() - before, 10_000)
+                self.assertEqual({finding["severity"] for finding in self.findings()} - {"note"}, set())
+                if call % 7 == 0:
+                    self.assert_same(self.restored())
+        self.assertGreater(killed, calls // 2)
+
+
 if __name__ == "__main__":
     harness.main()
