@@ -411,7 +411,9 @@ Result<void> Collector::remove_rounds(const std::vector<GcRound>& rounds, uint64
     TRY(ledger_.log().remove(names::gc_plan(number)));
     return ledger_.log().remove(names::gc_sweep(number));
   };
-  if (bugs.has(PlantedBug::kGcRemoved) || bugs.has(PlantedBug::kParentsNotRead)) return remove(n);
+  if (bugs.has(PlantedBug::kGcRemoved) || bugs.has(PlantedBug::kParentsNotRead) ||
+      bugs.has(PlantedBug::kIndexCachedBefore))
+    return remove(n);
   if (!bugs.has(PlantedBug::kGcRemovedCarefully)) return {};
   TRY_ASSIGN(SessionListing sessions, ledger_.read_sessions());
   if (std::ranges::any_of(sessions.sessions, [](const ListedSession& s) { return !s.decided; })) return {};

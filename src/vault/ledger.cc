@@ -159,6 +159,7 @@ Result<std::vector<GcRound>> Ledger::read_gc() {
   }
   bool removed_on_purpose = protocol().bugs.has(PlantedBug::kGcRemoved) ||
                             protocol().bugs.has(PlantedBug::kGcRemovedCarefully) ||
+                            protocol().bugs.has(PlantedBug::kIndexCachedBefore) ||
                             protocol().bugs.has(PlantedBug::kParentsNotRead) ||
                             protocol().bugs.has(PlantedBug::kAbandonRemovesPlan);
   for (size_t i = 0; i < rounds.size(); ++i) {

@@ -53,15 +53,12 @@ Result<std::unique_ptr<WriterSession>> WriterSession::open(const Protocol& proto
   std::unique_ptr<WriterSession> session(new WriterSession(protocol));
   const bool checks_first = protocol.bugs.has(PlantedBug::kChecksBeforeSession);
   std::vector<std::string> parents = options.parents;
-  if (checks_first) {
-    TRY(session->read_condemned());
-    TRY(session->read_parents(parents));
-  }
+  const bool knows_first = checks_first || protocol.bugs.has(PlantedBug::kIndexCachedBefore);
+  if (checks_first) TRY(session->read_condemned());
+  if (knows_first) TRY(session->read_parents(parents));
   TRY(session->stand(options));
-  if (!checks_first) {
-    TRY(session->read_condemned());
-    TRY(session->read_parents(std::move(parents)));
-  }
+  if (!checks_first) TRY(session->read_condemned());
+  if (!knows_first) TRY(session->read_parents(std::move(parents)));
   return session;
 }
 
