@@ -117,6 +117,7 @@ class PlansOfDaemon {
     if (!has_work(config)) return;
     JobLoopSettings settings{.program = this_program(),
                              .config_path = config.path,
+                             .key_file = context_.line().value("key-file"),
                              .state_folder = state_folder(),
                              .load_config = [this] { return load(); },
                              .stop_within = stop_within_};

@@ -280,6 +280,7 @@ void JobLoop::Loop::reload() {
 
 std::vector<std::string> JobLoop::Loop::command_of(const std::vector<std::string>& words) const {
   std::vector<std::string> argv{settings_.program, "--config", settings_.config_path, "--json"};
+  if (!settings_.key_file.empty()) argv.insert(argv.end(), {"--key-file", settings_.key_file});
   argv.insert(argv.end(), words.begin(), words.end());
   return argv;
 }

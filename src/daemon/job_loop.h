@@ -20,9 +20,10 @@ namespace kuramori {
 constexpr const char* kRunTag = "kuramori-run";  // of a snapshot: which run of which journal made it
 
 struct JobLoopSettings {
-  std::string program;                          // this one, to be run again
-  std::string config_path;                      // absolute
-  std::string state_folder;                     // of the journal
+  std::string program;       // this one, to be run again
+  std::string config_path;   // absolute
+  std::string key_file;      // as it was given to the daemon; "" where the configuration says it
+  std::string state_folder;  // of the journal
   std::function<Result<Config>()> load_config;  // anew, when asked to
   Duration stop_within;  // for jobs that run when a stop is asked for; then they are ended
 };

@@ -250,6 +250,13 @@ class Plans(daemon.Case):
         self.assertIn("what the daemon does is not written down", served.text())
         self.assertEqual(served.stop(), 0, served.text())
 
+    def test_jobs_have_the_key_that_the_daemon_was_given(self):
+        self.plan("  p: { resources: [files], vault: here, every: 2s }\n")
+        self.config.write_text(self.config.read_text().replace(f", key_file: \"{self.folder}/owner.key\"", ""))
+        served = self.serve("--key-file", self.folder / "owner.key")
+        self.await_runs(1, "backup p/files", "COMPLETED")
+        self.assertEqual(served.stop(), 0, served.text())
+
     def test_a_cancelled_run_ends(self):
         self.plan("  p: { resources: [endless], vault: here, every: 4s }\n")
         self.serve()
