@@ -170,6 +170,14 @@ Result<OpenedSource> open_git(const ResourceConfig& resource, const ConfigWorld&
   if (const auto timeout = length_of(config.timeout)) settings.timeout = *timeout;
   TRY_ASSIGN(settings.url, config.url.fetch(world));
   TRY_ASSIGN(settings.password, config.password.fetch(world));
+  if (config.webhook) {
+    git::WebhookSettings& hook = settings.webhook.emplace();
+    hook.listen = config.webhook->listen;
+    if (!config.webhook->path.empty()) hook.path = config.webhook->path;
+    TRY_ASSIGN(hook.secret, config.webhook->secret.fetch(world));
+    hook.certificate_file = config.webhook->cert_file;
+    hook.key_file = config.webhook->tls_key_file;
+  }
   OpenedSource opened{.source = nullptr, .origin = fmt::format("host={}\n", host_name())};
   settings.mirror = mirror_of(resource, "");
   // Without a configuration a snapshot is restored or proven, and no remote is asked for one.

@@ -248,6 +248,8 @@ TEST(Config, ReadsWhatEachKindHasOfItsOwn) {
         "{ kind: command, run: [a], capture: save }", "{ kind: postgres, exclude: [a] }",
         "{ kind: redis, connect: x, capture: host }", "{ kind: command, run: [a], shrink_max: much }",
         "{ kind: files, paths: [/x], one_filesystem: perhaps }",
+        "{ kind: files, paths: [/x], snapshot: lvm }", "{ kind: git, url: /x, webhook: { secret: y } }",
+        "{ kind: git, url: /x, webhook: { listen: \"h:1\" } }",
         "{ kind: files, paths: [/x], password_file: y }",
         "{ kind: postgres, connect: x, hooks: { before: [a] } }"})
     EXPECT_FALSE(refusal(std::string("resources:\n  a: ") + wrong + "\n").empty()) << wrong;

@@ -182,6 +182,21 @@ void read_git(MapReader& map, ResourceConfig& resource) {
   const std::string lfs = map.choice("lfs", {"auto", "true", "false"});
   if (lfs == "true") git.lfs = GitConfig::Lfs::kOn;
   if (lfs == "false") git.lfs = GitConfig::Lfs::kOff;
+  auto webhook = map.map("webhook");
+  if (!webhook) return;
+  GitConfig::Webhook& hook = git.webhook.emplace();
+  hook.listen = webhook->text("listen");
+  hook.path = webhook->text("path");
+  hook.secret = webhook->setting("secret");
+  hook.cert_file = webhook->path("cert_file");
+  hook.tls_key_file = webhook->path("tls_key_file");
+  if (hook.listen.empty() && !map.state().error)
+    map.state().fail_at(webhook->line(), fmt::format("{} does not say where it listens", webhook->where()),
+                        {}, "add listen: \"127.0.0.1:8787\"");
+  if (!hook.secret.is_set() && !map.state().error)
+    map.state().fail_at(webhook->line(), fmt::format("{} has no secret", webhook->where()),
+                        "anybody who reaches it could call it", "add secret_file: /etc/kuramori/hook.secret");
+  webhook->done();
 }
 
 struct KindReader {
@@ -217,8 +232,8 @@ const std::vector<KindReader>& kinds() {
        read_image},
       {kGit,
        "git",
-       {"url", "user", "password", "ssh_key_file", "known_hosts_file", "ca_file", "lfs", "lfs_url",
-        "timeout"},
+       {"url", "user", "password", "ssh_key_file", "known_hosts_file", "ca_file", "lfs", "lfs_url", "timeout",
+        "webhook"},
        read_git},
       {kAws, "aws", {}},
   };

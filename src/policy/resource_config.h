@@ -121,6 +121,13 @@ struct GitConfig {
   enum class Lfs : uint8_t { kAuto, kOn, kOff } lfs = Lfs::kAuto;
   std::string lfs_url;
   std::optional<Period> timeout;
+  // Where servers of git call when something was pushed.
+  struct Webhook {
+    std::string listen, path;
+    Setting secret;
+    std::string cert_file, tls_key_file;
+  };
+  std::optional<Webhook> webhook;
 };
 
 struct ResourceConfig {

@@ -1,9 +1,14 @@
 """A snapshot whenever something changes (`kuramori watch`): files in real time, a version of a secret for every change (I1)."""
 
+import hashlib
+import hmac
 import os
 import signal
+import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import harness
 
@@ -14,8 +19,9 @@ resources:
   env: {{ kind: secret, paths: ["{folder}/app/.env"] }}
   export: {{ kind: command, run: ["/bin/true"] }}
   code: {{ kind: git, url: "{folder}/code.git" }}
+  hooked: {{ kind: git, url: "{folder}/code.git", webhook: {{ listen: "127.0.0.1:{port}", path: /code, secret_file: "{folder}/hook.secret" }} }}
 plans:
-  all: {{ resources: [uploads, env, export, code], vault: here, every: change, keep: {{ all: 14d }} }}
+  all: {{ resources: [uploads, env, export, code, hooked], vault: here, every: change, keep: {{ all: 14d }} }}
 """
 SECONDS_TO_SETTLE = 30  # on a machine at work; alone it takes three
 
@@ -23,7 +29,10 @@ SECONDS_TO_SETTLE = 30  # on a machine at work; alone it takes three
 class Watch(harness.Case):
     def setUp(self):
         super().setUp()
-        self.config.write_text(CONFIG.format(vault=self.vault, key=self.key, folder=self.folder))
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            self.port = one.getsockname()[1]
+        self.config.write_text(CONFIG.format(vault=self.vault, key=self.key, folder=self.folder, port=self.port))
         self.uploads = self.folder / "uploads"
         self.uploads.mkdir()
         (self.folder / "app").mkdir()
@@ -165,6 +174,51 @@ class Watch(harness.Case):
         self.mine("restore", "code@latest", "--to", self.folder / "back")
         self.assertEqual(self.git("-C", self.folder / "back", "rev-parse", "main"), tips[0])
         self.git("-C", self.folder / "back", "cat-file", "-e", tips[1])
+
+    def call(self, body, secret):
+        """What the webhook answers to one who signs so."""
+        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/code", data=body, headers={"X-Hub-Signature-256": f"sha256={signature}"})
+        try:
+            return urllib.request.urlopen(request, timeout=20).status
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
+    def test_I4_a_push_is_captured_at_once_where_the_server_tells(self):
+        work, remote = self.folder / "work", self.folder / "code.git"
+        self.git("init", "--quiet", "--bare", "--initial-branch=main", remote)
+        self.git("init", "--quiet", "--initial-branch=main", work)
+        self.git("-C", work, "commit", "--quiet", "--allow-empty", "-m", "first")
+        self.git("-C", work, "push", "--quiet", remote, "main")
+        secret = "a secret of some length"
+        (self.folder / "hook.secret").write_text(secret + "\n")
+        (self.folder / "hook.header").write_text(f"X-Gitlab-Token: {secret}\n")
+        hook = remote / "hooks/post-receive"
+        hook.write_text(f"#!/bin/sh\nexec curl -sS --fail --max-time 20 -H @{self.folder}/hook.header -d '{{}}' http://127.0.0.1:{self.port}/code >&2\n")
+        hook.chmod(0o755)
+        watcher = self.watch("hooked", "--settle", "1s")
+        self.await_count("hooked", 1)
+        # By the clock the remote is asked once a minute.
+        for number in range(2):
+            self.git("-C", work, "commit", "--quiet", "--allow-empty", "-m", f"pushed {number}")
+            self.git("-C", work, "push", "--quiet", remote, "main")
+            self.await_count("hooked", 2 + number)
+        self.mine("restore", "hooked@latest", "--to", self.folder / "back")
+        self.assertEqual(self.git("-C", self.folder / "back", "rev-parse", "main"), self.git("-C", work, "rev-parse", "HEAD"))
+        # Who cannot sign changes nothing.
+        hook.unlink()
+        self.git("-C", work, "commit", "--quiet", "--allow-empty", "-m", "silent")
+        self.git("-C", work, "push", "--quiet", remote, "main")
+        self.assertEqual(self.call(b"{}", "another secret of length"), 403)
+        time.sleep(3)
+        self.assertEqual(self.count("hooked"), 3)
+        self.assertEqual(self.call(b"{}", secret), 202)
+        self.await_count("hooked", 4)
+        # The address is taken: said, and not waited for.
+        self.assert_refused(self.mine("watch", "hooked", status=1), "ss -ltnp")
+        watcher.send_signal(signal.SIGTERM)
+        self.assertEqual(watcher.wait(20), 0, (self.folder / "watch.log").read_text())
+        self.assertNotIn(secret, (self.folder / "watch.log").read_text())
 
     def test_what_tells_nobody_is_refused_in_words(self):
         self.assert_refused(self.mine("watch", "export", status=2), "every:")

@@ -30,6 +30,7 @@ class Examiner {
     }
     files();
     transport(*place);
+    webhook();
     remote(*place);
     lfs();
     space();
@@ -90,6 +91,16 @@ class Examiner {
            "somebody on the way could give another history; what was kept stays",
            "url: https://… or ssh://…");
     }
+  }
+
+  void webhook() {
+    if (!settings_.webhook || !settings_.webhook->certificate_file.empty()) return;
+    const std::string_view listen = settings_.webhook->listen;
+    for (const char* local : {"127.", "[::1]:", "localhost:"})
+      if (listen.starts_with(local)) return;
+    tell(Severity::kRisk, "webhook", fmt::format("calls to {} come in clear", listen),
+         "a token that goes over the line can be read, and used by others",
+         "listen: \"127.0.0.1:8787\" behind a proxy that has HTTPS, or cert_file: and tls_key_file:");
   }
 
   void remote(const Place& place) {

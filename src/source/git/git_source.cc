@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "source/git/watch.h"
+#include "source/git/webhook.h"
 
 namespace kuramori::git {
 namespace {
@@ -65,6 +66,7 @@ Result<std::unique_ptr<Source>> open_git(GitSettings settings) {
   if (settings.mirror.empty()) return fail(ErrorKind::kUsage, "a mirror has to stand somewhere");
   if (!settings.url.empty()) TRY(place_of(settings));
   if (!settings.lfs_url.empty()) TRY(parse_remote(settings.lfs_url));
+  if (settings.webhook) TRY(check_webhook(*settings.webhook));
   return std::unique_ptr<Source>(new GitSource(std::move(settings)));
 }
 

@@ -19,6 +19,14 @@ enum class LfsMode : uint8_t {
 
 constexpr Duration kFetchTimeout = std::chrono::hours(6);
 
+// Where we are told of pushes (webhook.h).
+struct WebhookSettings {
+  std::string listen;                      // "127.0.0.1:8787"
+  std::string path = "/";                  // of the URL that is called
+  std::string secret;                      // which calls are signed with
+  std::string certificate_file, key_file;  // PEM, both: HTTPS
+};
+
 struct GitSettings {
   std::string url;             // as of remote.h
   std::string user, password;  // over HTTP, instead of those in the URL
@@ -26,6 +34,7 @@ struct GitSettings {
   std::string lfs_url;  // of the LFS server, where it is not the repository's own
   LfsMode lfs = LfsMode::kAuto;
   Duration timeout = kFetchTimeout;  // of a fetch, and of a push
+  std::optional<WebhookSettings> webhook;
   // Where the mirror stands: a folder of this source's own. It may be lost: then everything is fetched once.
   std::string mirror;
 };

@@ -5,11 +5,13 @@
 #include <sys/stat.h>
 #include "source/git/watch.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "source/git/layout.h"
 #include "source/git/lfs.h"
 #include "source/git/repository_for_tests.h"
+#include "source/git/webhook.h"
 #include "source/tree/captured_tree_for_tests.h"
 
 namespace kuramori::git {
@@ -168,6 +170,95 @@ TEST_F(GitTest, a_watch_tells_when_refs_move_and_when_the_remote_goes_away_I4) {
   std::stop_source stop;
   stop.request_stop();
   EXPECT_FALSE(*watch->wait(1h, stop.get_token()));
+}
+
+TEST_F(GitTest, a_call_of_the_webhook_is_judged_by_its_signature) {
+  // The example of GitHub's documentation.
+  const std::string secret = "It's a Secret to Everybody",
+                    digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+  const auto status = [&](std::vector<HttpHeader> headers, const std::string& body = "Hello, World!") {
+    ServerRequest request{.headers = std::move(headers)};
+    append(request.body, as_bytes(body));
+    return judge_hook(request, secret).status;
+  };
+  for (const char* name : {"x-hub-signature-256", "x-hub-signature"}) {
+    EXPECT_EQ(status({{name, "sha256=" + digest}}), 202);
+    EXPECT_EQ(status({{name, "sha256=" + digest}}, "Hello, World?"), 403);
+    EXPECT_EQ(status({{name, "sha256=" + digest.substr(1)}}), 403);
+    EXPECT_EQ(status({{name, "sha256="}}), 403);
+    EXPECT_EQ(status({{name, digest}}), 401);
+  }
+  for (const char* name : {"x-gitea-signature", "x-gogs-signature"}) {
+    EXPECT_EQ(status({{name, digest}}), 202);
+    EXPECT_EQ(status({{name, digest + "0"}}), 403);
+  }
+  EXPECT_EQ(status({{"x-gitlab-token", secret}}), 202);
+  EXPECT_EQ(status({{"x-gitlab-token", secret + "!"}}), 403);
+  EXPECT_EQ(status({{"x-hub-signature", "sha1=01dc10d0c83e72ed246219cdd91669667fe2ca59"}}), 401);
+  EXPECT_EQ(status({{"authorization", "Bearer " + secret}}), 401);
+  EXPECT_EQ(status({}), 401);
+  // The strongest that is given decides: a right token does not help a wrong signature.
+  EXPECT_EQ(status({{"x-hub-signature-256", "sha256=00"}, {"x-gitlab-token", secret}}), 403);
+}
+
+TEST_F(GitTest, a_watch_asks_at_once_when_the_webhook_is_called_and_for_nobody_else_I4) {
+  using namespace std::chrono_literals;
+  RepositoryForTests remote(ground / "remote.git");
+  GitSettings settings = settings_of(remote.path());
+  settings.webhook =
+      WebhookSettings{.listen = "127.0.0.1:0", .path = "/hooks/app", .secret = "sixteen bytes and more"};
+  auto watch = *watch_git(settings, 1h);
+  const std::string how = watch->how(),
+                    url = how.substr(how.find("http://"), how.rfind(" is called") - how.find("http://"));
+  const auto call = [&](const std::string& token, const std::string& where = "") {
+    return *run_checked({.argv = {"curl", "-sS", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}",
+                                  "-d", "{}", "-H", "X-Gitlab-Token: " + token, url + where}});
+  };
+  remote.commit("main", "second");
+  EXPECT_EQ(call("sixteen bytes and less"), "403");
+  EXPECT_EQ(call(settings.webhook->secret, "/other"), "404");
+  EXPECT_FALSE(*watch->wait(700ms, {})) << "nobody who may has called";
+  EXPECT_EQ(call(settings.webhook->secret), "202");
+  EXPECT_TRUE(*watch->wait(20s, {}));
+  // A call that lies costs a question, and many at once hardly more.
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(call(settings.webhook->secret), "202");
+  EXPECT_FALSE(*watch->wait(2s, {})) << "nothing moved";
+  remote.commit("main", "third");
+  EXPECT_EQ(call(settings.webhook->secret), "202");
+  EXPECT_TRUE(*watch->wait(20s, {}));
+  // One port, one listener.
+  settings.webhook->listen = url.substr(7, url.find('/', 7) - 7);
+  auto second = watch_git(settings, 1h);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().why.find("in use"), std::string::npos) << second.error().why;
+}
+
+TEST_F(GitTest, doctor_tells_of_a_webhook_that_others_can_listen_to) {
+  RepositoryForTests remote(ground / "remote.git");
+  const auto told = [&](const std::string& listen) {
+    GitSettings settings = settings_of(remote.path());
+    settings.webhook = WebhookSettings{.listen = listen, .secret = "sixteen bytes and more"};
+    const auto findings = *(*open_git(settings))->doctor();
+    return std::ranges::any_of(findings,
+                               [](const SourceFinding& finding) { return finding.about == "webhook"; });
+  };
+  EXPECT_TRUE(told("0.0.0.0:8787"));
+  EXPECT_FALSE(told("127.0.0.1:8787"));
+}
+
+TEST_F(GitTest, a_webhook_that_cannot_be_meant_is_refused) {
+  for (const WebhookSettings& bad :
+       {WebhookSettings{.secret = "sixteen bytes and more"}, WebhookSettings{.listen = "127.0.0.1:0"},
+        WebhookSettings{.listen = "127.0.0.1:0", .secret = "short"},
+        WebhookSettings{.listen = "127.0.0.1:0", .path = "hook", .secret = "sixteen bytes and more"},
+        WebhookSettings{.listen = "127.0.0.1:0", .secret = "sixteen bytes and more", .key_file = "/k"}}) {
+    GitSettings settings = settings_of("/srv/app.git");
+    settings.webhook = bad;
+    auto source = open_git(settings);
+    ASSERT_FALSE(source);
+    EXPECT_EQ(source.error().kind, ErrorKind::kUsage);
+    EXPECT_NE(source.error().next, "");
+  }
 }
 
 TEST_F(GitTest, a_lost_mirror_comes_back_from_the_snapshot_before_with_what_the_remote_forgot_I4) {
