@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Programs of a newer Debian suite, unpacked beside the host and relinked to their own loader and libraries.
+# Programs of another Debian suite, mostly a newer one, unpacked beside the host and relinked to their own loader and libraries.
 # Sourced by what fetches them; nothing is installed.
 
 # The mirror this host already uses for its own suite.
@@ -35,7 +35,8 @@ newer_suite_unpack() (
 newer_suite_relink() {
   local folder=$1 final=$2 loader file
   shift 2
-  loader=$(find "$folder"/usr/lib64 "$folder"/lib64 -name ld-linux-x86-64.so.2 2>/dev/null | head -1)
+  # Beside the libraries first: in older suites that of lib64 is a link to the host's.
+  loader=$(find "$folder"/{usr/lib,lib}/x86_64-linux-gnu "$folder"/{usr/lib64,lib64} -name ld-linux-x86-64.so.2 2>/dev/null | head -1 || true)
   find "$@" -type f | while read -r file; do
     [ "$(head -c4 "$file" | tail -c3)" = ELF ] || continue
     patchelf --set-interpreter "$final${loader#"$folder"}" "$file" 2>/dev/null || true  # libraries have none

@@ -60,6 +60,11 @@ TEST_P(RedisAof, of_a_quiet_server_is_copied_by_its_manifest_and_drilled_G2) {
   while (number_in(*read_info(server.connection(), "persistence"), "aof_rewrite_in_progress") != 0)
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const Result<MemoryTree> tree = captured(*source);
+  if (is_redis6(server)) {
+    ASSERT_FALSE(tree);
+    EXPECT_NE(tree.error().what.find("is a single one"), std::string::npos) << tree.error().what;
+    return;
+  }
   ASSERT_TRUE(tree) << tree.error().what << ": " << tree.error().why;
   EXPECT_EQ(tree->its_facts.at("counted"), "exactly");
   const TemporaryFolder sandbox = *TemporaryFolder::make("kuramori-redis-drill");
@@ -72,6 +77,7 @@ TEST_P(RedisAof, of_a_quiet_server_is_copied_by_its_manifest_and_drilled_G2) {
 
 TEST_P(RedisAof, copied_under_writes_and_rewrites_starts_with_what_was_acknowledged_before_G2) {
   TestServer server(GetParam(), {"--auto-aof-rewrite-percentage", "0", "--appendfsync", "always"}, true);
+  if (is_redis6(server)) GTEST_SKIP() << "its append-only file is refused in words";
   std::atomic<bool> done = false;
   std::atomic<uint64_t> acknowledged = 0;
   std::thread writer([&] {

@@ -53,8 +53,9 @@ TEST_P(RedisCapture, over_the_wire_holds_what_the_server_holds_G1) {
 TEST_P(RedisCapture, needs_four_rights_and_names_those_that_are_missing) {
   TestServer server(GetParam());
   fill_at_random(server, 12, 10);
-  server.call({"ACL", "SETUSER", "kuramori", "on", ">s3cret", "resetchannels", "-@all", "+psync", "+replconf",
-               "+ping", "+info"});
+  server.call(
+      {"ACL", "SETUSER", "kuramori", "on", ">s3cret", "-@all", "+psync", "+replconf", "+ping", "+info"});
+  if (!is_redis6(server)) server.call({"ACL", "SETUSER", "kuramori", "resetchannels"});
   RedisSettings settings{.connect = server.url() + "?user=kuramori", .password = "s3cret"};
   const Result<MemoryTree> tree = captured(*source_of(settings));
   ASSERT_TRUE(tree) << tree.error().what << ": " << tree.error().why;
@@ -181,6 +182,7 @@ TEST_P(RedisCapture, that_a_save_fails_is_an_error_and_no_snapshot_S16) {
 }
 
 TEST_P(RedisCapture, waits_for_a_server_that_is_loading_and_says_so) {
+  if (GetParam() == std::string("redis6")) GTEST_SKIP() << "it cannot be told to load slowly";
   TestServer server(GetParam(), {"--key-load-delay", "2000", "--loading-process-events-interval-bytes",
                                  "1024", "--enable-debug-command", "local"});
   for (int i = 0; i < 1500; ++i) server.call({"SET", "k" + std::to_string(i), std::string(100, 'x')});

@@ -136,9 +136,12 @@ TEST_P(RedisDoctorOfServers, looks_at_a_real_one_and_at_one_that_is_away) {
   ASSERT_TRUE(weak);
   std::string fixes;
   for (const SourceFinding& finding : *weak) fixes += finding.fix + "\n";
-  for (const char* right : {"+psync", "+replconf", "+info", "+config|get"})
+  for (const char* right : {"+psync", "+replconf", "+info", "+config|get"}) {
+    // Whether a PSYNC is allowed Redis 6 tells whoever begins one.
+    if (GetParam() == "redis6" && std::string_view(right) == "+psync") continue;
     EXPECT_NE(fixes.find(std::string("ACL SETUSER weak ") + right), std::string::npos) << right << "\n"
                                                                                        << fixes;
+  }
 
   settings.connect = "redis://127.0.0.1:" + std::to_string(free_port());
   const auto away = examine_redis(settings);

@@ -10,7 +10,7 @@
 
 namespace kuramori::redis {
 
-// redis7, redis8 and valkey8, as tools/test_redis.sh has them; what cannot be had is left out.
+// redis6, redis7, redis8 and valkey8, as tools/test_redis.sh has them; what cannot be had is left out.
 const std::vector<std::string>& test_server_names();
 // The folder of its programs.
 std::string test_programs(const std::string& name);
@@ -45,6 +45,9 @@ class TestServer {
 // Keys of every type and encoding, small and large, with and without times to live, in several databases;
 // other ones with every seed.
 void fill_at_random(TestServer& server, uint32_t seed, int keys);
+
+// No functions, no manifest of append-only files, no channels in ACLs (6.0), no moment of expiry.
+bool is_redis6(TestServer& server);
 
 // Every key's type, time to live and value, by database and name.
 std::map<std::string, std::string> contents(TestServer& server);

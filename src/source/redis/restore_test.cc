@@ -209,8 +209,10 @@ TEST_P(RedisRestore, into_a_running_empty_server_brings_every_key_with_its_time_
   EXPECT_EQ(restored->target.find("pass"), std::string::npos);
   EXPECT_EQ(target.keys(), server.keys());
   EXPECT_TRUE(contents(target) == contents(server));
-  EXPECT_EQ(target.call({"FUNCTION", "LIST"}).elements.size(),
-            server.call({"FUNCTION", "LIST"}).elements.size());
+  if (!is_redis6(server)) {
+    EXPECT_EQ(target.call({"FUNCTION", "LIST"}).elements.size(),
+              server.call({"FUNCTION", "LIST"}).elements.size());
+  }
 
   // Now it holds keys.
   target.call({"SET", "other", "x"});
@@ -231,7 +233,8 @@ TEST_P(RedisRestore, into_a_server_with_replicas_or_a_replica_is_refused) {
   const MemoryTree tree = captured(*source).value();
   const std::string port = std::to_string(free_port());
   TestServer master(GetParam(), {"--port", port, "--bind", "127.0.0.1"});
-  TestServer replica(GetParam(), {"--replicaof", "127.0.0.1 " + port});
+  TestServer replica(GetParam());
+  replica.call({"REPLICAOF", "127.0.0.1", port});
   for (int i = 0; i < 200; ++i) {
     if (text_in(*read_info(replica.connection(), "replication"), "master_link_status") == "up") break;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -248,6 +251,7 @@ TEST_P(RedisRestore, into_a_server_with_replicas_or_a_replica_is_refused) {
 
 TEST_P(RedisRestore, of_append_only_files_serves_a_server_without_them_too_G2) {
   TestServer server(GetParam(), {}, true);
+  if (is_redis6(server)) GTEST_SKIP() << "its append-only file is refused in words";
   fill_at_random(server, 34, 30);
   // While the disk is slow the server holds back what it has not written yet, for two seconds at most.
   for (int i = 0; i < 600; ++i) {
