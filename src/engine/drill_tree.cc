@@ -8,6 +8,7 @@
 #include "engine/roles.h"
 #include "engine/snapshot_tree.h"
 #include "os/file.h"
+#include "vault/long_reading.h"
 #include "vault/names.h"
 #include "vault/session.h"
 
@@ -63,11 +64,16 @@ Result<TreeDrillOutcome> drill_tree(Vault& vault, Source& source, const TreeDril
   proof.started_ns = to_unix_ns(vault.clock().now());
 
   const Protocol protocol = protocol_of(vault);
-  TRY_ASSIGN(ReaderSession reading,
-             ReaderSession::open(protocol, {.resource = list.resource.id,
-                                            .commits = {outcome.base.commit_name},
-                                            .host = host_name(),
-                                            .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+  TRY_ASSIGN(RenewedReading reading,
+             RenewedReading::begin(protocol,
+                                   {.resource = list.resource.id,
+                                    .commits = {outcome.base.commit_name},
+                                    .host = host_name(),
+                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected},
+                                   [&](const Error& error) {
+                                     reporter.warning(fmt::format(
+                                         "the snapshot may be collected while it is read: {}", error.what));
+                                   }));
   auto prove = [&]() -> Result<void> {
     TRY_ASSIGN(const auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
                                                          outcome.base.commit_name, commit));

@@ -15,6 +15,7 @@
 #include "source/postgres/connection.h"
 #include "source/postgres/salvage.h"
 #include "source/postgres/target_scan.h"
+#include "vault/long_reading.h"
 #include "vault/session.h"
 
 namespace kuramori {
@@ -344,11 +345,16 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   outcome.tablespaces = tablespaces;
 
   // 4. Keep the snapshot from being collected while it is read.
-  TRY_ASSIGN(ReaderSession reading,
-             ReaderSession::open(protocol, {.resource = restorable.resource.id,
-                                            .commits = {outcome.base.commit_name},
-                                            .host = host_name(),
-                                            .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+  TRY_ASSIGN(RenewedReading reading,
+             RenewedReading::begin(protocol,
+                                   {.resource = restorable.resource.id,
+                                    .commits = {outcome.base.commit_name},
+                                    .host = host_name(),
+                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected},
+                                   [&](const Error& error) {
+                                     reporter.warning(fmt::format(
+                                         "the snapshot may be collected while it is read: {}", error.what));
+                                   }));
   if (!reading.is_protected())
     reporter.note("this key may not announce a reader: the snapshot is not kept from being collected");
 

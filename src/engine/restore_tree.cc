@@ -21,6 +21,7 @@
 #include "net/url.h"
 #include "os/file.h"
 #include "source/files/apply.h"
+#include "vault/long_reading.h"
 #include "vault/session.h"
 #include "vault/snapshot_reader.h"
 
@@ -556,11 +557,16 @@ Result<TreeRestoreOutcome> restore_tree(Vault& vault, Source& source, const Tree
     return outcome;
   }
   // Keep the snapshot from being collected while it is read.
-  TRY_ASSIGN(ReaderSession reading,
-             ReaderSession::open(protocol, {.resource = list.resource.id,
-                                            .commits = {outcome.base.commit_name},
-                                            .host = host_name(),
-                                            .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+  TRY_ASSIGN(RenewedReading reading,
+             RenewedReading::begin(protocol,
+                                   {.resource = list.resource.id,
+                                    .commits = {outcome.base.commit_name},
+                                    .host = host_name(),
+                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected},
+                                   [&](const Error& error) {
+                                     reporter.warning(fmt::format(
+                                         "the snapshot may be collected while it is read: {}", error.what));
+                                   }));
   if (!reading.is_protected())
     reporter.note("this key may not announce a reader: the snapshot is not kept from being collected");
   auto restore = [&]() -> Result<void> {

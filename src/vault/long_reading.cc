@@ -1,5 +1,7 @@
 #include "vault/long_reading.h"
 
+#include "conc/wait_out.h"
+
 namespace kuramori {
 
 LongReading::LongReading(const Protocol& protocol, ReaderOptions options, ReaderSession session)
@@ -36,6 +38,26 @@ Result<void> LongReading::end() {
   if (before_) ended = before_->end();
   if (auto last = now_.end(); !last) ended = std::move(last);
   return ended;
+}
+
+Result<RenewedReading> RenewedReading::begin(const Protocol& protocol, ReaderOptions options, Told told,
+                                             Duration look_every) {
+  TRY_ASSIGN(LongReading reading, LongReading::begin(protocol, std::move(options)));
+  return RenewedReading(std::unique_ptr<State>(new State{std::move(reading), std::move(told)}), look_every);
+}
+
+RenewedReading::RenewedReading(std::unique_ptr<State> state, Duration look_every)
+    : is_protected_(state->reading.is_protected()),
+      state_(std::move(state)),
+      thread_([state = state_.get(), look_every](const std::stop_token& stop) {
+        while (wait_out(look_every, stop))
+          if (auto renewed = state->reading.renew_if_due(); !renewed) state->told(renewed.error());
+      }) {}
+
+Result<void> RenewedReading::end() {
+  thread_.request_stop();
+  thread_.join();
+  return state_->reading.end();
 }
 
 }  // namespace kuramori

@@ -1,7 +1,10 @@
 // Reading that takes days: a session that is renewed, so that no collection takes it for dead.
 #pragma once
 #include <chrono>
+#include <functional>
+#include <memory>
 #include <optional>
+#include <thread>
 
 #include "vault/session.h"
 
@@ -28,6 +31,30 @@ class LongReading {
   ReaderSession now_;
   std::optional<ReaderSession> before_;
   Time renewed_;
+};
+
+// The same for who is busy reading: a thread of its own looks whether a renewal is due.
+class RenewedReading {
+ public:
+  static constexpr Duration kLookEvery = std::chrono::minutes(10);
+  using Told = std::function<void(const Error&)>;  // of a renewal that failed, on that thread
+
+  // `protocol` outlives it, and may be used by two threads at once.
+  static Result<RenewedReading> begin(const Protocol& protocol, ReaderOptions options, Told told,
+                                      Duration look_every = kLookEvery);
+  bool is_protected() const { return is_protected_; }
+  // Once; nothing is renewed any more.
+  Result<void> end();
+
+ private:
+  struct State {
+    LongReading reading;
+    Told told;
+  };
+  RenewedReading(std::unique_ptr<State> state, Duration look_every);
+  bool is_protected_ = false;
+  std::unique_ptr<State> state_;
+  std::jthread thread_;  // ends before what it works on
 };
 
 }  // namespace kuramori

@@ -2,6 +2,9 @@
 // once is the simulation's business (tests/simulation).
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "testing/plain_codec.h"
 #include "vault/collector.h"
 #include "vault/holds.h"
@@ -326,6 +329,30 @@ TEST_F(ProtocolTest, a_long_reading_is_renewed_and_keeps_what_was_pruned_meanwhi
   }
   ASSERT_TRUE(reading->end());
   EXPECT_EQ(collect_now().deleted.objects, 2u);
+}
+
+// Restores and drills of a day and more: each look at this clock is so much later.
+TEST_F(ProtocolTest, a_reading_is_renewed_while_its_reader_is_busy) {
+  struct RunningClock : TestClock {
+    std::atomic<int64_t> looks{0};
+    Time now() override { return at + LongReading::kRenewEvery * ++looks; }
+  } running;
+  const Protocol busy{store, other_codec, running, random, signer(kOtherWriter), may_delete};
+  auto first = snapshot();
+  std::atomic<int> stood{0};
+  store.before = [&](std::string_view call, std::string_view name) {
+    if (call == "put" && name.starts_with("sessions/")) ++stood;
+    return std::optional<Error>();
+  };
+  auto reading = RenewedReading::begin(
+      busy, {.resource = resource, .commits = {first.name}},
+      [](const Error& error) { ADD_FAILURE() << error.what; }, std::chrono::milliseconds(1));
+  ASSERT_TRUE(reading) << reading.error().what;
+  EXPECT_TRUE(reading->is_protected());
+  const Duration until = system_clock().steady() + std::chrono::seconds(20);
+  while (stood < 4 && system_clock().steady() < until) std::this_thread::yield();
+  ASSERT_TRUE(reading->end());
+  EXPECT_GE(stood, 4) << "the first, and one at each look";
 }
 
 TEST_F(ProtocolTest, a_long_reading_that_was_taken_for_dead_says_so_or_begins_again) {

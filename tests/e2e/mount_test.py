@@ -92,8 +92,7 @@ class Mount:
         subprocess.run(["umount", "-l", self.path], capture_output=True)
 
 
-@unittest.skipIf(why_not(), f"SKIPPED, nothing is proven of mounts: {why_not()}")
-class MountTest(harness.Case):
+class MountCase(harness.Case):
     def setUp(self):
         super().setUp()
         self.random = random.Random(3)
@@ -153,6 +152,9 @@ class MountTest(harness.Case):
         for path, entry in one.items():
             self.assertEqual(entry, other[path], path)
 
+
+@unittest.skipIf(why_not(), f"SKIPPED, nothing is proven of mounts: {why_not()}")
+class MountTest(MountCase):
     def mounted_here(self, path):
         return re.search(rf" {re.escape(str(path))} ", pathlib.Path("/proc/self/mountinfo").read_text()) is not None
 
@@ -476,6 +478,27 @@ wait $!
                                  env=harness.environment(KURAMORI_STATE=self.folder / "none"))
         if not os.stat("/dev/fuse").st_mode & 0o006:
             self.assertIn("chmod 666 /dev/fuse", refused.stderr)
+
+
+@unittest.skipIf(why_not(), f"SKIPPED, nothing is proven of mounts: {why_not()}")
+class MountFromStore(MountCase):
+    """The vault in a real S3 store, behind a line of 50 ms that answers 503 to one request in five."""
+
+    place_kind = "line"
+
+    def test_V24_what_comes_over_a_bad_line_is_what_was_captured(self):
+        self.config.write_text(CONFIG.replace('at: "file://{vault}"', self.place.yaml().replace("{", "{{").replace("}", "}}"))
+                               .format(key=self.key, folder=self.folder, tree=self.tree))
+        self.fill()
+        self.mine("vault", "init", "here")
+        self.mine("backup", "tree")
+        mount = self.mount("tree@latest")
+        self.assert_same(self.tree, self.at)
+        # Of a large file a part.
+        with open(self.at / "big", "rb") as file:
+            self.assertEqual(os.pread(file.fileno(), 5000, 4_000_000), (self.tree / "big").read_bytes()[4_000_000:4_005_000])
+        subprocess.run(["fusermount3", "-u", self.at], check=True)
+        self.assertEqual(mount.process.wait(60), 0, mount.said())
 
 
 if __name__ == "__main__":
