@@ -2,6 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <bit>
+
 #include "base/check.h"
 #include "conc/guarded.h"
 #include "crypto/digest.h"
@@ -453,6 +456,19 @@ Error did_not_come_back(std::string_view step) {
               "run it again; if this repeats, test the machine's memory");
 }
 
+// By a skippable frame, which any zstd passes over (RFC 8878, 3.1.2).
+void fill_up(Bytes& compressed) {
+  constexpr size_t kSkippableHead = 2 * sizeof(uint32_t);
+  constexpr uint32_t kSkippableMagic = 0x184D2A50;
+  size_t size = rounded_up(compressed.size());
+  if (size == compressed.size()) return;
+  while (size - compressed.size() < kSkippableHead) size = rounded_up(size + 1);
+  const size_t zeros = size - compressed.size() - kSkippableHead;
+  append_le(compressed, kSkippableMagic);
+  append_le(compressed, static_cast<uint32_t>(zeros));
+  compressed.resize(size);
+}
+
 struct Compressed {
   FrameCodec codec;
   ByteView stored;  // the workshop's, or the plain bytes themselves
@@ -461,7 +477,8 @@ struct Compressed {
 // Opened again and compared before anything refers to it: a flipped bit in memory or a broken codec shows
 // here and not at the restore (V9, V10). The other half, that what was sealed opens to the same bytes, is
 // PackWriter::seal's.
-Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop& w) {
+Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop& w,
+                                  FrameSize size = FrameSize::kExact) {
   FrameCodec codec = FrameCodec::kZstd;
   ByteView to_compress = plain;
   if (type == FrameType::kPages) {
@@ -473,6 +490,7 @@ Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop&
   }
   w.compressed.clear();
   w.compressor.compress(to_compress, w.compressed);
+  if (size == FrameSize::kRounded && !(w.faults && w.faults->rounds_plain_alone)) fill_up(w.compressed);
   if (w.faults && w.faults->after_compress) w.faults->after_compress(w.compressed);
   if (w.compressed.size() >= plain.size()) return Compressed{FrameCodec::kStored, plain};
   w.opened.resize(plain.size());
@@ -484,6 +502,14 @@ Result<Compressed> compress_frame(FrameType type, ByteView plain, FrameWorkshop&
 
 }  // namespace
 
+size_t rounded_up(size_t bytes) {
+  if (bytes < 2) return bytes;
+  const int exponent = std::bit_width(bytes) - 1;
+  const int digits = std::bit_width(static_cast<unsigned>(exponent));
+  const size_t step = size_t{1} << std::max(0, exponent - digits);
+  return std::min<size_t>((bytes + step - 1) / step * step, std::max<size_t>(bytes, kFramePlainBytesMax));
+}
+
 Result<PreparedFrame> prepare_frame(FrameType type, ByteView plain, FrameWorkshop& w) {
   TRY_ASSIGN(Compressed compressed, compress_frame(type, plain, w));
   return PreparedFrame{.type = type,
@@ -492,9 +518,9 @@ Result<PreparedFrame> prepare_frame(FrameType type, ByteView plain, FrameWorksho
                        .stored = to_bytes(compressed.stored)};
 }
 
-Result<uint32_t> PackWriter::add(FrameType type, ByteView plain, FrameWorkshop& w) {
+Result<uint32_t> PackWriter::add(FrameType type, ByteView plain, FrameWorkshop& w, FrameSize size) {
   CHECK(!state_->dead && plain.size() <= kFramePlainBytesMax);
-  auto compressed = compress_frame(type, plain, w);
+  auto compressed = compress_frame(type, plain, w, size);
   if (!compressed) {
     state_->dead = true;
     return std::move(compressed.error()).within(state_->name);

@@ -37,6 +37,15 @@ constexpr uint32_t kPackFramesMax = 1u << 20;
 constexpr uint32_t kFramePlainBytesMax = 4u << 20;
 constexpr uint32_t kStripeBytes = 1u << 20;
 
+// Of the sizes after rounding there are few (Padmé: Nikitin et al., PETS 2019). At most an eighth more, for
+// large ones 1/32; never beyond kFramePlainBytesMax.
+size_t rounded_up(size_t bytes);
+// Whether what a frame takes may tell what it holds.
+enum class FrameSize : uint8_t {
+  kExact,
+  kRounded,  // what is stored is filled up: zeros behind the plain bytes alone are compressed away
+};
+
 // A pack's directory entry, with the offset of the sealed frame computed.
 struct FrameEntry {
   uint64_t offset = 0;
@@ -62,9 +71,13 @@ struct WalHeader {
 };
 constexpr size_t kWalChangesBytesMax = 8u << 20;
 
-// Faults that tests provoke at marked points of the pipeline (V9, V10); never set outside tests.
+// Faults that tests provoke at marked points of the pipeline (V9, V10), and weaknesses that they plant so
+// that an attack finds something (V18); never set outside tests.
 struct PipelineFaults {
   std::function<void(MutableByteView)> after_filter, after_compress, after_seal;
+  std::function<size_t(ByteView)> cut;  // where content is cut, in the chunker's place
+  bool tells_sizes = false;             // small chunks share no frame, and nothing is filled up
+  bool rounds_plain_alone = false;      // what is stored is not filled up
 };
 
 // The working memory of one thread, reused over packs: contexts and buffers are costly to make.
@@ -99,7 +112,8 @@ class PackWriter {
 
   // Compresses, seals, opens again and compares, appends. Returns the ordinal. After an error the pack is
   // dead.
-  Result<uint32_t> add(FrameType type, ByteView plain, FrameWorkshop& workshop);
+  Result<uint32_t> add(FrameType type, ByteView plain, FrameWorkshop& workshop,
+                       FrameSize size = FrameSize::kExact);
   // The same for a frame that was prepared elsewhere.
   Result<uint32_t> add_prepared(const PreparedFrame& frame, FrameWorkshop& workshop);
   uint64_t bytes() const;

@@ -125,12 +125,12 @@ Result<FramePlace> SessionPacks::Lane::next() {
   return FramePlace{.pack = s.pack_number, .frame = s.pack->frames()};
 }
 
-Result<FramePlace> SessionPacks::Lane::write(FrameType type, ByteView plain) {
+Result<FramePlace> SessionPacks::Lane::write(FrameType type, ByteView plain, FrameSize size) {
   State& s = *state_;
   CHECK(!s.finished);
   if (!s.pack) TRY(s.open_pack());
   const uint32_t number = s.pack_number;
-  TRY_ASSIGN(const uint32_t frame, s.pack->add(type, plain, *s.workshop));
+  TRY_ASSIGN(const uint32_t frame, s.pack->add(type, plain, *s.workshop, size));
   TRY(s.end_pack_if_full());
   return FramePlace{.pack = number, .frame = frame};
 }

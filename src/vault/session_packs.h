@@ -28,7 +28,7 @@ class SessionPacks {
   class Lane {
    public:
     ~Lane();
-    Result<FramePlace> write(FrameType type, ByteView plain);
+    Result<FramePlace> write(FrameType type, ByteView plain, FrameSize size = FrameSize::kExact);
     // Where the next frame will lie: until then nobody else adds to that pack.
     Result<FramePlace> next();
     // What is filled is put in the background; a pack with little in it is left to the next lane that opens

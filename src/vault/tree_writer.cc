@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <bit>
 #include <mutex>
 #include <unordered_map>
 
@@ -32,17 +31,6 @@ constexpr size_t kRootFrameBytes = size_t{1} << 20;
 
 // The session's own packs, beside those of the base.
 constexpr uint32_t kOwnPacksFrom = 0x80000000;
-
-// The size of what ends a file says how long the file is; of the sizes after rounding there are few (Padmé:
-// Nikitin et al., PETS 2019). At most an eighth more, for large ones 1/32, and zeros cost nothing where
-// content compresses.
-size_t rounded_up(size_t bytes) {
-  if (bytes < 2) return bytes;
-  const int exponent = std::bit_width(bytes) - 1;
-  const int digits = std::bit_width(static_cast<unsigned>(exponent));
-  const size_t step = size_t{1} << std::max(0, exponent - digits);
-  return std::min<size_t>((bytes + step - 1) / step * step, std::max<size_t>(bytes, kFramePlainBytesMax));
-}
 
 // From the chunk key, which keepers do not hold: they see how large segments are, and could hold names they
 // guess against cuts they can compute.
@@ -88,6 +76,7 @@ struct TreeWriter::Shared {
   ChunkNamer namer;
   std::atomic<uint64_t> known{0};
   std::atomic<uint64_t> stored_runs{0};
+  PipelineFaults* faults = nullptr;
 
   std::mutex mutex;
   // What this session stored, by its own numbers of packs.
@@ -215,11 +204,15 @@ struct TreeWriter::Lane::State {
   }
 
   ByteView uncut() const { return ByteView(buffer).subspan(begin); }
+  size_t cut() {
+    const bool elsewhere = shared.faults != nullptr && shared.faults->cut;
+    return elsewhere ? shared.faults->cut(uncut()) : chunker.cut(uncut());
+  }
 
   Result<void> flush_shared() {
     if (shared_frame.empty()) return {};
     shared_frame.resize(rounded_up(shared_frame.size()));
-    TRY_ASSIGN(const FramePlace place, small->write(FrameType::kBytes, shared_frame));
+    TRY_ASSIGN(const FramePlace place, small->write(FrameType::kBytes, shared_frame, FrameSize::kRounded));
     CHECK(place.pack == shared_place.pack && place.frame == shared_place.frame);
     shared_frame.clear();
     return {};
@@ -239,15 +232,18 @@ struct TreeWriter::Lane::State {
       return {};
     }
     Extent extent{.bytes = bytes};
-    if (chunk.size() >= kOwnFrameFromBytes) {
+    const bool tells_size = shared.faults != nullptr && shared.faults->tells_sizes;
+    if (chunk.size() >= kOwnFrameFromBytes || tells_size) {
+      // The size of what ends a file would say how long the file is.
+      const FrameSize size = ends ? FrameSize::kRounded : FrameSize::kExact;
       Bytes padded;
-      if (ends) {
+      if (ends && !tells_size) {
         padded.reserve(rounded_up(chunk.size()));
         append(padded, chunk);
         padded.resize(rounded_up(chunk.size()));
         chunk = padded;
       }
-      TRY_ASSIGN(const FramePlace place, large->write(FrameType::kBytes, chunk));
+      TRY_ASSIGN(const FramePlace place, large->write(FrameType::kBytes, chunk, size));
       extent.pack = kOwnPacksFrom + place.pack;
       extent.frame = place.frame;
     } else {
@@ -265,7 +261,7 @@ struct TreeWriter::Lane::State {
 
   Result<void> cut_to_end() {
     while (!uncut().empty()) {
-      const size_t size = chunker.cut(uncut());
+      const size_t size = cut();
       const bool ends = size == uncut().size();
       TRY(store(uncut().first(size), ends));
       begin += size;
@@ -295,7 +291,7 @@ Result<void> TreeWriter::Lane::add(ByteView bytes) {
     append(s.buffer, bytes.first(part));
     bytes = bytes.subspan(part);
     while (s.uncut().size() > s.chunker.sizes().max()) {
-      const size_t size = s.chunker.cut(s.uncut());
+      const size_t size = s.cut();
       TRY(s.store(s.uncut().first(size), false));
       s.begin += size;
     }
@@ -352,6 +348,7 @@ std::unique_ptr<TreeWriter::Lane> TreeWriter::lane() {
   return std::unique_ptr<Lane>(new Lane(std::make_unique<Lane::State>(*shared_)));
 }
 void TreeWriter::provoke(PipelineFaults* faults) {
+  shared_->faults = faults;
   shared_->packs.provoke(faults);
 }
 std::optional<uint32_t> TreeWriter::base_pack(std::string_view name) const {
