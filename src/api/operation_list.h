@@ -31,6 +31,7 @@ extern const Operation kCopy, kVaultLedgerNew;                   // copy
 extern const Operation kReplicate, kBucketVersions, kBucketFix;  // bucket
 extern const Operation kRestore, kMount, kDrill;                 // restore
 extern const Operation kJobs;
+extern const Operation kSimulate, kReview;
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

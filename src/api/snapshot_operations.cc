@@ -15,13 +15,17 @@ constexpr Argument kSnapshot[] = {
 
 constexpr Example kBackupExamples[] = {
     {"kuramori backup orders-db", "by its plan"},
-    {"kuramori backup orders-db --label before-migration --keep 3mo", "one that stays longer"},
+    {"kuramori backup orders-db --label pre-release", "one that stays until the next of this name is proven"},
+    {"kuramori backup orders-db --label before-migration --keep 3mo", "one that stays for three months"},
     {"kuramori backup orders-db --full", "read and store everything again"},
     {"kuramori backup orders-db --copy", "and bring the plan's other vaults up to date"},
 };
 constexpr Option kBackupOptions[] = {
     {.name = "plan", .metavar = "PLAN", .help = "which plan, when several cover the resource"},
-    {.name = "label", .metavar = "TEXT", .help = "a name people will recognise"},
+    {.name = "label",
+     .metavar = "TEXT",
+     .help = "a name people will recognise; without --keep it stays until it is reviewed at the next of this "
+             "name"},
     {.name = "tag", .metavar = "K=V", .help = "kept with the snapshot", .repeats = true},
     {.name = "keep", .metavar = "DURATION", .help = "instead of the plan's rule: 14d, 7y, forever"},
     {.name = "full", .metavar = "", .help = "build on no earlier snapshot"},
@@ -120,6 +124,7 @@ constexpr Example kWindowExamples[] = {
 constexpr Example kPruneExamples[] = {
     {"kuramori prune --dry-run", "what is due and what stays, with the reason of each line"},
     {"kuramori prune", "do it; `kuramori vault collect` then frees the space"},
+    {"kuramori prune --yes", "also what is more than limits: delete: allows"},
 };
 constexpr Option kPruneOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what would go, change nothing"},
@@ -251,7 +256,10 @@ constexpr Operation kPrune = {
     .about =
         "Every snapshot is named with the reason why it goes or stays. Never pruned: the last proven, the "
         "newest, anything held, "
-        "the base of a promised window. Space returns at `kuramori vault collect`.",
+        "the base of a promised window. Space returns at `kuramori vault collect`.\n\n"
+        "Where a resource has limits: { delete: 20% } (or a number), a prune that would drop more of its "
+        "snapshots "
+        "leaves all of them and exits with 5; --yes lets it.",
     .examples = kPruneExamples,
     .options = kPruneOptions,
     .needs = Needs::kVaultAndKey,

@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "cli/copying.h"
 #include "cli/limiting.h"
+#include "cli/lock_keeping.h"
 #include "cli/tree_verbs.h"
 #include "cli/verbs.h"
 #include "conc/wait_out.h"
@@ -228,6 +229,9 @@ Result<Prepared> prepare(Context& context) {
   if (line.has("keep")) {
     TRY_ASSIGN(request.keep, parse_period(line.value("keep")));
   }
+  // Made by hand, with a name and without an end: it stays until somebody reviews it at the next of its name.
+  // What `watch` makes is made by nobody.
+  request.until_reviewed = line.operation->verb == "backup" && !request.label.empty() && !request.keep;
   request.full = line.has("full");
   out.copies_wanted = line.has("copy");
   if (out.copies_wanted && (!plan || plan->copies.empty()))
@@ -241,6 +245,31 @@ Result<Prepared> prepare(Context& context) {
   TRY_ASSIGN(out.choice, context.choose_vault({}, request.resource));
   TRY_ASSIGN(request.lock, lock_of(out.choice.location));
   return out;
+}
+
+// The store's own hold follows the label's; and whoever makes the next of a label is reminded of those
+// before.
+void say_label(Context& context, Vault& vault, const SnapshotList& seen, const SnapshotId& made,
+               const BackupRequest& request) {
+  const std::string hold = label_hold(request.label);
+  Console& console = context.console();
+  for (const Snapshot& snapshot : seen.snapshots) {
+    const bool is_held = std::ranges::count(snapshot.holds, hold, &HoldRecord::name) != 0;
+    if (!is_held || snapshot.commit.label != request.label) continue;
+    const std::string id = snapshot.commit.snapshot.hex();
+    if (snapshot.commit.snapshot == made) {
+      if (auto followed = follow_hold(context, vault, snapshot, hold, /*on=*/true); !followed)
+        console.warning(fmt::format("{}: {}", followed.error().what, followed.error().why));
+      if (!console.json())
+        console.print(fmt::format("  and until it is reviewed at the next \"{}\"\n", request.label));
+    } else {
+      console.note(fmt::format(
+          "snapshot {} of {} is \"{}\" too: it stays until {} is proven (kuramori drill {}), or reviewed: "
+          "kuramori review {}",
+          id, format_local(from_unix_ns(snapshot.commit.started_ns)), request.label, made.hex(),
+          request.resource, id));
+    }
+  }
 }
 
 // One snapshot, its copies where they are wanted, and what people are told of it: the exit status.
@@ -265,6 +294,8 @@ Result<int> take_snapshot(Context& context, const Prepared& prepared) {
   TRY_ASSIGN(SnapshotList seen,
              list_snapshots(*vault, is_tree ? tree.commit.resource : outcome.commit.resource));
   remember_heads(*vault, seen, context.console());
+  if (request.until_reviewed)
+    say_label(context, *vault, seen, is_tree ? tree.commit.snapshot : outcome.commit.snapshot, request);
   std::vector<MadeCopy> copies;
   if (copies_wanted) copies = make_copies(context, *vault, choice, *prepared.plan, request.resource);
   if (json) {

@@ -27,20 +27,6 @@ void write_lag(JsonWriter& json, std::string_view name, const CopyLag& lag, Time
   json.end_object();
 }
 
-// What the plans say of copies to this vault.
-std::map<std::string, CopyRule> rules_for(const Config* config, const std::string& to) {
-  std::map<std::string, CopyRule> rules;
-  if (config == nullptr || to.empty()) return rules;
-  for (const PlanConfig& plan : config->plans) {
-    for (const CopyConfig& copy : plan.copies) {
-      if (copy.to != to) continue;
-      for (const std::string& resource : plan.resources)
-        rules.try_emplace(resource, CopyRule{copy.keep, copy.window, plan.timezone});
-    }
-  }
-  return rules;
-}
-
 // What this machine remembers a whole copy of one resource under; a location holds no '#' of its own there.
 std::string memory_of(const VaultChoice& to, const std::string& resource) {
   return resource.empty() ? to.location : fmt::format("{}#{}", to.location, resource);
@@ -141,7 +127,8 @@ Result<CopyOutcome> copy_between(Context& context, Vault& source, const Result<V
   const VaultId& id = source.info().id;
   const Time now = context.clock().now();
   if (!replica) return with_age(replica.error(), id, to, resource, now);
-  CopyRequest request{.resource = resource, .rules = rules_for(config, to.name), .mode = mode};
+  CopyRequest request{.resource = resource, .mode = mode};
+  if (config != nullptr) request.rules = copy_rules_of(*config, to.name);
   TRY_ASSIGN(const std::optional<Period> lock, lock_of(to.location));
   const bool of_a_family = id == (*replica)->info().id || source.info().family == (*replica)->info().family;
   auto outcome = of_a_family

@@ -83,12 +83,6 @@ std::string shown_proof(const std::optional<ProofRecord>& proof) {
   return (proof->passed ? "" : "FAILED ") + shown_time(from_unix_ns(proof->started_ns));
 }
 
-const CopyConfig* find_copy(const PlanConfig& plan, const std::string& vault) {
-  for (const CopyConfig& copy : plan.copies)
-    if (!vault.empty() && copy.to == vault && plan.vault != vault) return &copy;
-  return nullptr;
-}
-
 Result<int> say_done(Context& context, std::string_view action, const Snapshot& snapshot,
                      const std::string& text) {
   if (context.console().json()) {
@@ -214,6 +208,7 @@ Result<int> run_show(Context& context) {
 Result<int> run_prune(Context& context) {
   Console& console = context.console();
   Pruner::Mode mode = context.line().has("dry-run") ? Pruner::Mode::kDryRun : Pruner::Mode::kPrune;
+  const Budgets budgets = context.line().has("yes") ? Budgets::kOverridden : Budgets::kKept;
   TRY_ASSIGN(const Config* config, context.config_if_any());
   TRY_ASSIGN(std::vector<VaultChoice> choices, context.choose_vaults());
   JsonWriter json;
@@ -221,23 +216,12 @@ Result<int> run_prune(Context& context) {
   json.key("vaults").begin_array();
   int status = 0;
   for (const VaultChoice& choice : choices) {
-    Promises promises;
-    Time now = context.clock().now();
-    for (size_t i = 0; config && i < config->plans.size(); ++i) {
-      const PlanConfig& plan = config->plans[i];
-      for (const std::string& resource : plan.resources) {
-        Promise& promise = promises[resource];
-        // In a vault that a plan copies to, what it promises of copies holds.
-        const CopyConfig* copy = find_copy(plan, choice.name);
-        const std::optional<Period>& window = copy ? copy->window : plan.window;
-        if (window && (!promise.window || later(now, *window) > later(now, *promise.window)))
-          promise.window = window;
-        promise.keep_last = std::max(promise.keep_last, copy ? copy->keep.last : plan.keep.last);
-      }
-    }
+    const Promises promises = config ? promises_in(*config, choice.name, context.clock().now()) : Promises{};
     TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-    TRY_ASSIGN(PruneOutcome outcome, prune_vault(*vault, promises, mode));
+    TRY_ASSIGN(PruneOutcome outcome, prune_vault(*vault, promises, mode, budgets));
     if (mode == Pruner::Mode::kPrune) {
+      for (const Snapshot& reviewed : outcome.reviewed)
+        TRY(follow_hold(context, *vault, reviewed, label_hold(reviewed.commit.label), /*on=*/false));
       TRY_ASSIGN(const int locked, keep_locked(context, choice, *vault));
       status = std::max(status, locked);
     }
@@ -246,7 +230,7 @@ Result<int> run_prune(Context& context) {
     size_t dropped = 0;
     for (const PruneOutcome::Resource& resource : outcome.resources) {
       for (const PruneLine& line : resource.lines) {
-        dropped += line.drop;
+        dropped += line.drop && !resource.refused;
         json.begin_object()
             .field("id", line.id.hex())
             .field("resource", resource.name)
@@ -262,9 +246,22 @@ Result<int> run_prune(Context& context) {
     json.end_array().field("pruned", outcome.report.pruned.size()).key("kept_after_all").begin_array();
     for (const KeptSnapshot& kept : outcome.report.kept)
       json.begin_object().field("commit", kept.commit).field("reason", kept.reason).end_object();
+    json.end_array().key("refused").begin_array();
+    for (const PruneOutcome::Resource& resource : outcome.resources) {
+      if (!resource.refused) continue;
+      status = exit_code(ErrorKind::kRefused);
+      const Error& error = *resource.refused;
+      json.begin_object().field("resource", resource.name).field("what", error.what);
+      json.field("why", error.why).field("next", error.next).end_object();
+    }
     json.end_array().end_object();
     if (console.json()) continue;
     if (!table.empty()) console.print(table.text());
+    for (const PruneOutcome::Resource& resource : outcome.resources) {
+      if (!resource.refused) continue;
+      const Error& error = *resource.refused;
+      console.warning(fmt::format("{}: {}; {}", error.what, error.why, error.next));
+    }
     for (const KeptSnapshot& kept : outcome.report.kept)
       console.note(fmt::format("{} stays after all: {}", kept.commit, kept.reason));
     console.note(

@@ -23,6 +23,8 @@ constexpr Entry kHandlers[] = {
     {"diff", run_diff},
     {"copy", run_copy},
     {"prune", run_prune},
+    {"simulate", run_simulate},
+    {"review", run_review},
     {"hold add", run_hold_add},
     {"hold remove", run_hold_remove},
     {"extend", run_extend},

@@ -36,6 +36,8 @@ Result<int> run_diff(Context& context);
 Result<int> run_copy(Context& context);
 Result<int> run_vault_ledger_new(Context& context);
 Result<int> run_prune(Context& context);
+Result<int> run_simulate(Context& context);
+Result<int> run_review(Context& context);
 Result<int> run_hold_add(Context& context);
 Result<int> run_hold_remove(Context& context);
 Result<int> run_extend(Context& context);

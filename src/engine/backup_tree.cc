@@ -543,6 +543,7 @@ Result<TreeBackupOutcome> backup_tree(Vault& vault, Source& source, const TreeBa
     commit.defects.push_back(
         fmt::format("{} of its entries are not as they should be", outcome.defects.size()));
   outcome.keep_reason = complete_commit(commit, request, list, vault.clock().now());
+  TRY(hold_until_reviewed(protocol, options.snapshot, request));
   TRY_ASSIGN(const CommittedSnapshot committed, session->commit(std::move(commit), live));
   give_up.committed();
   if (memory) {

@@ -388,28 +388,6 @@ Result<void> must_be_two_of_a_family(Vault& source, Vault& replica) {
 
 }  // namespace
 
-std::optional<int64_t> copy_kept_until(const CopyRule& rule, int64_t started_ns, int64_t source_until_ns,
-                                       const std::vector<int64_t>& all_started_ns,
-                                       const std::vector<ExistingSnapshot>& existing, Time now) {
-  if (rule.keep.empty() && !rule.window) return source_until_ns;  // shown there: it is wanted here
-  const Time made = from_unix_ns(started_ns);
-  int64_t until = started_ns;
-  if (!rule.keep.empty())
-    until = to_unix_ns(decide_keep_until(rule.keep, rule.timezone, existing, made).until);
-  if (from_unix_ns(until) > now) return until;
-  if (rule.is_archive()) return {};
-  const auto newer = std::ranges::count_if(all_started_ns, [&](int64_t other) { return other > started_ns; });
-  if (newer < std::max(1, rule.keep.last)) return until;
-  if (!rule.window) return {};
-  // The newest that is older than the window's begin is its base.
-  const Time base_until = later(made, *rule.window);
-  if (base_until > now) return std::max(until, to_unix_ns(base_until));
-  bool is_base = std::ranges::none_of(all_started_ns, [&](int64_t other) {
-    return other > started_ns && later(from_unix_ns(other), *rule.window) <= now;
-  });
-  return is_base ? std::optional(until) : std::nullopt;
-}
-
 Result<CopyOutcome> copy_vault(Vault& source, Vault& replica, const CopyRequest& request, Reporter& reporter,
                                std::stop_token stop) {
   const bool measure = request.mode == CopyRequest::Mode::kMeasure;

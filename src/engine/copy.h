@@ -14,27 +14,14 @@
 #include <vector>
 
 #include "base/reporter.h"
-#include "policy/retention.h"
+#include "policy/promises.h"
 #include "vault/vault.h"
 
 namespace kuramori {
 
-// How long copies of a resource are kept in the replica. A snapshot that would not be kept is not copied.
-struct CopyRule {
-  KeepRules keep;                // none: as long as in the source
-  std::optional<Period> window;  // the base of the window stays too
-  std::string timezone;
-  // Weekly, monthly or yearly points alone: nothing else is brought, not even the newest snapshot or the WAL
-  // that follows. Every other rule is of a vault that is to stay close to the first.
-  bool is_archive() const {
-    return (keep.weekly || keep.monthly || keep.yearly) && !keep.all && !keep.hourly && !keep.daily &&
-           keep.last == 0 && !window;
-  }
-};
-
 struct CopyRequest {
-  std::string resource;                   // "" — all
-  std::map<std::string, CopyRule> rules;  // by resource; those not here are kept as in the source
+  std::string resource;  // "" — all
+  CopyRules rules;       // of resources that are not in it, copies are kept as in the source
   enum class Mode { kCopy, kMeasure } mode = Mode::kCopy;
 };
 
@@ -55,12 +42,6 @@ struct CopyOutcome {
   CopyLag before, after;
   double seconds = 0;
 };
-
-// Until when the second vault would keep a snapshot; nothing: it would not. `all_started_ns`: when each of
-// the first vault's began.
-std::optional<int64_t> copy_kept_until(const CopyRule& rule, int64_t started_ns, int64_t source_until_ns,
-                                       const std::vector<int64_t>& all_started_ns,
-                                       const std::vector<ExistingSnapshot>& existing, Time now);
 
 // kRefused: the vaults are of different key families, or are one. kInterrupted: what was sent stays, and the
 // next run goes on.

@@ -23,6 +23,12 @@ std::string history_of(const CommitRecord& commit) {
   return system->second + "/" + timeline->second;
 }
 
+// The hold of its label stands on it.
+bool awaits_review(const Snapshot& snapshot) {
+  return !snapshot.commit.label.empty() &&
+         std::ranges::count(snapshot.holds, label_hold(snapshot.commit.label), &HoldRecord::name) != 0;
+}
+
 PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resource, const Promise& promise,
                           Time now) {
   PruneQuestion question{
@@ -34,9 +40,12 @@ PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resour
                         .time = from_unix_ns(snapshot.commit.started_ns),
                         .stop = from_unix_ns(snapshot.commit.finished_ns),
                         .keep_until = from_unix_ns(snapshot.keep_until_ns),
+                        .holds = {},
+                        .label = snapshot.commit.label,
                         .proven = (snapshot.proof && snapshot.proof->passed) ||
                                   list.unreadable_proofs.contains(snapshot.commit.snapshot)};
     for (const HoldRecord& hold : snapshot.holds) facts.holds.push_back(hold.name);
+    if (snapshot.proof && snapshot.proof->passed) facts.proven_at = from_unix_ns(snapshot.proof->started_ns);
     question.snapshots.push_back(std::move(facts));
   }
   return question;
@@ -44,9 +53,7 @@ PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resour
 
 }  // namespace
 
-Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode) {
-  PruneOutcome outcome;
-  if (mode == Pruner::Mode::kPrune) TRY(must_be_allowed(vault, Act::kPrune));
+Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises) {
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, {}));
   if (!list.unverifiable.empty()) {
     const Unverifiable& first = list.unverifiable.front();
@@ -62,25 +69,53 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
   for (const ObjectInfo& object : listed) {
     if (object.stored_at) stored_at[object.name] = *object.stored_at;
   }
-  std::map<SnapshotId, std::string> commit_names;
-  for (const Snapshot& snapshot : list.snapshots)
-    commit_names[snapshot.commit.snapshot] = snapshot.commit_name;
-  std::vector<PruneProposal> proposals;
+  PruneFacts facts;
+  for (const Snapshot& snapshot : list.snapshots) {
+    facts.commit_names[snapshot.commit.snapshot] = snapshot.commit_name;
+    if (awaits_review(snapshot)) facts.labelled[snapshot.commit.snapshot] = snapshot;
+  }
   for (const ResourceRecord& resource : list.resources) {
     auto promise = promises.find(resource.name);
     PruneQuestion question = question_of(
         list, resource, promise == promises.end() ? Promise{} : promise->second, vault.clock().now());
-    for (SnapshotFacts& facts : question.snapshots) {
-      auto seen = stored_at.find(commit_names[facts.id]);
-      if (seen != stored_at.end()) facts.stored_at = seen->second;
+    for (SnapshotFacts& one : question.snapshots) {
+      auto seen = stored_at.find(facts.commit_names[one.id]);
+      if (seen != stored_at.end()) one.stored_at = seen->second;
     }
+    facts.questions.push_back(std::move(question));
+  }
+  return facts;
+}
+
+Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode, Budgets budgets) {
+  PruneOutcome outcome;
+  if (mode == Pruner::Mode::kPrune) TRY(must_be_allowed(vault, Act::kPrune));
+  TRY_ASSIGN(PruneFacts facts, prune_facts(vault, promises));
+  std::vector<PruneProposal> proposals;
+  for (const PruneQuestion& question : facts.questions) {
     TRY_ASSIGN(auto lines, decide_prune(question));
-    for (const PruneLine& line : lines) {
-      if (line.drop) proposals.push_back({commit_names[line.id], line.reason});
+    const auto drops = static_cast<size_t>(std::ranges::count(lines, true, &PruneLine::drop));
+    auto promise = promises.find(question.resource);
+    PruneOutcome::Resource resource{.name = question.resource, .lines = std::move(lines), .refused = {}};
+    if (budgets == Budgets::kKept && promise != promises.end())
+      resource.refused =
+          over_budget(promise->second.budget, question.resource, drops, question.snapshots.size());
+    for (const PruneLine& line : resource.lines) {
+      if (!line.drop || resource.refused) continue;
+      proposals.push_back({facts.commit_names[line.id], line.reason});
+      auto labelled = facts.labelled.find(line.id);
+      if (!line.reviewed_hold.empty() && labelled != facts.labelled.end())
+        outcome.reviewed.push_back(labelled->second);
     }
-    outcome.resources.push_back({resource.name, std::move(lines)});
+    outcome.resources.push_back(std::move(resource));
   }
   if (proposals.empty() || mode == Pruner::Mode::kDryRun) return outcome;
+  // Before the prune, which goes by the holds that stand: whoever is stopped in between leaves a snapshot
+  // that is due and held by nothing.
+  for (const Snapshot& snapshot : outcome.reviewed)
+    TRY(remove_hold(vault, snapshot, label_hold(snapshot.commit.label),
+                    "a newer one of its label is proven"));
+  Protocol protocol = protocol_of(vault);
   Pruner pruner(protocol);
   // Decided on the listing above; what became of a snapshot since is the pruner's to check.
   TRY_ASSIGN(outcome.report, pruner.run(
@@ -210,7 +245,8 @@ Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::
   return place_hold(protocol_of(vault), snapshot.commit.snapshot, name, reason);
 }
 
-Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name) {
+Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
+                         const std::string& reason) {
   TRY(must_be_allowed(vault, Act::kRelease));
   const SnapshotId& id = snapshot.commit.snapshot;
   std::string prefix = names::hold(id, "");
@@ -232,9 +268,46 @@ Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::stri
     return fail(ErrorKind::kUsage, fmt::format("snapshot {} has no hold \"{}\"", id.hex(), name), "",
                 fmt::format("kuramori show {} lists its holds", id.hex()));
   }
-  for (const std::string& hold_id : found)
-    TRY(release_hold(protocol_of(vault), id, hold_id, "removed by hand"));
+  for (const std::string& hold_id : found) TRY(release_hold(protocol_of(vault), id, hold_id, reason));
   return {};
+}
+
+Result<std::vector<AwaitedReview>> awaited_reviews(Vault& vault, const std::string& resource) {
+  TRY_ASSIGN(const SnapshotList list, list_snapshots(vault, {}));
+  std::vector<AwaitedReview> awaited;
+  for (auto one = list.snapshots.begin(); one != list.snapshots.end(); ++one) {
+    if (!awaits_review(*one)) continue;
+    AwaitedReview review{.snapshot = *one, .resource = one->commit.resource.hex(), .newer = {}};
+    for (const ResourceRecord& known : list.resources)
+      if (known.id == one->commit.resource) review.resource = known.name;
+    if (!resource.empty() && review.resource != resource) continue;
+    for (auto newer = one + 1; newer != list.snapshots.end(); ++newer) {
+      if (newer->commit.resource != one->commit.resource || newer->commit.label != one->commit.label ||
+          !awaits_review(*newer))
+        continue;
+      review.newer = *newer;
+      review.newer_is_proven |= newer->proof && newer->proof->passed;
+    }
+    awaited.push_back(std::move(review));
+  }
+  return awaited;
+}
+
+Result<void> review_snapshot(Vault& vault, const SnapshotId& snapshot) {
+  TRY_ASSIGN(const std::vector<AwaitedReview> awaited, awaited_reviews(vault, ""));
+  auto found = std::ranges::find_if(
+      awaited, [&](const AwaitedReview& one) { return one.snapshot.commit.snapshot == snapshot; });
+  if (found == awaited.end())
+    return fail(ErrorKind::kUsage, fmt::format("snapshot {} waits for no review", snapshot.hex()),
+                "it has no label, or was reviewed already", "kuramori review lists those that wait");
+  const std::string& label = found->snapshot.commit.label;
+  if (!found->newer)
+    return fail(ErrorKind::kRefused,
+                fmt::format("snapshot {} is the newest \"{}\" of {}", snapshot.hex(), label, found->resource),
+                "it stays until there is a newer one to go back to",
+                fmt::format("kuramori backup {} --label {}, or by name: kuramori hold remove {} --name {}",
+                            found->resource, label, snapshot.hex(), label_hold(label)));
+  return remove_hold(vault, found->snapshot, label_hold(label), "reviewed");
 }
 
 Result<void> extend_snapshot(Vault& vault, const Snapshot& snapshot, Time keep_until) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/snapshots.h"
+#include "policy/promises.h"
 #include "policy/retention.h"
 #include "vault/collector.h"
 #include "vault/compactor.h"
@@ -14,23 +15,29 @@
 
 namespace kuramori {
 
-// What the plans promise for a resource, by its name; resources that no plan names are not here.
-struct Promise {
-  std::optional<Period> window;
-  int keep_last = 0;
+// What a prune of the vault would decide upon, a resource each, as it stands now.
+struct PruneFacts {
+  std::vector<PruneQuestion> questions;
+  std::map<SnapshotId, std::string> commit_names;
+  std::map<SnapshotId, Snapshot> labelled;  // those with the hold of their label
 };
-using Promises = std::map<std::string, Promise>;
+Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises);
 
 struct PruneOutcome {
   struct Resource {
     std::string name;
     std::vector<PruneLine> lines;  // oldest first, each with its reason
+    std::optional<Error> refused;  // more would go than its budget allows: nothing of it did
   };
   std::vector<Resource> resources;
   PruneReport report;  // what really happened; in a dry run nothing
+  // Their label's hold was taken back, because a newer one of the label is proven.
+  std::vector<Snapshot> reviewed;
 };
+enum class Budgets { kKept, kOverridden };  // overridden: somebody said yes to what goes beyond
 // kRefused when the clocks cannot be believed; then nothing is pruned.
-Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode);
+Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode,
+                                 Budgets budgets = Budgets::kKept);
 
 struct CollectRequest {
   bool dry_run = false;
@@ -57,7 +64,22 @@ Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request
 Result<std::string> add_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
                              const std::string& reason);
 // Releases every hold of that name; kUsage when there is none.
-Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name);
+Result<void> remove_hold(Vault& vault, const Snapshot& snapshot, const std::string& name,
+                         const std::string& reason = "removed by hand");
+
+// A labelled snapshot that waits for its review: which newer one of its label there is, and whether that is
+// proven (then the next prune needs no review).
+struct AwaitedReview {
+  Snapshot snapshot;
+  std::string resource;
+  std::optional<Snapshot> newer;  // the newest that stays for the label's sake, if that is another
+  bool newer_is_proven = false;
+};
+// Of the resource of this name, "" of all; oldest first.
+Result<std::vector<AwaitedReview>> awaited_reviews(Vault& vault, const std::string& resource);
+// Somebody looked at it: it is kept no longer for its label's sake. kRefused for the newest of its label,
+// kUsage for one that waits for no review.
+Result<void> review_snapshot(Vault& vault, const SnapshotId& snapshot);
 // Keeps the snapshot until `keep_until`; kRefused when that is sooner than it is kept now.
 Result<void> extend_snapshot(Vault& vault, const Snapshot& snapshot, Time keep_until);
 // The owner's word that a commit which cannot be verified may be passed by.

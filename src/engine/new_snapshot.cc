@@ -1,5 +1,6 @@
 #include "engine/new_snapshot.h"
 
+#include "vault/holds.h"
 #include "vault/signers.h"
 
 namespace kuramori {
@@ -34,6 +35,13 @@ std::string complete_commit(CommitRecord& commit, const SnapshotWishes& wishes, 
   const KeepDecision keep = decide_keep_until(wishes.rules, wishes.timezone, existing, now);
   commit.keep_until_ns = to_unix_ns(keep.until);
   return keep.reason;
+}
+
+Result<void> hold_until_reviewed(const Protocol& protocol, const SnapshotId& snapshot,
+                                 const SnapshotWishes& wishes) {
+  if (!wishes.until_reviewed || wishes.label.empty()) return {};
+  TRY(place_hold(protocol, snapshot, label_hold(wishes.label), "kept until it is reviewed"));
+  return {};
 }
 
 }  // namespace kuramori

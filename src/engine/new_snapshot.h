@@ -15,6 +15,7 @@ namespace kuramori {
 struct SnapshotWishes {
   std::string resource;  // its name
   std::string plan, label;
+  bool until_reviewed = false;  // whatever else is said, kept until it is reviewed at the next of its label
   std::map<std::string, std::string> tags;
   std::optional<Period> keep;  // --keep; overrides the plan's rules
   KeepRules rules;
@@ -30,6 +31,11 @@ const Snapshot* newest_to_build_on(const Vault& vault, const SnapshotList& list)
 // Fills in plan, label, tags, how long it is kept and what came before; returns why it is kept so long.
 std::string complete_commit(CommitRecord& commit, const SnapshotWishes& wishes, const SnapshotList& list,
                             Time now);
+
+// Before the commit, so that there is no moment at which the snapshot exists and could be pruned: the hold of
+// its label, where it is kept until it is reviewed. A hold on what never comes to exist holds nothing.
+Result<void> hold_until_reviewed(const Protocol& protocol, const SnapshotId& snapshot,
+                                 const SnapshotWishes& wishes);
 
 // Gives a session up in so many words unless it was committed, so that no collector has to wait for it.
 // Should even that fail, the session is found dead later; it never becomes a snapshot.

@@ -310,6 +310,7 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
     resource.limits.nice = limits->read_as("nice", parse_nice);
     resource.limits.io = limits->read_as("io", parse_io_priority);
     resource.processes = limits->count("processes", 1, kProcessesMax);
+    resource.delete_budget = limits->read_as("delete", parse_delete_budget);
     limits->done();
   }
   if (!kind.read) return resource;  // its keys are not known here: nothing is said of them

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "policy/delete_budget.h"
 #include "policy/limits.h"
 #include "policy/setting.h"
 #include "policy/store_access.h"
@@ -139,8 +140,9 @@ struct ResourceConfig {
   std::string criticality;
   std::optional<Period> rpo, rto;  // objectives
   Limits limits;
-  std::optional<int> processes;  // of limits: how many threads read
-  Setting connect;               // to a server, of the kinds that have one
+  std::optional<int> processes;               // of limits: how many threads read
+  std::optional<DeleteBudget> delete_budget;  // of limits: how many snapshots one prune may let go
+  Setting connect;                            // to a server, of the kinds that have one
 
   PostgresConfig postgres;
   FilesConfig files;

@@ -11,9 +11,12 @@
 namespace kuramori {
 namespace {
 
+constexpr std::string_view kLabelHold = "label:";
+
 // A calendar rule cuts time into buckets and keeps the first snapshot of each.
 struct CalendarRule {
   std::string_view name;
+  Duration longest;  // more than any bucket lasts, whatever the clocks of the zone do
   std::optional<Period> KeepRules::* period;
   int64_t (*bucket)(const LocalDate&);
   std::string (*label)(const LocalDate&);
@@ -30,13 +33,18 @@ std::string day_label(const LocalDate& d) {
 }
 
 const CalendarRule kCalendarRules[] = {
-    {"hourly", &KeepRules::hourly, [](const LocalDate& d) { return d.day_number * 24 + d.hour; },
+    {"hourly", std::chrono::hours(3), &KeepRules::hourly,
+     [](const LocalDate& d) { return d.day_number * 24 + d.hour; },
      [](const LocalDate& d) { return fmt::format("{} {:02}h", day_label(d), d.hour); }},
-    {"daily", &KeepRules::daily, [](const LocalDate& d) { return d.day_number; }, day_label},
-    {"weekly", &KeepRules::weekly, week_of, [](const LocalDate& d) { return "the week of " + day_label(d); }},
-    {"monthly", &KeepRules::monthly, [](const LocalDate& d) { return int64_t{d.year} * 12 + d.month; },
+    {"daily", std::chrono::hours(50), &KeepRules::daily, [](const LocalDate& d) { return d.day_number; },
+     day_label},
+    {"weekly", std::chrono::hours(24 * 9), &KeepRules::weekly, week_of,
+     [](const LocalDate& d) { return "the week of " + day_label(d); }},
+    {"monthly", std::chrono::hours(24 * 33), &KeepRules::monthly,
+     [](const LocalDate& d) { return int64_t{d.year} * 12 + d.month; },
      [](const LocalDate& d) { return fmt::format("{:04}-{:02}", d.year, d.month); }},
-    {"yearly", &KeepRules::yearly, [](const LocalDate& d) { return int64_t{d.year}; },
+    {"yearly", std::chrono::hours(24 * 368), &KeepRules::yearly,
+     [](const LocalDate& d) { return int64_t{d.year}; },
      [](const LocalDate& d) { return fmt::format("{:04}", d.year); }},
 };
 
@@ -62,18 +70,30 @@ Result<void> check_clocks(const PruneQuestion& question, Time now) {
       return refuse(
           fmt::format("this machine says {}, the store {}", when(question.now), when(*question.store_now)));
   }
+  // The one that is furthest ahead is named, in whatever order they are listed.
+  const SnapshotFacts* ahead = nullptr;
+  auto dated = [](const SnapshotFacts& s) { return std::pair(std::max(s.time, observed(s)), s.id); };
   for (const SnapshotFacts& snapshot : question.snapshots) {
-    if (!snapshot.readable) continue;
-    Time newest = std::max(snapshot.time, observed(snapshot));
-    if (newest - now > kClockSkewMax)
-      return refuse(
-          fmt::format("snapshot {} is dated {}, but it is {}", snapshot.id.hex(), when(newest), when(now)));
+    if (snapshot.readable && (!ahead || dated(snapshot) > dated(*ahead))) ahead = &snapshot;
   }
+  if (ahead && dated(*ahead).first > now + kClockSkewMax)
+    return refuse(fmt::format("snapshot {} is dated {}, but it is {}", ahead->id.hex(),
+                              when(dated(*ahead).first), when(now)));
   return {};
 }
 
 // Why snapshots stay, by their place in the ordered list; the first reason found is the one that is told.
-using Reasons = std::map<size_t, std::string>;
+class Reasons {
+ public:
+  explicit Reasons(size_t snapshots) : of_(snapshots) {}
+  void give(size_t place, std::string reason) {
+    if (!of_[place]) of_[place] = std::move(reason);
+  }
+  const std::optional<std::string>& of(size_t place) const { return of_[place]; }
+
+ private:
+  std::vector<std::optional<std::string>> of_;
+};
 
 const Lineage* find_lineage(const PruneQuestion& question, const std::string& id) {
   for (const Lineage& lineage : question.lineages)
@@ -110,7 +130,7 @@ void keep_window_bases(const PruneQuestion& question, const std::vector<const Sn
         if (!base || *since >= *there_since(*ordered[*base])) base = i;
       }
       if (base) {
-        reasons.try_emplace(*base, text);
+        reasons.give(*base, text);
         return;
       }
       const Lineage* here = find_lineage(question, branch);
@@ -128,6 +148,26 @@ void keep_window_bases(const PruneQuestion& question, const std::vector<const Sn
   }
 }
 
+// A newer one that stays for the same label's sake is proven: what this one was kept for is over.
+bool is_reviewed(const std::vector<const SnapshotFacts*>& ordered, size_t place) {
+  const SnapshotFacts& old = *ordered[place];
+  const std::string hold = label_hold(old.label);
+  return !old.label.empty() && std::any_of(ordered.begin() + static_cast<ptrdiff_t>(place) + 1, ordered.end(),
+                                           [&](const SnapshotFacts* newer) {
+                                             return newer->readable && newer->proven &&
+                                                    newer->label == old.label &&
+                                                    std::ranges::count(newer->holds, hold) != 0;
+                                           });
+}
+
+// The holds that count, for one that is read.
+std::vector<std::string> holds_in_force(const std::vector<const SnapshotFacts*>& ordered, size_t place) {
+  std::vector<std::string> holds = ordered[place]->holds;
+  const std::string own = label_hold(ordered[place]->label);
+  if (std::ranges::count(holds, own) != 0 && is_reviewed(ordered, place)) std::erase(holds, own);
+  return holds;
+}
+
 std::string list_of(const std::vector<std::string>& names) {
   std::string out;
   for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
@@ -136,11 +176,20 @@ std::string list_of(const std::vector<std::string>& names) {
 
 }  // namespace
 
+std::string label_hold(std::string_view label) {
+  return fmt::format("{}{}", kLabelHold, label);
+}
+
+std::optional<std::string_view> label_of_hold(std::string_view hold) {
+  if (!hold.starts_with(kLabelHold)) return std::nullopt;
+  return hold.substr(kLabelHold.size());
+}
+
 KeepDecision decide_keep_until(const KeepRules& rules, std::string_view zone,
                                std::span<const ExistingSnapshot> existing, Time now) {
-  if (rules.empty()) return {kForever, "no keep rule: for ever"};
-  KeepDecision best{now, fmt::format("among the last {}", rules.last)};
-  if (rules.all) best = {later(now, *rules.all), "all " + format_period(*rules.all)};
+  if (rules.empty()) return {kForever, "no keep rule: for ever", "forever"};
+  KeepDecision best{now, fmt::format("among the last {}", rules.last), "last"};
+  if (rules.all) best = {later(now, *rules.all), "all " + format_period(*rules.all), "all"};
   LocalDate today = local_date(now, zone);
   for (const CalendarRule& rule : kCalendarRules) {
     const std::optional<Period>& period = rules.*rule.period;
@@ -148,11 +197,13 @@ KeepDecision decide_keep_until(const KeepRules& rules, std::string_view zone,
     Time until = later(now, *period);
     if (until <= best.until) continue;
     bool taken = std::ranges::any_of(existing, [&](const ExistingSnapshot& other) {
-      return other.time <= now && other.keep_until >= later(other.time, *period) &&
+      return other.time <= now && other.time >= now - rule.longest &&
+             other.keep_until >= later(other.time, *period) &&
              rule.bucket(local_date(other.time, zone)) == rule.bucket(today);
     });
     if (!taken)
-      best = {until, fmt::format("first of {}: {} {}", rule.label(today), rule.name, format_period(*period))};
+      best = {until, fmt::format("first of {}: {} {}", rule.label(today), rule.name, format_period(*period)),
+              rule.name};
   }
   return best;
 }
@@ -168,39 +219,55 @@ Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question) {
     return std::pair(observed(*a), a->id) < std::pair(observed(*b), b->id);
   });
 
-  Reasons reasons;
+  const bool tells_all = question.tell == PruneQuestion::Tell::kEverything;
+  Reasons reasons(ordered.size());
   std::vector<size_t> readable;
-  std::optional<size_t> last_proven;
+  // Of those proven the newest, and the one that was proven last: which of the two counts for more is
+  // nobody's to guess.
+  std::optional<size_t> last_proven, proven_last;
   for (size_t i = 0; i < ordered.size(); ++i) {
     const SnapshotFacts& snapshot = *ordered[i];
     if (!snapshot.readable) {
-      reasons.emplace(i, "its records cannot be read: nothing is decided against it");
+      reasons.give(i, "its records cannot be read: nothing is decided against it");
       continue;
     }
     readable.push_back(i);
     if (snapshot.proven) last_proven = i;
-    if (!snapshot.holds.empty()) reasons.emplace(i, "held by " + list_of(snapshot.holds));
+    if (snapshot.proven && snapshot.proven_at &&
+        (!proven_last || *snapshot.proven_at > *ordered[*proven_last]->proven_at))
+      proven_last = i;
+    if (!snapshot.holds.empty()) {
+      const std::vector<std::string> holds = holds_in_force(ordered, i);
+      if (!holds.empty()) reasons.give(i, "held by " + list_of(holds));
+    }
     if (snapshot.keep_until == kForever)
-      reasons.try_emplace(i, "kept for ever");
+      reasons.give(i, "kept for ever");
     else if (snapshot.keep_until > now)
-      reasons.try_emplace(i, "kept until " + when(snapshot.keep_until));
+      reasons.give(i, tells_all ? "kept until " + when(snapshot.keep_until) : std::string());
   }
   if (last_proven)
-    reasons.try_emplace(*last_proven, fmt::format("the last proven snapshot of {}", question.resource));
+    reasons.give(*last_proven, fmt::format("the last proven snapshot of {}", question.resource));
+  if (proven_last)
+    reasons.give(*proven_last, fmt::format("the snapshot of {} that was proven last", question.resource));
   if (!readable.empty())
-    reasons.try_emplace(
-        readable.back(),
-        fmt::format("the {} snapshot of {}", readable.size() == 1 ? "only" : "newest", question.resource));
+    reasons.give(readable.back(), fmt::format("the {} snapshot of {}",
+                                              readable.size() == 1 ? "only" : "newest", question.resource));
   if (question.window) keep_window_bases(question, ordered, earlier(now, *question.window), reasons);
   for (size_t k = 0; k < readable.size() && k < static_cast<size_t>(std::max(0, question.keep_last)); ++k)
-    reasons.try_emplace(readable[readable.size() - 1 - k],
-                        fmt::format("among the last {}", question.keep_last));
+    reasons.give(readable[readable.size() - 1 - k], fmt::format("among the last {}", question.keep_last));
 
   std::vector<PruneLine> lines;
   for (size_t i = 0; i < ordered.size(); ++i) {
     const SnapshotFacts& snapshot = *ordered[i];
-    PruneLine line{snapshot.id, snapshot.time, snapshot.keep_until, !reasons.contains(i), {}};
-    line.reason = line.drop ? "was kept until " + when(snapshot.keep_until) : reasons[i];
+    const std::optional<std::string>& why = reasons.of(i);
+    const bool drop = !why;
+    if (!drop && !tells_all) continue;
+    PruneLine line{.id = snapshot.id,
+                   .time = snapshot.time,
+                   .keep_until = snapshot.keep_until,
+                   .drop = drop,
+                   .reason = drop ? "was kept until " + when(snapshot.keep_until) : *why};
+    if (drop && !snapshot.holds.empty()) line.reviewed_hold = label_hold(snapshot.label);
     lines.push_back(std::move(line));
   }
   return lines;

@@ -33,8 +33,9 @@ struct ExistingSnapshot {
 };
 
 struct KeepDecision {
-  Time until;          // kForever: never pruned
-  std::string reason;  // "first of 2026-02: monthly 7y"
+  Time until;             // kForever: never pruned
+  std::string reason;     // "first of 2026-02: monthly 7y"
+  std::string_view rule;  // that decided: "monthly", "all", "last"; "forever" without any
 };
 
 // For a snapshot made at `now`. `existing` are the visible snapshots of the same resource in the same vault,
@@ -52,6 +53,13 @@ struct Lineage {
   std::optional<Time> covered_until;  // the last moment its WAL reaches; unknown counts as "now"
 };
 
+// A labelled snapshot ("pre-release") that somebody made by hand stays until it is reviewed at the next one
+// of its label: it carries this hold from before it exists. The hold counts no longer once a newer snapshot
+// with the same hold is proven, or somebody took it back (`kuramori review`).
+std::string label_hold(std::string_view label);
+// The label of such a hold; nothing for any other.
+std::optional<std::string_view> label_of_hold(std::string_view hold);
+
 struct SnapshotFacts {
   SnapshotId id;
   std::string lineage;
@@ -60,7 +68,9 @@ struct SnapshotFacts {
   std::optional<Time> stored_at;  // what the store says about its commit
   Time keep_until;
   std::vector<std::string> holds;
+  std::string label = {};
   bool proven = false;
+  std::optional<Time> proven_at = {};  // when the proof began, where that is known
   bool readable = true;  // false: its records could not be read; then nothing is decided against it
 };
 
@@ -73,6 +83,8 @@ struct PruneQuestion {
   int keep_last = 0;              // the largest `last` of its plans
   Time now;                       // this machine's clock
   std::optional<Time> store_now;  // the store's, where it tells
+  // A line for each, or only for those that go: the reasons of a hundred thousand that stay take a while.
+  enum class Tell { kEverything, kDropsAlone } tell = Tell::kEverything;
 };
 
 constexpr Duration kClockSkewMax = std::chrono::hours(1);  // more than this apart: no clock is believed
@@ -83,10 +95,12 @@ struct PruneLine {
   Time keep_until;
   bool drop = false;
   std::string reason;  // why, in words
+  // Of one that goes: its label's hold, which has to be taken back first; "" where there is none.
+  std::string reviewed_hold = {};
 };
 
-// Every snapshot gets a line, oldest first by what the store observed (never by name, P59). kRefused when the
-// clocks cannot be believed (P61): then nothing may be dropped.
+// Every snapshot gets a line (see `tell`), oldest first by what the store observed (never by name, P59).
+// kRefused when the clocks cannot be believed (P61): then nothing may be dropped.
 Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question);
 
 }  // namespace kuramori

@@ -52,7 +52,8 @@ class Lifecycle(harness.Case):
         self.assertEqual([snapshot["id"] for snapshot in listed], list(wanted))
         for snapshot in listed:
             self.assertLessEqual(FIELDS, snapshot.keys())
-            self.assertEqual((snapshot["resource"], snapshot["vault"], snapshot["holds"], snapshot["proof"]), ("db", "here", [], None))
+            self.assertEqual((snapshot["resource"], snapshot["vault"], snapshot["proof"]), ("db", "here", None))
+            self.assertEqual(snapshot["holds"], [f"label:{snapshot['label']}"])  # until the next of its label
             self.assertRegex(snapshot["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
             added.append(snapshot["added_bytes"])
         # Cost follows change: none of the later ones adds what the first did.
