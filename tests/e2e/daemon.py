@@ -87,8 +87,8 @@ class Case(harness.Case):
                 return []  # not made yet
 
     def runs(self, job="%", *states):
-        rows = self.query("select id, job, due, state, started, ended, why, snapshot, attempt from runs where job like ? order by id", job)
-        names = ("id", "job", "due", "state", "started", "ended", "why", "snapshot", "attempt")
+        rows = self.query("select id, job, due, since, state, started, ended, why, snapshot, attempt from runs where job like ? order by id", job)
+        names = ("id", "job", "due", "since", "state", "started", "ended", "why", "snapshot", "attempt")
         runs = [dict(zip(names, row)) for row in rows]
         return [run for run in runs if not states or run["state"] in states]
 

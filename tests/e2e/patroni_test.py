@@ -219,15 +219,19 @@ class Failover(PatroniCase):
         self.await_followed(stream, 2)
         writers = [stream_test.Writer(second)]
         writers[0].await_count(100, stream)
-        # The lost one comes back as a replica (pg_rewind), and is made the primary again on purpose.
+        # The lost one comes back as a replica (pg_rewind): on a machine with much to do only while nobody writes faster
+        # than it replays. Then it is made the primary again on purpose, under a writer.
+        writers[0].end()
         first.start()
         self.await_true(lambda: second.is_followed_by(first), "the lost node does not come back")
+        writers.append(stream_test.Writer(second))
+        writers[1].await_count(100, stream)
         self.switch(second, first)
-        writers[0].end()
+        writers[1].end()
         self.await_followed(stream, 3)
         writers.append(stream_test.Writer(first))
-        writers[1].await_count(100, stream)
-        writers[1].end()
+        writers[2].await_count(100, stream)
+        writers[2].end()
         self.await_alone_but_for_patroni(first)
         self.await_flushed(first, stream)
         self.await_slot(first, there=True)
