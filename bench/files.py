@@ -274,10 +274,11 @@ def ratios(found):
 
 
 def report(figures, versions):
-    lines = ["# Trees of files, measured", "", f"By `./dev bench files` on {machine_line()}; {versions}. Medians of {figures['repetitions']}; "
+    lines = ["# Trees of files, measured", "", f"By `./dev bench files` on {machine_line()}; {versions}. Medians; "
              "caches emptied before every run; all encrypt, restic and borg compress with zstd, with two threads where they have threads.", ""]
     for name, found in figures["trees"].items():
-        lines += [f"## {name}: {TREES[name].__doc__.split(chr(10))[0]}", "", "| | first | CPU | unchanged | CPU | restore | CPU | memory | repository |",
+        times = len(found["kuramori"]["first"])
+        lines += [f"## {name}: {TREES[name].__doc__.split(chr(10))[0]}", "", f"Runs of each: {times}.", "", "| | first | CPU | unchanged | CPU | restore | CPU | memory | repository |",
                   "|---|---|---|---|---|---|---|---|---|"]
         for contender, one in found.items():
             cells = [contender]
@@ -316,25 +317,30 @@ def main():
     contenders = [Kuramori(folder), Restic(folder, programs), Borg(folder, programs)]
     raw = pathlib.Path(choice.raw or base / "files.json")
     figures = json.loads(raw.read_text()) if choice.only and raw.exists() else {"trees": {}}
-    figures["repetitions"] = repetitions
+
+    def first(*words):
+        return subprocess.run(words, capture_output=True, text=True).stdout.splitlines()[0]
+
+    versions = f"{' '.join(first(programs / 'restic', 'version').split()[:2])}, {first(programs / 'borg', '--version')}"
+
+    def keep():
+        """After each part: what is stopped later keeps what it has."""
+        raw.write_text(json.dumps(figures))
+        if not choice.quick:
+            (ROOT / "docs" / "benchmarks-files.md").write_text(report(figures, versions) + "\n")
+
     for name in [tree for tree in TREES if tree in only]:
         tree = folder / name
         TREES[name](tree, scale)
         figures["trees"][name] = measure_tree(name, tree, contenders, repetitions, folder)
         shutil.rmtree(tree)
-        raw.write_text(json.dumps(figures))
+        keep()
     if "million" in only:
         figures["million"] = unchanged_million(contenders[0], folder, int(1_000_000 * scale))
-        raw.write_text(json.dumps(figures))
+        keep()
     shutil.rmtree(folder, ignore_errors=True)
 
-    def first(*words):
-        return subprocess.run(words, capture_output=True, text=True).stdout.splitlines()[0]
-
-    text = report(figures, f"{' '.join(first(programs / 'restic', 'version').split()[:2])}, {first(programs / 'borg', '--version')}")
-    print(text)
-    if not choice.quick:
-        (ROOT / "docs" / "benchmarks-files.md").write_text(text + "\n")
+    print(report(figures, versions))
 
 
 if __name__ == "__main__":

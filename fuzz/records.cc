@@ -22,11 +22,29 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace kuramori;
   if (size == 0) return 0;
   ByteView body(data + 1, size - 1);
-  void (*const checks[])(ByteView) = {check<ResourceRecord>, check<SessionRecord>,  check<LiveRecord>,
-                                      check<CommitRecord>,   check<FenceRecord>,    check<GcRecord>,
-                                      check<PruneRecord>,    check<HoldRecord>,     check<RetainRecord>,
-                                      check<ProofRecord>,    check<DisownedRecord>, check<ProbeRecord>,
-                                      check<CopyRecord>,     check<EpochRecord>,    check<CatalogRecord>};
+  void (*const checks[])(ByteView) = {check<ResourceRecord>,
+                                      check<SessionRecord>,
+                                      check<LiveRecord>,
+                                      check<CommitRecord>,
+                                      check<FenceRecord>,
+                                      check<GcRecord>,
+                                      check<PruneRecord>,
+                                      check<HoldRecord>,
+                                      check<RetainRecord>,
+                                      check<ProofRecord>,
+                                      check<DisownedRecord>,
+                                      check<ProbeRecord>,
+                                      check<CopyRecord>,
+                                      check<EpochRecord>,
+                                      check<CatalogRecord>,
+                                      check<AuditRecord>,
+                                      check<AuditAct>,
+                                      check<AuditArchiveRecord>,
+                                      check<ApprovalRequestRecord>,
+                                      check<ApprovalRecord>,
+                                      check<GrantRecord>,
+                                      check<RevocationRecord>,
+                                      check<AppliedRecord>};
   checks[data[0] % std::size(checks)](body);
   return 0;
 }

@@ -4,6 +4,9 @@ Every src/**/CMakeLists.txt says `kuramori_module(NAME USES module…)`. A file 
 and those of the modules it names, no other; the modules form no circle; none uses a row above its own (the rows are
 docs/architecture.md's, repeated below). A header includes the standard library, the system's headers and ours:
 third-party headers cost seconds in every file that sees them, and stay in the .cc that wraps the library.
+
+No two types of a namespace have one name, not even where no file sees both: the linker takes the members of either for
+the other's, and says nothing.
 """
 
 import pathlib
@@ -36,6 +39,9 @@ POSIX = set("aio dirent dlfcn endian errno fcntl fnmatch glob grp limits net/if 
 FREE_IN_HEADERS = {"fmt/core.h"}  # small, and in the precompiled header anyway
 # A header that is itself the wrapping of a library: what only a macro, set before its first include, can mend.
 WRAPPERS = {"vault/wire.h"}
+
+SPACE = re.compile(r"(?:inline )?namespace(?: ([\w:]+))? \{")
+TYPE = re.compile(r"(?:struct|class|enum class|enum|union) (\w+)(?!\w|::)[^;]*\{")  # not Outer::Inner: it is its parent's
 
 
 class Module:
@@ -153,6 +159,29 @@ def check_file(source, path, modules, by_name, complain):
             complain(f'src/{path}:{line}: "{header}" is a layer above {own.name}')
 
 
+def types_of(text):
+    """(namespace, name, line) of each type that is defined for other files to see; nested ones are their parent's."""
+    spaces = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if opened := SPACE.match(line):
+            spaces.append(opened.group(1) or "")
+        elif line.startswith("}  // namespace") and spaces:
+            spaces.pop()
+        elif (found := TYPE.match(line)) and all(spaces):
+            yield "::".join(spaces), found.group(1), number
+
+
+def check_types(source, files, complain):
+    seen = {}
+    for path in files:
+        if path.endswith(("_test.cc", "_for_tests.h")) or path.startswith("testing/"):
+            continue  # a test program is linked with its own module's tests alone
+        for space, name, line in types_of((source / path).read_text()):
+            first = seen.setdefault((space, name), path)
+            if first != path:
+                complain(f"src/{path}:{line}: {space}::{name} is another type in src/{first}; give one of them another name")
+
+
 def check(root):
     source = root / "src"
     complaints = []
@@ -162,6 +191,7 @@ def check(root):
     files = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.suffix in (".h", ".cc"))
     for path in files:
         check_file(source, path, modules, by_name, complaints.append)
+    check_types(source, files, complaints.append)
     return complaints, len(files), len(modules)
 
 

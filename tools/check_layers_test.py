@@ -56,6 +56,16 @@ class Layers(unittest.TestCase):
     def test_a_test_may_use_what_its_module_stands_on(self):
         self.assertEqual("", self.complaints({"store/local/local_test.cc": '#include "os/file.h"\n'}))
 
+    def test_two_types_of_one_name(self):
+        def file(type, space="kuramori"):
+            return f"namespace {space} {{\n{type} {{\n  struct Inner {{}};\n}};\n}}  // namespace {space}\n"
+
+        self.assertIn("os/b.cc:2: kuramori::Seen is another type in src/os/a.cc",
+                      self.complaints({"os/a.cc": file("struct Seen"), "os/b.cc": file("class Seen final : public Other")}))
+        for other in (file("struct Seen", "kuramori::files"), file("class Looked"), file("struct Seen::Impl"),
+                      file("struct Seen").replace("namespace kuramori", "namespace")):
+            self.assertEqual("", self.complaints({"os/a.cc": file("struct Seen"), "os/b.cc": other}))
+
     def test_a_folder_of_no_row(self):
         self.assertIn("no row", self.complaints({"utils/CMakeLists.txt": "kuramori_module(utils USES base)"}))
 

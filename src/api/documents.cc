@@ -3,6 +3,7 @@
 
 #include "api/command_line.h"
 #include "api/help.h"
+#include "base/text.h"
 
 namespace kuramori {
 namespace {
@@ -53,24 +54,18 @@ std::string roff_operation(const Operation& operation) {
   return out;
 }
 
-// A table's cell: a bar would end it.
-std::string cell(std::string_view text) {
-  std::string out;
-  for (char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
-  return out;
-}
-
 std::string markdown_options(std::span<const Option> options) {
   std::string out = "| option | |\n|---|---|\n";
   for (const Option& option : options)
     out += fmt::format("| `--{}{}{}` | {}{} |\n", option.name, option.metavar.empty() ? "" : " ",
-                       option.metavar, cell(option.help), option.required ? " (required)" : "");
+                       option.metavar, markdown_cell(option.help), option.required ? " (required)" : "");
   return out;
 }
 
 std::string markdown_exits(std::span<const ExitMeaning> exits) {
   std::string out = "| exit status | |\n|---|---|\n";
-  for (const ExitMeaning& exit : exits) out += fmt::format("| {} | {} |\n", exit.code, cell(exit.meaning));
+  for (const ExitMeaning& exit : exits)
+    out += fmt::format("| {} | {} |\n", exit.code, markdown_cell(exit.meaning));
   return out;
 }
 
@@ -82,7 +77,7 @@ std::string markdown_operation(const Operation& operation) {
   if (!operation.arguments.empty()) {
     out += "\n| argument | |\n|---|---|\n";
     for (const Argument& argument : operation.arguments)
-      out += fmt::format("| `{}` | {} |\n", argument.name, cell(argument.help));
+      out += fmt::format("| `{}` | {} |\n", argument.name, markdown_cell(argument.help));
   }
   if (!operation.options.empty()) out += "\n" + markdown_options(operation.options);
   if (!operation.exits.empty()) out += "\n" + markdown_exits(operation.exits);

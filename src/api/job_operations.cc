@@ -6,6 +6,8 @@ namespace {
 constexpr Example kJobsExamples[] = {
     {"kuramori jobs", "what runs and waits, and what ended last"},
     {"kuramori jobs orders-db --last 200", "of one resource, plan or vault"},
+    {"kuramori jobs --start \"backup orders/orders-db\"",
+     "have the daemon run it now, whatever its schedule says"},
     {"kuramori jobs --cancel 4711", "end a run, or let one that waits not start"},
 };
 constexpr Argument kJobsArguments[] = {
@@ -13,6 +15,7 @@ constexpr Argument kJobsArguments[] = {
 };
 constexpr Option kJobsOptions[] = {
     {.name = "last", .metavar = "N", .help = "how many of those that are over: 20"},
+    {.name = "start", .metavar = "JOB", .help = "the job that is to run now, as this lists it"},
     {.name = "cancel", .metavar = "RUN", .help = "the number of a run that is to end"},
 };
 

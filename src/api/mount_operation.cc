@@ -18,6 +18,9 @@ constexpr Example kMountExamples[] = {
 };
 constexpr Option kMountOptions[] = {
     {.name = "at", .metavar = "TIME", .help = "the newest snapshot not after this moment, with its zone"},
+    {.name = "background",
+     .metavar = "",
+     .help = "return when the mount stands; it stays until it is unmounted"},
     {.name = "allow-other",
      .metavar = "",
      .help = "others may enter too: owners, modes and ACLs then decide what each may read"},

@@ -19,7 +19,7 @@ constexpr Option kIo = {.name = "io",
                         .metavar = "CLASS",
                         .help = "behind others at the disk: idle, best-effort:0 to best-effort:7"};
 
-extern const Operation kDoctor, kResources, kVersion, kCompletion, kHelp;  // general
+extern const Operation kDoctor, kLint, kDocs, kResources, kVersion, kCompletion, kHelp;  // general
 extern const Operation kVaultProbe;
 extern const Operation kVaultInit, kVaultList, kVaultShow, kVaultScrub, kVaultCollect, kVaultDisown;  // vault
 extern const Operation kVaultKeyNew, kVaultKeyList, kVaultKeyRewrap, kVaultKeyRevoke, kVaultPolicy,
@@ -30,8 +30,11 @@ extern const Operation kBackup, kWatch, kStatus, kSnapshots, kShow, kDiff, kWind
 extern const Operation kCopy, kVaultLedgerNew;                   // copy
 extern const Operation kReplicate, kBucketVersions, kBucketFix;  // bucket
 extern const Operation kRestore, kMount, kDrill;                 // restore
-extern const Operation kJobs;
+extern const Operation kJobs, kTokenNew, kTop;
+extern const Operation kAlerts, kAck, kNotifyTest;  // alert
+extern const Operation kInit, kPlan, kApply;
 extern const Operation kSimulate, kReview;
+extern const Operation kAudit, kReport, kCompliance, kApprove;           // accounting
 extern const Operation kServe, kWalPush, kWalGet, kWalStream, kWalShow;  // wal
 
 }  // namespace kuramori::operation

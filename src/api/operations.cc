@@ -1,5 +1,6 @@
 #include "api/operations.h"
 
+#include "api/guard_operation.h"
 #include "api/operation_list.h"
 
 namespace kuramori {
@@ -7,21 +8,36 @@ namespace {
 
 // What works, and nothing else.
 constexpr const Operation* kListed[] = {
-    &operation::kDoctor,         &operation::kResources,      &operation::kBackup,
-    &operation::kStatus,         &operation::kWatch,          &operation::kSnapshots,
-    &operation::kShow,           &operation::kDiff,           &operation::kWindow,
-    &operation::kCopy,           &operation::kRestore,        &operation::kMount,
-    &operation::kDrill,          &operation::kPrune,          &operation::kHoldAdd,
-    &operation::kSimulate,       &operation::kReview,         &operation::kHoldRemove,
-    &operation::kExtend,         &operation::kThaw,           &operation::kReplicate,
-    &operation::kBucketVersions, &operation::kBucketFix,      &operation::kServe,
-    &operation::kJobs,           &operation::kWalPush,        &operation::kWalGet,
-    &operation::kWalStream,      &operation::kWalShow,        &operation::kVaultProbe,
-    &operation::kVaultInit,      &operation::kVaultList,      &operation::kVaultShow,
-    &operation::kVaultScrub,     &operation::kVaultCollect,   &operation::kVaultLedgerNew,
-    &operation::kVaultDisown,    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
-    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke, &operation::kVaultPolicy,
-    &operation::kVaultKit,       &operation::kVersion,        &operation::kCompletion,
+    &operation::kLint,           &operation::kInit,
+    &operation::kPlan,           &operation::kApply,
+    &operation::kDocs,           &operation::kDoctor,
+    &operation::kResources,      &operation::kBackup,
+    &operation::kStatus,         &operation::kTop,
+    &operation::kWatch,          &operation::kSnapshots,
+    &operation::kShow,           &operation::kDiff,
+    &operation::kWindow,         &operation::kCopy,
+    &operation::kRestore,        &operation::kMount,
+    &operation::kDrill,          &operation::kPrune,
+    &operation::kHoldAdd,        &operation::kSimulate,
+    &operation::kReview,         &operation::kGuard,
+    &operation::kHoldRemove,     &operation::kExtend,
+    &operation::kThaw,           &operation::kReplicate,
+    &operation::kBucketVersions, &operation::kBucketFix,
+    &operation::kServe,          &operation::kJobs,
+    &operation::kAudit,          &operation::kReport,
+    &operation::kCompliance,     &operation::kApprove,
+    &operation::kAlerts,         &operation::kAck,
+    &operation::kNotifyTest,     &operation::kTokenNew,
+    &operation::kWalPush,        &operation::kWalGet,
+    &operation::kWalStream,      &operation::kWalShow,
+    &operation::kVaultProbe,     &operation::kVaultInit,
+    &operation::kVaultList,      &operation::kVaultShow,
+    &operation::kVaultScrub,     &operation::kVaultCollect,
+    &operation::kVaultLedgerNew, &operation::kVaultDisown,
+    &operation::kVaultKeyNew,    &operation::kVaultKeyList,
+    &operation::kVaultKeyRewrap, &operation::kVaultKeyRevoke,
+    &operation::kVaultPolicy,    &operation::kVaultKit,
+    &operation::kVersion,        &operation::kCompletion,
     &operation::kHelp,
 };
 

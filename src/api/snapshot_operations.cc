@@ -89,7 +89,15 @@ constexpr ExitMeaning kStatusExits[] = {
 constexpr Example kSnapshotsExamples[] = {
     {"kuramori snapshots", "all of them"},
     {"kuramori snapshots orders-db", "of one resource"},
+    {"kuramori snapshots orders-db --tag release=4.2", "those that were made with this tag"},
     {"kuramori snapshots --vault /srv/kuramori --key-file tokyo.key", "with nothing but a vault and a key"},
+};
+
+constexpr Option kSnapshotsOptions[] = {
+    {.name = "tag",
+     .metavar = "K=V",
+     .help = "only those with this tag; of one key, with any",
+     .repeats = true},
 };
 
 constexpr Example kShowExamples[] = {
@@ -128,6 +136,9 @@ constexpr Example kPruneExamples[] = {
 };
 constexpr Option kPruneOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what would go, change nothing"},
+    {.name = "if-allowed",
+     .metavar = "",
+     .help = "with a key whose role may not do this: say so, and end with 0"},
 };
 
 constexpr Example kHoldAddExamples[] = {
@@ -210,6 +221,7 @@ constexpr Operation kSnapshots = {
         "was last proven.",
     .examples = kSnapshotsExamples,
     .arguments = kOptionalResource,
+    .options = kSnapshotsOptions,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/snapshots/1",
 };

@@ -21,7 +21,15 @@ constexpr Option kInitOptions[] = {
 
 constexpr Example kListExamples[] = {
     {"kuramori vault list", "every configured vault, and whether it answers"}};
-constexpr Example kShowExamples[] = {{"kuramori vault show tokyo", "its identity, parameters and contents"}};
+constexpr Example kShowExamples[] = {
+    {"kuramori vault show tokyo", "its identity, parameters and contents"},
+    {"kuramori vault show tokyo --sizes", "and how much is stored in it"},
+};
+constexpr Option kShowOptions[] = {
+    {.name = "sizes",
+     .metavar = "",
+     .help = "list every object and add up their sizes; of this vault alone, other vaults are not looked at"},
+};
 
 constexpr Example kScrubExamples[] = {
     {"kuramori vault scrub tokyo", "read and check every object"},
@@ -35,6 +43,9 @@ constexpr Option kScrubOptions[] = {
     {.name = "every",
      .metavar = "DURATION",
      .help = "leave out packs and WAL that were found whole less than this ago"},
+    {.name = "if-allowed",
+     .metavar = "",
+     .help = "with a key whose role may not do this: say so, and end with 0"},
     {.name = "heal", .metavar = "", .help = "bring back what is damaged or missing from another vault"},
     {.name = "from",
      .metavar = "VAULT",
@@ -62,6 +73,9 @@ constexpr Example kCollectExamples[] = {
 };
 constexpr Option kCollectOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what would be freed, change nothing"},
+    {.name = "if-allowed",
+     .metavar = "",
+     .help = "with a key whose role may not do this: say so, and end with 0"},
     {.name = "dead-after",
      .metavar = "DURATION",
      .help =
@@ -123,6 +137,7 @@ constexpr Operation kVaultShow = {
         "`medium:` says what it lies on where that is not plain (`usb disk`).",
     .examples = kShowExamples,
     .arguments = kName,
+    .options = kShowOptions,
     .needs = Needs::kVaultAndKey,
     .schema = "kuramori/vault/1",
 };

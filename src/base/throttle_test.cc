@@ -61,8 +61,9 @@ TEST(Throttle, WithoutARateItCountsAndNobodyWaits) {
 }
 
 TEST(CpuLimit, CpuTimeStaysBelowItsShareOfTheTimeThatPasses) {
+  constexpr double kShare = 0.05;  // less than what a loaded machine leaves to one of many
   const Duration wall = system_clock().steady(), before = cpu_use().used;
-  limit_cpu(0.2);
+  limit_cpu(kShare);
   volatile uint64_t work = 0;
   while (system_clock().steady() - wall < 1s) {
     for (int i = 0; i < 100'000; ++i) work = work + 1;
@@ -71,7 +72,7 @@ TEST(CpuLimit, CpuTimeStaysBelowItsShareOfTheTimeThatPasses) {
   limit_cpu(0);
   const double used = std::chrono::duration<double>(cpu_use().used - before).count();
   const double passed = std::chrono::duration<double>(system_clock().steady() - wall).count();
-  EXPECT_LE(used, passed * 0.2 * 1.1 + 0.03);
+  EXPECT_LE(used, passed * kShare * 1.1 + 0.03);
   EXPECT_GT(cpu_use().waited, 0s);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/times.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/restore.h"
@@ -11,8 +12,7 @@ namespace kuramori {
 namespace {
 
 void write_time(JsonWriter& json, std::string_view name, int64_t ns) {
-  json.key(name);
-  ns != 0 ? json.value(format_utc(from_unix_ns(ns))) : json.null();
+  write_time(json, name, ns != 0 ? std::optional(from_unix_ns(ns)) : std::nullopt);
 }
 
 std::string shown_time(int64_t ns) {

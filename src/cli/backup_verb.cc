@@ -4,9 +4,11 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/auditing.h"
 #include "cli/copying.h"
 #include "cli/limiting.h"
 #include "cli/lock_keeping.h"
+#include "cli/tags.h"
 #include "cli/tree_verbs.h"
 #include "cli/verbs.h"
 #include "conc/wait_out.h"
@@ -59,18 +61,6 @@ postgres::CountsOptions counts_of(const PlanConfig* plan) {
       break;
   }
   return counts;
-}
-
-Result<std::map<std::string, std::string>> parse_tags(const std::vector<std::string>& given) {
-  std::map<std::string, std::string> tags;
-  for (const std::string& tag : given) {
-    size_t equals = tag.find('=');
-    if (equals == tag.npos || equals == 0)
-      return fail(ErrorKind::kUsage, fmt::format("\"{}\" is not a tag", tag.substr(0, 60)), "",
-                  "write --tag KEY=VALUE");
-    tags[tag.substr(0, equals)] = tag.substr(equals + 1);
-  }
-  return tags;
 }
 
 // One of the plan's `copies:` after the snapshot.
@@ -233,6 +223,7 @@ Result<Prepared> prepare(Context& context) {
   // What `watch` makes is made by nobody.
   request.until_reviewed = line.operation->verb == "backup" && !request.label.empty() && !request.keep;
   request.full = line.has("full");
+  if (const char* lease = std::getenv(kLeaseVariable)) request.lease = parse_lease_mark(lease);
   out.copies_wanted = line.has("copy");
   if (out.copies_wanted && (!plan || plan->copies.empty()))
     return fail(ErrorKind::kUsage, fmt::format("no plan says where copies of \"{}\" go", request.resource),
@@ -279,7 +270,7 @@ Result<int> take_snapshot(Context& context, const Prepared& prepared) {
   const VaultChoice& choice = prepared.choice;
   const bool is_tree = prepared.is_tree(), copies_wanted = prepared.copies_wanted;
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  const std::string name = choice.name.empty() ? choice.location : choice.name;
+  const std::string name = choice.shown();
   const bool json = context.console().json();
   BackupOutcome outcome;
   TreeBackupOutcome tree;
@@ -294,6 +285,7 @@ Result<int> take_snapshot(Context& context, const Prepared& prepared) {
   TRY_ASSIGN(SnapshotList seen,
              list_snapshots(*vault, is_tree ? tree.commit.resource : outcome.commit.resource));
   remember_heads(*vault, seen, context.console());
+  context.set_act_object((is_tree ? tree.commit.snapshot : outcome.commit.snapshot).hex());
   if (request.until_reviewed)
     say_label(context, *vault, seen, is_tree ? tree.commit.snapshot : outcome.commit.snapshot, request);
   std::vector<MadeCopy> copies;
@@ -341,7 +333,11 @@ Result<int> run_watch(Context& context) {
   // The first one has what happened while nobody watched.
   for (bool due = true; due;) {
     const auto taken = take_snapshot(context, prepared);
-    if (context.stop().stop_requested()) break;
+    const bool is_over = context.stop().stop_requested();
+    // Each as if it had been made by hand; of tries that fail one after the other the first.
+    if (taken || (!is_over && pause == kRetryFirst)) record_run(context, taken);
+    context.set_act_object("");
+    if (is_over) break;
     if (taken) {
       pause = kRetryFirst;
       TRY_ASSIGN(due, wait_for_change(*watch, settling, context.clock(), context.stop()));

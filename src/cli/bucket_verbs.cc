@@ -5,6 +5,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/approving.h"
 #include "cli/verbs.h"
 #include "engine/local_state.h"
 #include "engine/sources.h"
@@ -45,6 +46,11 @@ Result<int> days_of(const Context& context, const char* option) {
   if (period.endless)
     return fail(ErrorKind::kUsage, fmt::format("--{} forever is no rule", option), "", "leave it out");
   return static_cast<int>(std::chrono::ceil<std::chrono::days>(later(now, period) - now).count());
+}
+
+std::string shown(const S3Location& place) {
+  return fmt::format("s3://{}{}{}{}", place.bucket, place.prefix.empty() ? "" : "/" + place.prefix,
+                     place.endpoint.empty() ? "" : " at ", place.endpoint);
 }
 
 std::string without_slash(std::string key) {
@@ -98,6 +104,15 @@ Result<int> run_bucket_fix(Context& context) {
     return fail(ErrorKind::kUsage, "nothing is to be done", "",
                 "add --versioning, --keep-versions 30d or --lifecycle 90d");
   TRY_ASSIGN(const auto live, live_bucket(context, name));
+  if (!request.only_say && (request.expire_days || request.versions_days)) {
+    bucket::FixRequest look = request;
+    look.only_say = true;
+    auto would = bucket::fix_bucket(*live, look);
+    if (!would) return with_name(std::move(would).error(), name);
+    PlannedAct planned{.act = "bucket-fix", .lines = {"in " + live->client().place()}};
+    planned.lines.insert(planned.lines.end(), would->done.begin(), would->done.end());
+    if (!would->done.empty()) TRY(change_must_be_approved(context, name, planned));
+  }
   auto outcome = bucket::fix_bucket(*live, request);
   if (!outcome) return with_name(std::move(outcome).error(), name);
   if (context.console().json()) {
@@ -144,6 +159,20 @@ Result<int> run_restore_in_bucket(Context& context) {
                 "add --overwrite; --estimate only says what it would do");
   }
   TRY_ASSIGN(const auto live, live_bucket(context, name));
+  std::optional<Time> moment_back;
+  if (line.has("at")) {
+    TRY_ASSIGN(const Moment moment, parse_moment(line.value("at")));
+    moment_back = moment.time;
+  }
+  if (replaces && !request.only_say && (line.has("version") || moment_back)) {
+    PlannedAct planned{.act = "restore-in-place", .lines = {}};
+    planned.lines.push_back(
+        line.has("version")
+            ? fmt::format("bring version {} back in {}", line.value("version"), live->client().place())
+            : fmt::format("set {} back to {}", live->client().place(), format_utc(*moment_back)));
+    for (const std::string& one : only) planned.lines.push_back("only " + one);
+    TRY(change_must_be_approved(context, name, planned));
+  }
   std::vector<bucket::LiveChange> changes;
   request.tell = [&](const bucket::LiveChange& change) { changes.push_back(change); };
   auto outcome = [&]() -> Result<bucket::LiveOutcome> {
@@ -154,11 +183,10 @@ Result<int> run_restore_in_bucket(Context& context) {
         return fail(ErrorKind::kUsage, "--version is of one key", "", "name it: --only KEY --version ID");
       return bucket::bring_back(*live, without_slash(only.front()), line.value("version"), request);
     }
-    if (!line.has("at"))
+    if (!moment_back)
       return fail(ErrorKind::kUsage, "--in-bucket sets the bucket back to a moment", "",
                   "name it: --at TIME");
-    TRY_ASSIGN(const Moment moment, parse_moment(line.value("at")));
-    return bucket::set_back(*live, only, moment.time, request, context.stop());
+    return bucket::set_back(*live, only, *moment_back, request, context.stop());
   }();
   if (!outcome) return with_name(std::move(outcome).error(), name);
   if (context.console().json()) {
@@ -201,6 +229,11 @@ Result<int> run_replicate_bucket(Context& context) {
       return fail(ErrorKind::kUsage, "--allow-deletes is a number, of one pass", "",
                   "--once --allow-deletes 5000");
     settings.delete_once = count;
+    TRY(change_must_be_approved(
+        context, name,
+        {.act = "replicate-deletes",
+         .lines = {fmt::format("delete up to {} in {} in one pass, as {} has them no longer", count,
+                               shown(settings.to.location), shown(settings.from.location))}}));
   }
   const std::string folder = join_path(state_folder(), "replication");
   TRY(make_folders(folder, 0700));

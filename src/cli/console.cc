@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/text_width.h"
 #include "base/units.h"
 
 namespace kuramori {
@@ -16,30 +17,6 @@ constexpr Duration kDrawEvery = std::chrono::milliseconds(200);  // on a termina
 constexpr Duration kJsonEvery = std::chrono::seconds(1);         // a progress object
 constexpr Duration kGuessAfter = std::chrono::seconds(2);        // before that, "time left" would only jump
 constexpr size_t kBarWidth = 24;                                 // characters
-
-// East Asian characters take two columns (the wide and full-width ranges of Unicode's UAX #11).
-bool is_wide(uint32_t c) {
-  constexpr std::pair<uint32_t, uint32_t> kWide[] = {
-      {0x1100, 0x115F}, {0x2E80, 0xA4CF}, {0xAC00, 0xD7A3},   {0xF900, 0xFAFF},  {0xFE30, 0xFE6F},
-      {0xFF00, 0xFF60}, {0xFFE0, 0xFFE6}, {0x1F300, 0x1FAFF}, {0x20000, 0x3FFFD}};
-  return std::ranges::any_of(kWide, [&](auto range) { return c >= range.first && c <= range.second; });
-}
-
-// Columns on a terminal.
-size_t shown_width(std::string_view text) {
-  size_t width = 0;
-  for (size_t i = 0; i < text.size();) {
-    auto first = static_cast<uint8_t>(text[i++]);
-    uint32_t c = first < 0x80   ? first
-                 : first < 0xE0 ? first & 0x1F
-                 : first < 0xF0 ? first & 0x0F
-                                : first & 0x07;
-    while (i < text.size() && (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80)
-      c = c << 6 | (static_cast<uint8_t>(text[i++]) & 0x3F);
-    width += is_wide(c) ? 2 : 1;
-  }
-  return width;
-}
 
 void put(std::FILE* to, std::string_view text) {
   // A closed pipe is the reader's wish to see no more; there is nobody left to tell.

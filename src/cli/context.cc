@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -32,6 +33,12 @@ std::string Context::key_file_given() const {
   if (line_.has("key-file")) return line_.value("key-file");
   const char* from_environment = std::getenv("KURAMORI_KEY_FILE");
   return from_environment ? from_environment : "";
+}
+
+void Context::note_opened(const VaultChoice& choice, const Vault& vault) {
+  const auto same = [&](const OpenedVault& one) { return one.id == vault.info().id; };
+  if (std::ranges::any_of(opened_, same)) return;
+  opened_.push_back({choice, vault.info().id, std::make_shared<KeyBundle>(vault.keys().clone())});
 }
 
 Result<const Config*> Context::config() {
@@ -107,12 +114,17 @@ Result<std::vector<VaultChoice>> Context::choose_vaults() {
     return out;
   }
   TRY_ASSIGN(const Config* config, this->config());
-  for (const VaultConfig& vault : config->vaults) {
+  return vaults_of(*config);
+}
+
+Result<std::vector<VaultChoice>> Context::vaults_of(const Config& config) {
+  std::vector<VaultChoice> out;
+  for (const VaultConfig& vault : config.vaults) {
     TRY_ASSIGN(VaultChoice one, vault_of(vault));
     out.push_back(std::move(one));
   }
   if (out.empty())
-    return fail(ErrorKind::kUsage, "no vault is configured", fmt::format("{} has no vaults", config->path),
+    return fail(ErrorKind::kUsage, "no vault is configured", fmt::format("{} has no vaults", config.path),
                 "add one under vaults:");
   return out;
 }

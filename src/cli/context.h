@@ -10,6 +10,7 @@
 #include "cli/console.h"
 #include "engine/vault_location.h"
 #include "policy/config.h"
+#include "vault/vault.h"
 
 namespace kuramori {
 
@@ -21,6 +22,8 @@ struct VaultChoice {
   Setting passphrase;
   std::string ledger;                           // "" when the vault has one place
   std::shared_ptr<const StoreKeys> store_keys;  // null: the locations say where the credentials are
+
+  const std::string& shown() const { return name.empty() ? location : name; }  // as people know it
 };
 
 class Context {
@@ -34,6 +37,18 @@ class Context {
   std::stop_token stop() const { return stop_; }
   const ConfigWorld& world() const { return world_; }
 
+  // For the audit log (cli/auditing.h): the vaults this run opened, and what it was about where its arguments
+  // do not say so.
+  struct OpenedVault {
+    VaultChoice choice;
+    VaultId id;
+    std::shared_ptr<const KeyBundle> keys;  // a passphrase is asked for and worked on once
+  };
+  void note_opened(const VaultChoice& choice, const Vault& vault);
+  const std::vector<OpenedVault>& opened() const { return opened_; }
+  void set_act_object(std::string object) { act_object_ = std::move(object); }
+  const std::string& act_object() const { return act_object_; }
+
   // --config, else ./kuramori.yaml, else /etc/kuramori/kuramori.yaml. kUsage when there is none.
   Result<const Config*> config();
   // Null when there is no configuration or the command line makes one unnecessary.
@@ -44,6 +59,8 @@ class Context {
   Result<VaultChoice> choose_vault(const std::string& wanted = {}, const std::string& resource = {});
   // Every vault the command is about: --vault, or all that are configured.
   Result<std::vector<VaultChoice>> choose_vaults();
+  // All of a configuration that was read anew.
+  Result<std::vector<VaultChoice>> vaults_of(const Config& config);
 
  private:
   Result<VaultChoice> vault_of(const VaultConfig& vault);
@@ -55,6 +72,8 @@ class Context {
   std::stop_token stop_;
   ConfigWorld world_;
   std::optional<Config> config_;
+  std::vector<OpenedVault> opened_;
+  std::string act_object_;
 };
 
 // "orders-db@3f2a" → {"orders-db", "3f2a"}; without @ the snapshot is "". Names hold no @.

@@ -6,9 +6,11 @@
 #include <cstdio>
 #include <set>
 
+#include "cli/approving.h"
 #include "cli/copying.h"
 #include "cli/limiting.h"
 #include "cli/verbs.h"
+#include "net/url.h"
 
 namespace kuramori {
 namespace {
@@ -84,8 +86,8 @@ Result<int> run_copy(Context& context) {
   if (console.json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/copy/1").field("dry_run", measure);
-    json.field("from", from.name.empty() ? from.location : from.name);
-    json.field("to", to.name.empty() ? to.location : to.name);
+    json.field("from", from.shown());
+    json.field("to", to.shown());
     write_copy(json, outcome, now);
     write_limits(json, limits);
     json.end_object();
@@ -113,7 +115,12 @@ Result<int> run_vault_ledger_new(Context& context) {
     return fail(ErrorKind::kRefused, fmt::format("the vault at {} has one place", choice.location),
                 "it never had a ledger of its own", "nothing needs to be done");
   }
-  TRY(confirm(context, choice.name.empty() ? choice.location : choice.name));
+  TRY(confirm(context, choice.shown()));
+  TRY(must_be_approved(
+      context, choice, *vault,
+      {.act = "ledger-new",
+       .lines = {fmt::format("found a new ledger of vault {} at {}, in place of that of epoch {}",
+                             choice.shown(), masked_url(place), vault->epoch()->number)}}));
   TRY(rebuild_ledger(*vault, address_of(context, fresh)));
   const Epoch& epoch = *vault->epoch();
   if (context.console().json()) {

@@ -8,6 +8,7 @@
 #include "engine/diff_tree.h"
 #include "engine/line_diff.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/roles.h"
 #include "engine/snapshot_tree.h"
 #include "vault/session.h"
@@ -152,10 +153,8 @@ Result<int> run_diff(Context& context) {
 
   const Protocol protocol = protocol_of(*vault);
   TRY_ASSIGN(ReaderSession reading,
-             ReaderSession::open(protocol, {.resource = listed.resource.id,
-                                            .commits = {pair.before.commit_name, pair.after.commit_name},
-                                            .host = host_name(),
-                                            .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+             ReaderSession::open(
+                 protocol, reader_of(listed.resource.id, {pair.before.commit_name, pair.after.commit_name})));
   JsonWriter json;
   json.begin_object().field("schema", "kuramori/diff/1").key("diff").begin_object();
   json.field("resource", pair.resource);

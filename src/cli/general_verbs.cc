@@ -2,7 +2,9 @@
 
 #include "api/completion.h"
 #include "api/help.h"
+#include "base/text.h"
 #include "cli/verbs.h"
+#include "policy/config_schema.h"
 
 #ifndef KURAMORI_VERSION
 #define KURAMORI_VERSION "0.1.0"
@@ -12,12 +14,6 @@ namespace kuramori {
 namespace {
 
 constexpr int kVaultFormat = 1;  // docs/vault-format.md
-
-std::string joined(const std::vector<std::string>& words, std::string_view separator = ", ") {
-  std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : std::string(separator)) + word;
-  return out;
-}
 
 std::string_view name_of_wal(WalMode mode) {
   switch (mode) {
@@ -53,17 +49,15 @@ Result<int> print_names(Context& context, std::string_view noun) {
 
 Result<int> run_resources(Context& context) {
   TRY_ASSIGN(const Config* config, context.config());
-  // The most critical first, then as in the file.
-  std::vector<ResourceConfig> resources = config->resources;
-  std::ranges::stable_sort(resources, {}, criticality_rank);
+  const std::vector<const ResourceConfig*> resources = config->by_criticality();
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/resources/1").key("resources").begin_array();
-    for (const ResourceConfig& resource : resources) {
-      json.begin_object().field("name", resource.name).field("kind", name_of(resource.kind));
-      json.field("supported", check_supported(resource).has_value()).field("owner", resource.owner);
-      json.field("criticality", resource.criticality).key("plans").begin_array();
-      for (const PlanConfig* plan : config->plans_of(resource.name)) write_plan(json, *plan);
+    for (const ResourceConfig* resource : resources) {
+      json.begin_object().field("name", resource->name).field("kind", name_of(resource->kind));
+      json.field("supported", check_supported(*resource).has_value()).field("owner", resource->owner);
+      json.field("criticality", resource->criticality).key("plans").begin_array();
+      for (const PlanConfig* plan : config->plans_of(resource->name)) write_plan(json, *plan);
       json.end_array().end_object();
     }
     json.end_array().end_object();
@@ -71,14 +65,14 @@ Result<int> run_resources(Context& context) {
     return 0;
   }
   Table table({{"resource"}, {"kind"}, {"plan"}, {"vault"}, {"wal"}, {"window"}, {"owner"}});
-  for (const ResourceConfig& resource : resources) {
-    std::string kind(name_of(resource.kind));
-    if (!check_supported(resource)) kind += " (not supported yet)";
-    auto plans = config->plans_of(resource.name);
-    if (plans.empty()) table.add({resource.name, kind, "unprotected", "", "", "", resource.owner});
+  for (const ResourceConfig* resource : resources) {
+    std::string kind(name_of(resource->kind));
+    if (!check_supported(*resource)) kind += " (not supported yet)";
+    auto plans = config->plans_of(resource->name);
+    if (plans.empty()) table.add({resource->name, kind, "unprotected", "", "", "", resource->owner});
     for (const PlanConfig* plan : plans)
-      table.add({resource.name, kind, plan->name, plan->vault, std::string(name_of_wal(plan->wal)),
-                 plan->window ? format_period(*plan->window) : "", resource.owner});
+      table.add({resource->name, kind, plan->name, plan->vault, std::string(name_of_wal(plan->wal)),
+                 plan->window ? format_period(*plan->window) : "", resource->owner});
   }
   if (table.empty())
     context.console().note("no resource is configured in " + config->path);
@@ -115,6 +109,8 @@ Result<int> run_help(Context& context) {
     context.console().print(man_page(KURAMORI_VERSION));
   } else if (format == "markdown") {
     context.console().print(markdown_reference());
+  } else if (format == "json-schema") {
+    context.console().print(config_schema());
   } else if (topic.empty()) {
     context.console().print(overview());
   } else if (const Operation* operation = find_operation(topic)) {

@@ -5,6 +5,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/times.h"
 #include "cli/verbs.h"
 #include "daemon/job_journal.h"
 #include "engine/local_state.h"
@@ -14,6 +15,7 @@ namespace kuramori {
 namespace {
 
 constexpr int64_t kShownUsually = 20, kShownMost = kRunsKept;
+constexpr size_t kKnownShown = 500;  // characters of a list of jobs
 
 Result<int64_t> number_of(std::string_view text, std::string_view option, int64_t most) {
   int64_t number = 0;
@@ -24,7 +26,7 @@ Result<int64_t> number_of(std::string_view text, std::string_view option, int64_
 }
 
 std::string shown(const std::optional<Time>& time) {
-  return time ? format_local(Time(std::chrono::floor<std::chrono::seconds>(*time))) : "";
+  return time ? shown_time(*time) : "";
 }
 
 // "backup orders/orders-db" is about the plan and the resource; "prune tokyo" about the vault.
@@ -38,11 +40,6 @@ bool is_about(const JobJournal::Listed& listed, const std::string& name) {
     if ((before == ' ' || before == '/') && (after == ' ' || after == '/')) return true;
   }
   return false;
-}
-
-void write_time(JsonWriter& json, std::string_view name, const std::optional<Time>& time) {
-  json.key(name);
-  time ? json.value(format_utc(*time)) : json.null();
 }
 
 void print_json(Console& console, const std::vector<JobJournal::Listed>& runs) {
@@ -63,6 +60,22 @@ void print_json(Console& console, const std::vector<JobJournal::Listed>& runs) {
   console.print_document(json);
 }
 
+Result<int> start_job(Context& context, JobJournal& journal, const std::string& wanted) {
+  TRY_ASSIGN(const Config* config, context.config());
+  std::string known;
+  for (const Job& job : jobs_of(*config)) {
+    if (job.id == wanted) {
+      TRY(journal.ask_to_run(wanted));
+      context.console().note(fmt::format("the daemon will run {} now", wanted));
+      return 0;
+    }
+    known += (known.empty() ? "" : ", ") + job.id;
+  }
+  return fail(ErrorKind::kUsage, fmt::format("the plans have no job \"{}\"", wanted.substr(0, 200)),
+              known.empty() ? "no plan runs by itself" : "they have: " + known.substr(0, kKnownShown),
+              "kuramori jobs --start \"backup PLAN/RESOURCE\"");
+}
+
 }  // namespace
 
 Result<int> run_jobs(Context& context) {
@@ -79,6 +92,7 @@ Result<int> run_jobs(Context& context) {
     context.console().note(fmt::format("the daemon will end run {}", run));
     return 0;
   }
+  if (line.has("start")) return start_job(context, *journal, line.value("start"));
   int64_t last = kShownUsually;
   if (line.has("last")) {
     TRY_ASSIGN(last, number_of(line.value("last"), "last", kShownMost));

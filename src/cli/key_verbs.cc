@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "base/time_text.h"
+#include "cli/approving.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/key_files.h"
@@ -91,6 +92,11 @@ Result<int> run_vault_key_revoke(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(KeyEntry key, find_key(*vault, context.line().argument(1)));
+  if (key.defect.empty() && !key.revoked_ns)
+    TRY(must_be_approved(
+        context, choice, *vault,
+        {.act = "key-revoke",
+         .lines = {fmt::format("revoke the {} key {} ({})", name_of(key.role), key.name, key.id.hex())}}));
   TRY_ASSIGN(RevokeOutcome outcome,
              revoke_key(*vault, key, context.line().value("reason"), context.console()));
   if (context.console().json()) {

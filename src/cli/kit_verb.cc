@@ -55,7 +55,7 @@ Result<void> must_type(const std::string& name) {
 Result<int> run_vault_kit(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   const std::string to = context.line().value("to");
-  KitRequest request{.name = choice.name.empty() ? choice.location : choice.name};
+  KitRequest request{.name = choice.shown()};
   TRY_ASSIGN(request.places, places_of_all(context, choice));
   request.key_file = choice.key_file;
   std::optional<Secret> passphrase;

@@ -10,6 +10,7 @@
 #include "api/command_line.h"
 #include "api/help.h"
 #include "base/world.h"
+#include "cli/auditing.h"
 #include "cli/console.h"
 #include "cli/verbs.h"
 #include "os/signals.h"
@@ -40,8 +41,11 @@ Result<int> run(const Invocation& line, Console& console, std::stop_token stop) 
   Handler handler = find_handler(line.operation->verb);
   if (!handler)
     return fail(ErrorKind::kUsage, fmt::format("{} has no code in this build", line.operation->verb));
+  // To a daemon that is still opening its vaults it says: read the configuration. serve() answers it.
+  if (line.operation->verb == "serve") hangups_do_not_stop();
   Context context(line, console, system_clock(), stop);
   auto status = handler(context);
+  record_run(context, status);
   // Whatever failed after the user asked to stop, failed because of it.
   if (!status && stop.stop_requested()) {
     Error error = std::move(status).error();

@@ -1,8 +1,13 @@
 // `mount`: until somebody ends it.
 #include <fmt/core.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <filesystem>
+#include <iterator>
 
 #include "base/time_text.h"
 #include "cli/limiting.h"
@@ -11,9 +16,78 @@
 #include "cli/verbs.h"
 #include "engine/mount.h"
 #include "os/heap.h"
+#include "os/process.h"
 
 namespace kuramori {
 namespace {
+
+constexpr const char* kBackground =
+    "KURAMORI_IN_BACKGROUND";  // of the process that --background leaves behind
+constexpr int kLookAroundMs = 100;
+
+// The words this was called with, behind the program's name.
+Result<std::vector<std::string>> own_words() {
+  TRY_ASSIGN(const Bytes line, read_file("/proc/self/cmdline", size_t{1} << 20));
+  std::vector<std::string> words;
+  for (auto at = line.begin(); at != line.end();) {
+    const auto end = std::find(at, line.end(), uint8_t{0});
+    words.emplace_back(at, end);
+    at = end == line.end() ? end : std::next(end);
+  }
+  if (!words.empty()) words.erase(words.begin());
+  return words;
+}
+
+// Passes on what can be read now, and adds it to `said`; false at its end.
+bool pass_on(const Fd& from, int to, std::string& said) {
+  char piece[4096];
+  const ssize_t got = ::read(from.get(), piece, sizeof piece);
+  if (got <= 0) return got < 0 && (errno == EAGAIN || errno == EINTR);
+  said.append(piece, static_cast<size_t>(got));
+  for (ssize_t done = 0; done < got;) {
+    const ssize_t put = ::write(to, piece + done, static_cast<size_t>(got - done));
+    if (put <= 0) break;
+    done += put;
+  }
+  return true;
+}
+
+// The same command again, in a process group of its own. It prints one document when the mount stands, and
+// not before: then it is left to itself. What it says until then, and how it fails, is ours.
+Result<int> mount_in_background(Context& context) {
+  Command command{.argv = {this_program()}};
+  TRY_ASSIGN(const std::vector<std::string> words, own_words());
+  command.argv.insert(command.argv.end(), words.begin(), words.end());
+  command.set = {{kBackground, "1"}};
+  TRY_ASSIGN(Pipe output, make_pipe());
+  TRY_ASSIGN(Pipe errors, make_pipe());
+  TRY_ASSIGN(Child child, Child::start(command, {.input = {},
+                                                 .output = std::move(output.write),
+                                                 .errors = std::move(errors.write)}));
+  for (std::string answer, ignored;;) {
+    pollfd ready[] = {
+        {output.read.get(), POLLIN, 0}, {errors.read.get(), POLLIN, 0}, {child.handle().get(), POLLIN, 0}};
+    (void)::poll(ready, std::size(ready), kLookAroundMs);
+    if (ready[1].revents != 0) (void)pass_on(errors.read, STDERR_FILENO, ignored);
+    if (ready[0].revents != 0) (void)pass_on(output.read, STDOUT_FILENO, answer);
+    if (ready[2].revents != 0) {
+      while (pass_on(errors.read, STDERR_FILENO, ignored)) {
+      }
+      while (pass_on(output.read, STDOUT_FILENO, ignored)) {
+      }
+      TRY_ASSIGN(const Exit exit, child.wait());
+      return exit.signal != 0 ? exit_code(ErrorKind::kFailed) : exit.code;
+    }
+    if (answer.ends_with('\n') && answer.find("\"kuramori/error/") == answer.npos) {
+      (void)new Child(std::move(child));  // never destroyed: that would end it
+      return 0;
+    }
+    if (context.stop().stop_requested()) {
+      TRY(child.terminate());
+      return fail(ErrorKind::kInterrupted, "nothing was mounted");
+    }
+  }
+}
 
 // As it will be looked for among the mounts: whole, and without links on the way where it is there.
 std::string whole_path(const std::string& typed) {
@@ -53,17 +127,22 @@ void tell(Context& context, const MountRequest& request, const MountOutcome& out
         .field("pid", static_cast<uint64_t>(::getpid()));
     json.end_object().end_object();
     console.print_document(json);
-  } else if (outcome.snapshot) {
-    const CommitRecord& commit = outcome.snapshot->commit;
-    console.print(fmt::format("mounted snapshot {} of {}, of {}, read-only at {}\n", commit.snapshot.hex(),
-                              request.resource, format_moment(from_unix_ns(commit.started_ns)),
-                              request.path));
   } else {
-    console.print(fmt::format("mounted {} snapshots of {} read-only at {}; the newest is {}/latest\n",
-                              outcome.snapshots, request.resource, request.path, request.path));
+    std::string out;
+    if (outcome.snapshot) {
+      const CommitRecord& commit = outcome.snapshot->commit;
+      out = fmt::format("mounted snapshot {} of {}, of {}, read-only at {}\n", commit.snapshot.hex(),
+                        request.resource, format_moment(from_unix_ns(commit.started_ns)), request.path);
+    } else {
+      out = fmt::format("mounted {} snapshots of {} read-only at {}; the newest is {}/latest\n",
+                        outcome.snapshots, request.resource, request.path, request.path);
+    }
+    if (std::getenv(kBackground) != nullptr)
+      out += fmt::format("  fusermount3 -u {} ends it, or kill {}\n", request.path, ::getpid());
+    else
+      out += fmt::format("  Ctrl-C here ends it, or elsewhere: fusermount3 -u {}\n", request.path);
+    console.print(out);  // at once: who waits in front of a background reads no further
   }
-  if (!console.json())
-    console.print(fmt::format("  Ctrl-C here ends it, or elsewhere: fusermount3 -u {}\n", request.path));
   std::fflush(stdout);  // whoever started it waits for this
 }
 
@@ -71,6 +150,7 @@ void tell(Context& context, const MountRequest& request, const MountOutcome& out
 
 Result<int> run_mount(Context& context) {
   const Invocation& line = context.line();
+  if (line.has("background") && std::getenv(kBackground) == nullptr) return mount_in_background(context);
   TRY_ASSIGN(const Limits limits, limits_given(context, {}));
   TRY(keep_to(limits, Reads::kVault));
   give_back_large_blocks_of_two_arenas();
@@ -86,7 +166,7 @@ Result<int> run_mount(Context& context) {
   request.for_others = line.has("allow-other");
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  request.vault_text = choice.name.empty() ? choice.location : choice.name;
+  request.vault_text = choice.shown();
   request.vault_folder = folder_of_vault(choice.location);
   TRY(mount_snapshots(*vault, request, context.console(), context.stop(),
                       [&](const MountOutcome& outcome) { tell(context, request, outcome); }));

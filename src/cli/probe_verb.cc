@@ -2,6 +2,7 @@
 
 #include "base/units.h"
 #include "cli/lock_keeping.h"
+#include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/probe_vault.h"
 
@@ -75,6 +76,8 @@ Result<int> run_vault_probe(Context& context) {
   TRY_ASSIGN(VaultProbe done, probe_vault(address_of(context, choice), {.stop = context.stop()}, console,
                                           context.line().value("through")));
   const PlacesProbe& probe = done.places;
+  // What was found out stands in the vault: by whom is for the audit log, which wants it opened.
+  if (!done.recorded.empty() && open_chosen(context, choice)) context.set_act_object(done.recorded);
   TRY(say_remarks(context));
   if (console.json()) {
     JsonWriter json;

@@ -6,6 +6,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/approving.h"
 #include "cli/limiting.h"
 #include "cli/recovery_target.h"
 #include "cli/tree_verbs.h"
@@ -178,7 +179,7 @@ Result<int> run_restore(Context& context) {
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   // What it is, the vault says: nothing else is needed to bring it back.
   if (const auto resource = vault->resource(named.resource); resource && resource->kind != "postgres")
-    return restore_named_tree(context, *vault, *resource, named.snapshot, limits);
+    return restore_named_tree(context, choice, *vault, *resource, named.snapshot, limits);
   if (line.has("only"))
     return fail(ErrorKind::kUsage, "--only is of trees of files, and this is a PostgreSQL cluster");
   TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));
@@ -210,6 +211,9 @@ Result<int> run_restore(Context& context) {
 
   request.wal_get = wal_command("get", choice, named.resource);
   request.archive_command = wal_command("push", choice, named.resource) + " %p";
+  request.may_replace = [&](const Snapshot& base) {
+    return replacing_must_be_approved(context, choice, *vault, named.resource, base, request.to, target.text);
+  };
   TRY_ASSIGN(RestoreOutcome outcome, restore_postgres(*vault, request, context.console(), context.stop()));
   print_restore(context, request, outcome, limits);
   return 0;
@@ -220,7 +224,7 @@ Result<int> run_drill(Context& context) {
   TRY_ASSIGN(ResourceAtSnapshot named, parse_resource_at_snapshot(line.argument(0)));
   TRY_ASSIGN(VaultChoice choice, context.choose_vault({}, named.resource));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  const std::string vault_text = choice.name.empty() ? choice.location : choice.name;
+  const std::string vault_text = choice.shown();
   if (const auto resource = vault->resource(named.resource); resource && resource->kind != "postgres")
     return drill_named_tree(context, *vault, *resource, named.snapshot, vault_text);
   TRY_ASSIGN(TypedTarget target, read_target(context, named.resource));

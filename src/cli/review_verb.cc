@@ -1,7 +1,11 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "base/time_text.h"
+#include "cli/approving.h"
 #include "cli/lock_keeping.h"
+#include "cli/times.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
 
@@ -41,8 +45,7 @@ Result<int> list_reviews(Context& context) {
   for (const VaultChoice& choice : choices) {
     TRY_ASSIGN(const std::unique_ptr<Vault> vault, open_chosen(context, choice));
     TRY_ASSIGN(std::vector<AwaitedReview> reviews, awaited_reviews(*vault, ""));
-    for (AwaitedReview& review : reviews)
-      listed.push_back({choice.name.empty() ? choice.location : choice.name, std::move(review)});
+    for (AwaitedReview& review : reviews) listed.push_back({choice.shown(), std::move(review)});
   }
   if (context.console().json()) {
     print_document(context, listed);
@@ -52,8 +55,7 @@ Result<int> list_reviews(Context& context) {
   for (const Listed& one : listed) {
     const CommitRecord& commit = one.review.snapshot.commit;
     table.add({commit.snapshot.hex(), one.review.resource, one.vault, commit.label,
-               format_local(std::chrono::floor<std::chrono::seconds>(from_unix_ns(commit.started_ns))),
-               waits_for(one.review)});
+               shown_time(from_unix_ns(commit.started_ns)), waits_for(one.review)});
   }
   if (table.empty())
     context.console().note("no labelled snapshot waits for a review");
@@ -70,8 +72,11 @@ Result<int> run_review(Context& context) {
   TRY_ASSIGN(const std::unique_ptr<Vault> vault, open_chosen(context, choice));
   TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
   const SnapshotId& id = found.snapshot.commit.snapshot;
+  const std::string hold = label_hold(found.snapshot.commit.label);
+  if (std::ranges::count(found.snapshot.holds, hold, &HoldRecord::name) != 0)
+    TRY(must_be_approved(context, choice, *vault, taking_hold_off(found, hold)));
   TRY(review_snapshot(*vault, id));
-  TRY(follow_hold(context, *vault, found.snapshot, label_hold(found.snapshot.commit.label), /*on=*/false));
+  TRY(follow_hold(context, *vault, found.snapshot, hold, /*on=*/false));
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/done/1").field("action", "review");

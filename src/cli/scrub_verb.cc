@@ -39,7 +39,7 @@ struct Copies {
 Result<Copies> open_copies(Context& context, const VaultChoice& self, const Vault& vault) {
   Copies copies;
   auto add = [&](const VaultChoice& choice, std::unique_ptr<Vault> copy) {
-    copies.list.push_back({choice.name.empty() ? choice.location : choice.name, copy.get()});
+    copies.list.push_back({choice.shown(), copy.get()});
     copies.vaults.push_back(std::move(copy));
   };
   if (context.line().has("from")) {
@@ -141,6 +141,7 @@ Result<int> run_vault_scrub(Context& context) {
   }
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  if (is_skipped(context, *vault, Act::kScrub, choice.shown())) return 0;
   Copies copies;
   if (heals) {
     TRY(may_heal(*vault));

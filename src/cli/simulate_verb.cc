@@ -5,6 +5,7 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/times.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
@@ -69,11 +70,6 @@ Result<void> read_existing(Context& context, const Config& config, SimulationReq
       request.existing[{name, question.resource}] = std::move(question.snapshots);
   }
   return {};
-}
-
-void write_time(JsonWriter& json, std::string_view name, const std::optional<Time>& time) {
-  json.key(name);
-  time ? json.value(format_utc(*time)) : json.null();
 }
 
 void write_span(JsonWriter& json, std::string_view name, const std::optional<Span>& span) {

@@ -1,21 +1,20 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <unordered_map>
 
+#include "base/text.h"
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/approving.h"
 #include "cli/lock_keeping.h"
+#include "cli/tags.h"
+#include "cli/times.h"
 #include "cli/verbs.h"
 #include "engine/maintenance.h"
 
 namespace kuramori {
 namespace {
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
-  return out;
-}
 
 std::vector<std::string> hold_names(const Snapshot& snapshot) {
   std::vector<std::string> names;
@@ -67,15 +66,9 @@ void write_snapshot(JsonWriter& json, const Snapshot& snapshot, const std::strin
   json.end_array();
   write_proof(json, snapshot.proof);
   json.field("label", snapshot.commit.label);
-}
-
-// In a table whole seconds are enough.
-std::string shown_time(Time time) {
-  return format_local(time == kForever ? time : Time(std::chrono::floor<std::chrono::seconds>(time)));
-}
-
-std::string shown_vault(const VaultChoice& choice) {
-  return choice.name.empty() ? choice.location : choice.name;
+  json.key("tags").begin_object();
+  for (const auto& [key, value] : snapshot.commit.tags) json.field(key, value);
+  json.end_object();
 }
 
 std::string shown_proof(const std::optional<ProofRecord>& proof) {
@@ -96,11 +89,36 @@ Result<int> say_done(Context& context, std::string_view action, const Snapshot& 
   return 0;
 }
 
+// What a prune would let go beyond its budget is another person's to agree to as well.
+Result<void> approved_beyond_budget(Context& context, const VaultChoice& choice, Vault& vault,
+                                    const Promises& promises) {
+  TRY_ASSIGN(const bool wanted, wants_approval(context, "prune"));
+  if (!wanted) return {};
+  TRY_ASSIGN(const PruneOutcome would, prune_vault(vault, promises, Pruner::Mode::kDryRun, Budgets::kKept));
+  PlannedAct planned{.act = "prune"};
+  for (const PruneOutcome::Resource& resource : would.resources) {
+    if (!resource.refused) continue;
+    for (const PruneLine& line : resource.lines)
+      if (line.drop)
+        planned.lines.push_back(
+            fmt::format("let go {} of {}, of {}", line.id.hex(), resource.name, format_utc(line.time)));
+  }
+  if (planned.lines.empty()) return {};  // it is within the budgets
+  return must_be_approved(context, choice, vault, planned);
+}
+
 }  // namespace
 
 Result<int> run_snapshots(Context& context) {
   Console& console = context.console();
   std::string wanted = context.line().argument(0);
+  TRY_ASSIGN(const auto tags, parse_tag_choices(context.line().values("tag")));
+  const auto has_tags = [&](const CommitRecord& commit) {
+    return std::ranges::all_of(tags, [&](const auto& tag) {
+      auto found = commit.tags.find(tag.first);
+      return found != commit.tags.end() && tag.second.contains(found->second);
+    });
+  };
   TRY_ASSIGN(std::vector<VaultChoice> choices, context.choose_vaults());
   JsonWriter json;
   json.begin_object().field("schema", "kuramori/snapshots/1").key("snapshots").begin_array();
@@ -125,23 +143,23 @@ Result<int> run_snapshots(Context& context) {
       const std::string& resource =
           names.try_emplace(s.commit.resource, s.commit.resource.hex()).first->second;
       if (!wanted.empty() && resource != wanted) continue;
+      if (!has_tags(s.commit)) continue;
       // One of the two: of a hundred thousand each takes its time and memory.
       if (console.json()) {
-        write_snapshot(json, s, resource, shown_vault(choice));
+        write_snapshot(json, s, resource, choice.shown());
         json.end_object();
         continue;
       }
-      table.add({s.commit.snapshot.hex(), resource, shown_vault(choice),
+      table.add({s.commit.snapshot.hex(), resource, choice.shown(),
                  shown_time(from_unix_ns(s.commit.started_ns)), format_size(s.commit.size_bytes),
                  format_size(s.commit.added_bytes), shown_time(from_unix_ns(s.keep_until_ns)),
                  joined(hold_names(s)), shown_proof(s.proof), s.commit.label});
     }
     for (const Unverifiable& bad : list.unverifiable)
       console.warning(
-          fmt::format("{} in {} cannot be verified: {}", bad.name, shown_vault(choice), bad.error.what));
+          fmt::format("{} in {} cannot be verified: {}", bad.name, choice.shown(), bad.error.what));
     for (const Unverifiable& bad : list.unreadable)
-      console.warning(
-          fmt::format("{} in {} cannot be read: {}", bad.name, shown_vault(choice), bad.error.what));
+      console.warning(fmt::format("{} in {} cannot be read: {}", bad.name, choice.shown(), bad.error.what));
     unverifiable += list.unverifiable.size() + list.unreadable.size();
   }
   json.end_array().end_object();
@@ -166,12 +184,10 @@ Result<int> run_show(Context& context) {
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/snapshot/1").key("snapshot");
-    write_snapshot(json, snapshot, resource, shown_vault(choice));
+    write_snapshot(json, snapshot, resource, choice.shown());
     json.field("commit", snapshot.commit_name).field("kind", commit.kind).field("plan", commit.plan);
     json.field("finished", format_utc(from_unix_ns(commit.finished_ns)));
-    json.key("tags").begin_object();
-    for (const auto& [key, value] : commit.tags) json.field(key, value);
-    json.end_object().key("facts").begin_object();
+    json.key("facts").begin_object();
     for (const auto& [key, value] : commit.facts) json.field(key, value);
     json.end_object().key("parents").begin_array();
     for (const std::string& parent : commit.parents) json.value(parent);
@@ -187,7 +203,7 @@ Result<int> run_show(Context& context) {
   };
   line("id", commit.snapshot.hex());
   line("resource", fmt::format("{} ({})", resource, commit.kind));
-  line("vault", shown_vault(choice));
+  line("vault", choice.shown());
   line("began", format_moment(from_unix_ns(commit.started_ns)));
   line("finished", format_moment(from_unix_ns(commit.finished_ns)));
   line("size", format_size(commit.size_bytes));
@@ -218,6 +234,9 @@ Result<int> run_prune(Context& context) {
   for (const VaultChoice& choice : choices) {
     const Promises promises = config ? promises_in(*config, choice.name, context.clock().now()) : Promises{};
     TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+    if (choices.size() == 1 && is_skipped(context, *vault, Act::kPrune, choice.shown())) return 0;
+    if (mode == Pruner::Mode::kPrune && budgets == Budgets::kOverridden)
+      TRY(approved_beyond_budget(context, choice, *vault, promises));
     TRY_ASSIGN(PruneOutcome outcome, prune_vault(*vault, promises, mode, budgets));
     if (mode == Pruner::Mode::kPrune) {
       for (const Snapshot& reviewed : outcome.reviewed)
@@ -225,7 +244,7 @@ Result<int> run_prune(Context& context) {
       TRY_ASSIGN(const int locked, keep_locked(context, choice, *vault));
       status = std::max(status, locked);
     }
-    json.begin_object().field("vault", shown_vault(choice)).key("snapshots").begin_array();
+    json.begin_object().field("vault", choice.shown()).key("snapshots").begin_array();
     Table table({{""}, {"id"}, {"resource"}, {"time"}, {"why"}});
     size_t dropped = 0;
     for (const PruneOutcome::Resource& resource : outcome.resources) {
@@ -264,11 +283,10 @@ Result<int> run_prune(Context& context) {
     }
     for (const KeptSnapshot& kept : outcome.report.kept)
       console.note(fmt::format("{} stays after all: {}", kept.commit, kept.reason));
-    console.note(
-        mode == Pruner::Mode::kDryRun
-            ? fmt::format("{}: {} would be pruned; nothing was changed", shown_vault(choice), dropped)
-            : fmt::format("{}: {} pruned; space returns with kuramori vault collect {}", shown_vault(choice),
-                          outcome.report.pruned.size(), shown_vault(choice)));
+    console.note(mode == Pruner::Mode::kDryRun
+                     ? fmt::format("{}: {} would be pruned; nothing was changed", choice.shown(), dropped)
+                     : fmt::format("{}: {} pruned; space returns with kuramori vault collect {}",
+                                   choice.shown(), outcome.report.pruned.size(), choice.shown()));
   }
   json.end_array().end_object();
   if (console.json()) console.print_document(json);
@@ -293,6 +311,8 @@ Result<int> run_hold_remove(Context& context) {
   TRY_ASSIGN(const FoundSnapshot found, find_typed_snapshot(*vault, context.line().argument(0)));
   const Snapshot& snapshot = found.snapshot;
   std::string name = context.line().value("name");
+  if (std::ranges::count(snapshot.holds, name, &HoldRecord::name) != 0)
+    TRY(must_be_approved(context, choice, *vault, taking_hold_off(found, name)));
   TRY(remove_hold(*vault, snapshot, name));
   TRY(follow_hold(context, *vault, snapshot, name, /*on=*/false));
   return say_done(context, "hold remove", snapshot,

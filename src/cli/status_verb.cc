@@ -5,22 +5,21 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/alerts_shown.h"
+#include "cli/promising.h"
+#include "cli/times.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
+#include "daemon/alert_facts.h"
+#include "engine/applied.h"
 #include "engine/protection.h"
 
 namespace kuramori {
-namespace {
 
-// The most critical first, then as in the file; what nobody has weighed comes last (A1).
 std::vector<ProtectionPromise> promises_of(const Config& config, const std::string& wanted) {
-  std::vector<const ResourceConfig*> resources;
-  for (const ResourceConfig& resource : config.resources) {
-    if (wanted.empty() || resource.name == wanted) resources.push_back(&resource);
-  }
-  std::ranges::stable_sort(resources, {}, [](const ResourceConfig* one) { return criticality_rank(*one); });
   std::vector<ProtectionPromise> promises;
-  for (const ResourceConfig* resource : resources) {
+  for (const ResourceConfig* resource : config.by_criticality()) {
+    if (!wanted.empty() && resource->name != wanted) continue;
     ProtectionPromise promise{.resource = resource->name,
                               .kind = std::string(name_of(resource->kind)),
                               .owner = resource->owner,
@@ -33,6 +32,8 @@ std::vector<ProtectionPromise> promises_of(const Config& config, const std::stri
     const std::vector<const PlanConfig*> plans = config.plans_of(resource->name);
     for (const PlanConfig* plan : plans) add(plan->vault);
     for (const PlanConfig* plan : plans) {
+      const When runs{plan->schedule, plan->every, plan->timezone};
+      if (!plan->every_change && !runs.never()) promise.runs.push_back(runs);
       for (const CopyConfig& copy : plan->copies) add(copy.to);
       if (plan->drill)
         promise.drills.push_back({.schedule = plan->drill->schedule, .timezone = plan->timezone});
@@ -42,6 +43,8 @@ std::vector<ProtectionPromise> promises_of(const Config& config, const std::stri
   }
   return promises;
 }
+
+namespace {
 
 std::string_view name_of(Protection::State state) {
   switch (state) {
@@ -55,10 +58,6 @@ std::string_view name_of(Protection::State state) {
   return "unprotected";
 }
 
-void write_time(JsonWriter& json, std::string_view name, const std::optional<Time>& time) {
-  json.key(name);
-  time ? json.value(format_utc(*time)) : json.null();
-}
 void write_period(JsonWriter& json, std::string_view name, const std::optional<Period>& period) {
   json.key(name);
   period ? json.value(format_period(*period)) : json.null();
@@ -93,14 +92,20 @@ void write_protection(JsonWriter& json, const Protection& one, Time now) {
   json.field("from", one.best).key("places").begin_array();
   for (const Protection::Place& place : one.places) {
     json.begin_object().field("vault", place.vault).field("site", place.site);
-    json.field("snapshots", place.snapshots);
+    json.field("snapshots", place.snapshots).field("added_bytes", place.added_bytes);
+    write_time(json, "oldest", place.oldest);
     write_time(json, "newest", place.newest);
     write_time(json, "restorable_to", place.restorable_to);
+    write_time(json, "behind_since", place.behind_since);
+    write_time(json, "newest_wal", place.newest_wal);
+    json.field("wal_gaps", place.wal_gaps);
     json.field("trouble", place.trouble).end_object();
   }
   json.end_array();
   write_proof(json, "last_proof", one.proof);
   write_proof(json, "last_passed", one.passed);
+  write_time(json, "proof_due", one.proof_due);
+  write_time(json, "next_run", one.next_run);
   json.key("next_to_go");
   if (one.next_to_go)
     json.begin_object()
@@ -113,6 +118,19 @@ void write_protection(JsonWriter& json, const Protection& one, Time now) {
   json.key("broken").begin_array();
   for (const std::string& broken : one.broken) json.value(broken);
   json.end_array().end_object();
+}
+
+void write_vaults(JsonWriter& json, const std::vector<VaultHoldings>& vaults) {
+  json.key("vaults").begin_array();
+  for (const VaultHoldings& one : vaults) {
+    json.begin_object().field("vault", one.held.vault).field("site", one.held.site);
+    json.field("trouble", one.trouble ? one.trouble->what : "").field("family", one.family);
+    write_time(json, "created", one.trouble ? std::nullopt : std::optional(one.created));
+    json.field("kit", !one.is_kit_known ? "not known" : one.kit_made ? "made" : "none");
+    write_time(json, "kit_made", one.kit_made);
+    json.end_object();
+  }
+  json.end_array();
 }
 
 std::string age(const std::optional<Time>& since, Time now) {
@@ -166,11 +184,21 @@ std::string shown(const std::vector<Protection>& all, Time now) {
   return table.text() + (broken.empty() ? "" : "\nPromises that do not hold\n" + broken);
 }
 
-VaultHoldings look_at(Context& context, const VaultChoice& choice, const std::string& site) {
-  const std::string name = choice.name.empty() ? choice.location : choice.name;
+void note_drift(Context& context, Vault& vault, const Config& config, const std::string& name) {
+  const auto drift = drift_in(vault, config);
+  if (drift && *drift)
+    context.console().note(fmt::format("{} is not what was applied to {}: {} change{}; kuramori plan",
+                                       config.path, name, (*drift)->changes.size(),
+                                       (*drift)->changes.size() == 1 ? "" : "s"));
+}
+
+VaultHoldings look_at(Context& context, const VaultChoice& choice, const Config* config,
+                      const std::string& site, const Promises& promises) {
+  const std::string name = choice.shown();
   auto holdings = [&]() -> Result<VaultHoldings> {
     TRY_ASSIGN(const std::unique_ptr<Vault> vault, open_chosen(context, choice));
-    return what_vault_holds(*vault, name, site);
+    if (config != nullptr && !choice.name.empty()) note_drift(context, *vault, *config, name);
+    return what_vault_holds(*vault, name, site, promises);
   }();
   if (holdings) return std::move(*holdings);
   VaultHoldings nothing{.trouble = holdings.error()};
@@ -192,7 +220,8 @@ Result<int> run_status(Context& context) {
       TRY_ASSIGN(const VaultConfig* vault, config->vault(choice.name));
       site = vault->site;
     }
-    vaults.push_back(look_at(context, choice, site));
+    const Promises promises = config ? promises_in(*config, choice.name, context.clock().now()) : Promises{};
+    vaults.push_back(look_at(context, choice, config, site, promises));
     // Of one vault alone nothing can be said when it does not open.
     if (choices.size() == 1 && vaults.back().trouble) return *vaults.back().trouble;
   }
@@ -211,19 +240,38 @@ Result<int> run_status(Context& context) {
       return fail(ErrorKind::kUsage, fmt::format("nobody knows a resource \"{}\"", wanted), "",
                   "kuramori status lists all there are");
   }
+  OpenAlerts alerts = open_alerts(config);
+  if (!wanted.empty())
+    std::erase_if(alerts.alerts, [&](const auto& one) { return one.alert.trouble.resource != wanted; });
+  std::vector<PingFacts> pings;
+  if (config != nullptr) pings = pings_of(*config, now);
+  for (PingFacts& ping : pings)
+    if (const auto at = alerts.calls.find(ping.name); at != alerts.calls.end()) ping.calls = at->second;
+  if (!wanted.empty()) std::erase_if(pings, [&](const PingFacts& one) { return one.resource != wanted; });
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/status/1").field("time", format_utc(now));
     json.key("resources").begin_array();
     for (const Protection& one : all) write_protection(json, one, now);
-    json.end_array().end_object();
+    json.end_array();
+    write_vaults(json, vaults);
+    write_alerts(json, alerts.alerts, alerts.undelivered);
+    write_pings(json, pings, now);
+    json.end_object();
     context.console().print_document(json);
-  } else if (all.empty()) {
-    context.console().note("nothing is protected yet: there are no resources");
   } else {
-    context.console().print(shown(all, now));
+    if (all.empty())
+      context.console().note("nothing is protected yet: there are no resources");
+    else
+      context.console().print(shown(all, now));
+    if (const std::string scripts = shown_pings(pings, now); !scripts.empty())
+      context.console().print("\nScripts that call when they are done\n" + scripts);
+    const std::string open = shown_alerts(alerts.alerts, alerts.undelivered, now);
+    if (!open.empty()) context.console().print("\nWho has been told of what is wrong\n" + open);
   }
-  const bool is_broken = std::ranges::any_of(all, [](const Protection& one) { return !one.broken.empty(); });
+  const bool is_broken =
+      std::ranges::any_of(all, [](const Protection& one) { return !one.broken.empty(); }) ||
+      is_any_bad(pings, now);
   return context.line().has("check") && is_broken ? exit_code(ErrorKind::kBrokenPromise) : 0;
 }
 

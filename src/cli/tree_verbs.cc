@@ -6,7 +6,9 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/approving.h"
 #include "cli/limiting.h"
+#include "net/url.h"
 #include "os/heap.h"
 
 namespace kuramori {
@@ -121,8 +123,9 @@ Result<OpenedSource> source_of(Context& context, const ResourceRecord& resource)
   return open_source(bare, context.world());
 }
 
-Result<int> restore_named_tree(Context& context, Vault& vault, const ResourceRecord& resource,
-                               const std::string& snapshot, const Limits& limits) {
+Result<int> restore_named_tree(Context& context, const VaultChoice& choice, Vault& vault,
+                               const ResourceRecord& resource, const std::string& snapshot,
+                               const Limits& limits) {
   const Invocation& line = context.line();
   TRY(check_options(line, resource.kind));
   TRY_ASSIGN(const OpenedSource opened, source_of(context, resource));
@@ -144,6 +147,10 @@ Result<int> restore_named_tree(Context& context, Vault& vault, const ResourceRec
     TRY_ASSIGN(const Moment moment, parse_moment(line.value("at")));
     request.at = moment.time;
   }
+  request.may_replace = [&](const Snapshot& base) {
+    return replacing_must_be_approved(context, choice, vault, resource.name, base, masked_url(request.to),
+                                      request.at ? format_utc(*request.at) : "");
+  };
   TRY_ASSIGN(const TreeRestoreOutcome outcome,
              restore_tree(vault, *opened.source, request, context.console(), context.stop()));
   if (context.console().json()) {

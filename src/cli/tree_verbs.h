@@ -24,8 +24,9 @@ void print_tree_backup(Context& context, const std::string& vault, const std::st
 // Of the kind the vault says the resource is, with the configuration's settings where it has any.
 Result<OpenedSource> source_of(Context& context, const ResourceRecord& resource);
 // `to`: as typed.
-Result<int> restore_named_tree(Context& context, Vault& vault, const ResourceRecord& resource,
-                               const std::string& snapshot, const Limits& limits);
+Result<int> restore_named_tree(Context& context, const VaultChoice& choice, Vault& vault,
+                               const ResourceRecord& resource, const std::string& snapshot,
+                               const Limits& limits);
 Result<int> drill_named_tree(Context& context, Vault& vault, const ResourceRecord& resource,
                              const std::string& snapshot, const std::string& vault_text);
 // A proof as `drill` shows it.

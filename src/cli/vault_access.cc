@@ -61,13 +61,16 @@ Result<Secret> find_passphrase(Context& context, const Setting& configured) {
 VaultAddress address_of(Context& context, const VaultChoice& choice) {
   return {.location = choice.location,
           .key_file = choice.key_file,
-          .passphrase = [&context, &choice] { return find_passphrase(context, choice.passphrase); },
+          .passphrase = [&context,
+                         passphrase = choice.passphrase] { return find_passphrase(context, passphrase); },
           .ledger = choice.ledger,
           .store_keys = choice.store_keys};
 }
 
 Result<std::unique_ptr<Vault>> open_chosen(Context& context, const VaultChoice& choice) {
-  return open_vault(address_of(context, choice));
+  TRY_ASSIGN(std::unique_ptr<Vault> vault, open_vault(address_of(context, choice)));
+  context.note_opened(choice, *vault);
+  return vault;
 }
 
 Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice& choice) {
@@ -80,6 +83,22 @@ Result<FoundSnapshot> find_typed_snapshot(Vault& vault, const std::string& typed
   if (typed.find('@') == typed.npos) return find_snapshot_in(vault, std::nullopt, typed);
   TRY_ASSIGN(const ResourceAtSnapshot parts, parse_resource_at_snapshot(typed));
   return find_snapshot_in(vault, parts.resource, parts.snapshot);
+}
+
+bool is_skipped(Context& context, const Vault& vault, Act act, const std::string& shown_vault) {
+  const Role role = vault.keys().role;
+  if (!context.line().has("if-allowed") || role_may(role, act)) return false;
+  const std::string why = fmt::format("a {} key may not do this in {}", name_of(role), shown_vault);
+  context.console().note("skipped: " + why);
+  if (!context.console().json()) return true;
+  JsonWriter json;
+  json.begin_object()
+      .field("schema", "kuramori/done/1")
+      .field("action", "skip")
+      .field("object", why)
+      .end_object();
+  context.console().print_document(json);
+  return true;
 }
 
 }  // namespace kuramori

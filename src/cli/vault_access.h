@@ -4,6 +4,7 @@
 
 #include "cli/context.h"
 #include "engine/open_vault.h"
+#include "engine/roles.h"
 #include "engine/snapshots.h"
 
 namespace kuramori {
@@ -14,6 +15,9 @@ VaultAddress address_of(Context& context, const VaultChoice& choice);
 Result<std::unique_ptr<Vault>> open_chosen(Context& context, const VaultChoice& choice);
 // For its archive alone: the ledger is not asked for.
 Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice& choice);
+
+// With --if-allowed and a key whose role may not do this: says so, and true. Whoever asked for it is done.
+bool is_skipped(Context& context, const Vault& vault, Act act, const std::string& shown_vault);
 
 // "3f2a", "orders-db@latest", "orders-db@3f2a": one snapshot of this vault.
 Result<FoundSnapshot> find_typed_snapshot(Vault& vault, const std::string& typed);

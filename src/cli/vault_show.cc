@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "base/time_text.h"
 #include "base/units.h"
 #include "cli/copying.h"
@@ -199,10 +200,8 @@ void write_copies(JsonWriter& json, std::string& out, const std::vector<CopyStat
   json.end_array();
 }
 
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text.empty() ? "none" : text;
+std::string joined_or_none(const std::vector<std::string>& words) {
+  return words.empty() ? "none" : joined(words);
 }
 
 void write_losses(JsonWriter& json, std::string& out, const std::vector<SiteLoss>& sites) {
@@ -212,7 +211,7 @@ void write_losses(JsonWriter& json, std::string& out, const std::vector<SiteLoss
     json.begin_object().field("site", site.site).key("vaults").begin_array();
     for (const std::string& vault : site.vaults) json.value(vault);
     json.end_array().key("losses").begin_array();
-    out += fmt::format("  {} ({})\n", site.site, joined(site.vaults));
+    out += fmt::format("  {} ({})\n", site.site, joined_or_none(site.vaults));
     if (site.losses.empty()) out += "    nothing is lost: nothing stands there\n";
     for (const Loss& loss : site.losses) {
       json.begin_object().field("resource", loss.resource).field("lost", word_of(loss.kind));
@@ -245,16 +244,27 @@ void write_scores(JsonWriter& json, std::string& out, const std::vector<CopiesSc
     std::string verdict = score.is_kept() ? digits : fmt::format("{} SHORT of 3-2-1", digits);
     if (colour && !score.is_kept()) verdict = fmt::format("\033[1;31m{}\033[0m", verdict);
     out += fmt::format("  {}: {}: the original, {}; on {}; elsewhere: {}\n", score.resource, verdict,
-                       score.vaults.empty() ? "no vault" : joined(score.vaults), joined(score.media),
-                       joined(score.offsite));
+                       score.vaults.empty() ? "no vault" : joined_or_none(score.vaults),
+                       joined_or_none(score.media), joined_or_none(score.offsite));
   }
   json.end_array();
 }
 
 }  // namespace
 
+Result<StoredAmount> measure_stored(Vault& vault) {
+  StoredAmount stored;
+  TRY(for_each_object(vault.store(), "", [&](const ObjectInfo& object) -> Result<void> {
+    ++stored.objects;
+    stored.bytes += object.size;
+    return {};
+  }));
+  return stored;
+}
+
 Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vault,
-                        std::string_view key_was_made, Around around) {
+                        std::string_view key_was_made, Around around,
+                        const std::optional<StoredAmount>& stored) {
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, std::nullopt, Detail::kSummary));
   TRY_ASSIGN(std::vector<KeyEntry> keys, list_keys(vault));
   const VaultInfo& info = vault.info();
@@ -280,6 +290,11 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   json.field("created", format_utc(from_unix_ns(info.created_ns))).field("key_file", choice.key_file);
   json.field("role", name_of(vault.keys().role)).field("probe", probed).field("page_bytes", info.page_bytes);
   json.field("resources", list.resources.size()).field("snapshots", list.snapshots.size());
+  json.key("stored");
+  if (stored)
+    json.begin_object().field("objects", stored->objects).field("bytes", stored->bytes).end_object();
+  else
+    json.null();
 
   std::string out;
   auto line = [&](std::string_view name, const std::string& value) {
@@ -295,6 +310,7 @@ Result<int> print_vault(Context& context, const VaultChoice& choice, Vault& vaul
   line("key", fmt::format("{} ({}{})", choice.key_file, name_of(vault.keys().role), key_was_made));
   line("probe", probed);
   line("holds", fmt::format("{} snapshots of {} resources", list.snapshots.size(), list.resources.size()));
+  if (stored) line("stored", fmt::format("{} in {} objects", format_size(stored->bytes), stored->objects));
   // Who may do what; `vault key list` has the particulars.
   write_keys(json, out, keys);
   json.end_object();

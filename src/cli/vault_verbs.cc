@@ -4,6 +4,8 @@
 
 #include "base/time_text.h"
 #include "base/units.h"
+#include "cli/approving.h"
+#include "cli/auditing.h"
 #include "cli/lock_keeping.h"
 #include "cli/vault_access.h"
 #include "cli/vault_show.h"
@@ -69,8 +71,10 @@ Result<int> run_vault_init(Context& context) {
   if (choice.passphrase.is_set()) {
     TRY_ASSIGN(passphrase, address.passphrase());
   }
-  std::string name = choice.name.empty() ? choice.location : choice.name;
+  std::string name = choice.shown();
   TRY_ASSIGN(InitOutcome made, init_vault(address, name, choice.passphrase.is_set() ? &passphrase : nullptr));
+  context.note_opened(choice, *made.vault);
+  context.set_act_object(made.vault->info().id.hex());
   if (made.key_was_made)
     context.console().note(fmt::format(
         "made the key {}: whoever loses it loses the vault, keep a copy elsewhere", choice.key_file));
@@ -85,7 +89,9 @@ Result<int> run_vault_init(Context& context) {
 Result<int> run_vault_show(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
-  return print_vault(context, choice, *vault, "", Around::kOthers);
+  if (!context.line().has("sizes")) return print_vault(context, choice, *vault, "", Around::kOthers);
+  TRY_ASSIGN(const StoredAmount stored, measure_stored(*vault));
+  return print_vault(context, choice, *vault, "", Around::kNothing, stored);
 }
 
 Result<int> run_vault_list(Context& context) {
@@ -126,6 +132,15 @@ Result<int> run_vault_collect(Context& context) {
   request.stop = context.stop();
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
+  if (is_skipped(context, *vault, Act::kCollect, choice.shown())) return 0;
+  if (!request.dry_run) {
+    PlannedAct planned{.act = "collect", .lines = {"free what nothing refers to in vault " + choice.shown()}};
+    // What a collection would not do of itself.
+    for (const char* option : {"share-max", "dead-after"})
+      if (context.line().has(option))
+        planned.lines.push_back(fmt::format("with --{} {}", option, context.line().value(option)));
+    TRY(must_be_approved(context, choice, *vault, planned));
+  }
   TRY_ASSIGN(const CollectOutcome outcome, collect_vault(*vault, request));
   const CollectReport& report = outcome.collected;
   const CompactReport& compacted = outcome.compacted;
@@ -137,6 +152,13 @@ Result<int> run_vault_collect(Context& context) {
   if (!context.line().has("dry-run")) {
     TRY_ASSIGN(const int locked, keep_locked(context, choice, *vault));
     if (status == 0) status = locked;
+    // The audit log goes on whatever becomes of its archiving.
+    TRY_ASSIGN(const Config* config, context.config_if_any());
+    if (auto tidied = tidy_audit(*vault, audit_keeping(config), act_of(context, Result<int>(0))); !tidied) {
+      console.warning(fmt::format("{}: {}", tidied.error().what, tidied.error().why));
+      if (status == 0 && tidied.error().kind == ErrorKind::kRefused)
+        status = exit_code(ErrorKind::kBrokenPromise);
+    }
   }
   if (console.json()) {
     JsonWriter json;
@@ -170,9 +192,15 @@ Result<int> run_vault_collect(Context& context) {
     console.print(fmt::format("{} {} packs of {}: {} of them are needed\n",
                               request.dry_run ? "would thin" : "thinned", compacted.packs,
                               format_size(compacted.stored_bytes), format_size(compacted.kept_bytes)));
+  // Of one that the breaker holds by itself, running it again changes nothing.
   if (compacted.left > 0)
-    console.note(fmt::format(
-        "little is needed of {} more packs: run it again, or allow more with --share-max", compacted.left));
+    console.note(compacted.packs > 0
+                     ? fmt::format("little is needed of {} more packs: run it again, or allow more with "
+                                   "--share-max",
+                                   compacted.left)
+                     : fmt::format("little is needed of {} packs, each of them too much of this vault to be "
+                                   "thinned unasked: allow it with --share-max 100",
+                                   compacted.left));
   switch (report.outcome) {
     case CollectReport::Outcome::kNothingToDo:
       console.print("nothing to free\n");
@@ -216,6 +244,7 @@ Result<int> run_vault_disown(Context& context) {
   TRY_ASSIGN(VaultChoice choice, context.choose_vault(context.line().argument(0)));
   TRY_ASSIGN(std::unique_ptr<Vault> vault, open_chosen(context, choice));
   std::string commit = context.line().argument(1);
+  TRY(must_be_approved(context, choice, *vault, {.act = "disown", .lines = {"disown " + commit}}));
   TRY(disown_commit(*vault, commit, "by hand"));
   if (context.console().json()) {
     JsonWriter json;

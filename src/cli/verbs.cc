@@ -1,5 +1,7 @@
 #include "cli/verbs.h"
 
+#include "cli/guard_verb.h"
+
 namespace kuramori {
 namespace {
 
@@ -14,7 +16,13 @@ constexpr Entry kHandlers[] = {
     {"mount", run_mount},
     {"drill", run_drill},
     {"doctor", run_doctor},
+    {"lint", run_lint},
+    {"docs", run_docs},
+    {"init", run_init},
+    {"plan", run_plan},
+    {"apply", run_apply},
     {"status", run_status},
+    {"top", run_top},
     {"window", run_window},
     {"wal show", run_wal_show},
     {"vault scrub", run_vault_scrub},
@@ -25,6 +33,7 @@ constexpr Entry kHandlers[] = {
     {"prune", run_prune},
     {"simulate", run_simulate},
     {"review", run_review},
+    {"guard", run_guard},
     {"hold add", run_hold_add},
     {"hold remove", run_hold_remove},
     {"extend", run_extend},
@@ -45,8 +54,16 @@ constexpr Entry kHandlers[] = {
     {"replicate", run_replicate},
     {"bucket versions", run_bucket_versions},
     {"bucket fix", run_bucket_fix},
+    {"approve", run_approve},
+    {"audit", run_audit},
+    {"report", run_report},
+    {"compliance", run_compliance},
     {"serve", run_serve},
     {"jobs", run_jobs},
+    {"token new", run_token_new},
+    {"alerts", run_alerts},
+    {"ack", run_ack},
+    {"notify test", run_notify_test},
     {"wal push", run_wal_push},
     {"wal get", run_wal_get},
     {"wal stream", run_wal_stream},

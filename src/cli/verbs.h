@@ -43,13 +43,22 @@ Result<int> run_hold_remove(Context& context);
 Result<int> run_extend(Context& context);
 Result<int> run_thaw(Context& context);
 
+Result<int> run_approve(Context& context);
+Result<int> run_audit(Context& context);
+Result<int> run_report(Context& context);
+Result<int> run_compliance(Context& context);
 Result<int> run_serve(Context& context);
 Result<int> run_jobs(Context& context);
+Result<int> run_token_new(Context& context);
+Result<int> run_alerts(Context& context);
+Result<int> run_ack(Context& context);
+Result<int> run_notify_test(Context& context);
 Result<int> run_wal_push(Context& context);
 Result<int> run_wal_get(Context& context);
 Result<int> run_wal_stream(Context& context);
 Result<int> run_wal_show(Context& context);
 Result<int> run_status(Context& context);
+Result<int> run_top(Context& context);
 Result<int> run_window(Context& context);
 
 Result<int> run_backup(Context& context);
@@ -66,6 +75,11 @@ Result<int> run_bucket_fix(Context& context);
 Result<int> run_restore_in_bucket(Context& context);
 
 Result<int> run_doctor(Context& context);
+Result<int> run_lint(Context& context);
+Result<int> run_docs(Context& context);
+Result<int> run_init(Context& context);
+Result<int> run_plan(Context& context);
+Result<int> run_apply(Context& context);
 Result<int> run_vault_scrub(Context& context);
 
 }  // namespace kuramori

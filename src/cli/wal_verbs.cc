@@ -3,21 +3,29 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 
 #include "base/units.h"
 #include "cli/vault_access.h"
 #include "cli/verbs.h"
 #include "conc/guarded.h"
+#include "daemon/job_journal.h"
 #include "daemon/job_loop.h"
+#include "daemon/noticer.h"
 #include "daemon/own_daemon.h"
 #include "daemon/serve.h"
 #include "daemon/wal_client.h"
+#include "daemon/web.h"
 #include "engine/local_state.h"
 #include "engine/wal.h"
 #include "engine/wal_spool.h"
 #include "os/process.h"
 #include "os/user.h"
+
+#ifndef KURAMORI_VERSION
+#define KURAMORI_VERSION "0.1.0"
+#endif
 
 namespace kuramori {
 
@@ -93,12 +101,27 @@ int say_got(Context& context, const postgres::GetDecision& decision) {
   return decision.exit_status();
 }
 
-// The plans' half of the daemon: nothing where no configuration is read, and not for a daemon that recovery
-// left for itself.
+// A daemon asks for a passphrase once, and opens its vaults anew now and then.
+PassphraseSource remembered(PassphraseSource fetch) {
+  auto kept = std::make_shared<Guarded<Secret>>();
+  return [kept, fetch = std::move(fetch)]() -> Result<Secret> {
+    auto known = kept->lock();
+    if (known->empty()) {
+      TRY_ASSIGN(*known, fetch());
+    }
+    return known->clone();
+  };
+}
+
+// Of a daemon: which vaults it serves, and its plans, of the configuration as it was read last. Nothing is
+// planned where none is read, nor by a daemon that recovery left for itself.
 class PlansOfDaemon {
  public:
-  PlansOfDaemon(Context& context, const Config* config, Duration stop_within)
-      : context_(context), config_(config), stop_within_(stop_within) {}
+  PlansOfDaemon(Context& context, const Config* config, ServedVaults& vaults, Duration stop_within)
+      : context_(context), config_(config), vaults_(vaults), stop_within_(stop_within) {}
+
+  // From now on these vaults, and for these plans' WAL.
+  Result<void> serve(const std::vector<VaultChoice>& choices, const Config* config);
 
   ServeRequest::Hooks hooks() {
     if (config_ == nullptr) return {};
@@ -108,66 +131,127 @@ class PlansOfDaemon {
                 [this] {
                   if (loop_) loop_->stop();
                 },
-            .is_alive = [this] { return !loop_ || loop_->is_alive(); }};
+            .is_alive =
+                [this] {
+                  if (web_) web_->still_here();
+                  return is_well() && (!noticer_ || noticer_->is_alive());
+                }};
   }
 
  private:
-  Result<Config> load() const { return load_config(config_->path, context_.world()); }
+  Result<Config> read() const { return load_config(config_->path, context_.world()); }
+  bool is_well() const {
+    const JobLoop* loop = running_.load();
+    return loop == nullptr || loop->is_alive();
+  }
+  Result<Config> load();
+  Result<std::unique_ptr<Vault>> open(const std::string& name);
   void begin(const Config& config) {
-    if (!has_work(config)) return;
+    begin_jobs(config);
+    show(config);
+    notice(config);
+  }
+  void notice(const Config& config) {
+    if (noticer_ || (config.notify.empty() && !config.heartbeat && config.pings.empty())) return;
+    noticer_.emplace(NoticerSettings{.program = this_program(),
+                                     .config_path = config.path,
+                                     .key_file = context_.line().value("key-file"),
+                                     .state_folder = state_folder(),
+                                     .load_config = [this] { return read(); },
+                                     .is_well = [this] { return is_well(); }},
+                     config, context_.console());
+  }
+  void show(const Config& config) {
+    if (!web_ && config.listen)
+      web_.emplace(WebSettings{.version = KURAMORI_VERSION,
+                               .program = this_program(),
+                               .config_path = config.path,
+                               .key_file = context_.line().value("key-file"),
+                               .state_folder = state_folder()},
+                   context_.console());
+    if (!web_) return;
+    web_->set_jobs(loop_ ? &*loop_ : nullptr);
+    web_->use(config);
+  }
+  void begin_jobs(const Config& config) {
+    if (loop_ || !has_work(config)) return;
     JobLoopSettings settings{.program = this_program(),
                              .config_path = config.path,
                              .key_file = context_.line().value("key-file"),
                              .state_folder = state_folder(),
                              .load_config = [this] { return load(); },
+                             .open_vault = [this](const std::string& name) { return open(name); },
                              .stop_within = stop_within_};
     loop_.emplace(std::move(settings), config, context_.console());
+    running_ = &*loop_;
   }
   // One that had nothing to do may have now.
   void reload() {
-    if (loop_) return loop_->reload();
+    if (loop_) loop_->reload();
+    if (noticer_) noticer_->reload();
     auto config = load();
     if (config) return begin(*config);
-    context_.console().warning(fmt::format("the new configuration is not used: {}", config.error().what));
+    // The loop says so itself.
+    if (!loop_)
+      context_.console().warning(fmt::format("the new configuration is not used: {}", config.error().what));
   }
 
   Context& context_;
   const Config* config_;
+  ServedVaults& vaults_;
   Duration stop_within_;
+  Guarded<std::map<std::string, VaultAddress>> addresses_;  // by name
   std::optional<JobLoop> loop_;
+  std::atomic<JobLoop*> running_ = nullptr;  // the same, for another thread
+  std::optional<Web> web_;                   // both end before the loop they ask
+  std::optional<Noticer> noticer_;
 };
 
-}  // namespace
-
-Result<int> run_serve(Context& context) {
-  TRY_ASSIGN(const Config* config, context.config_if_any());
-  auto archives = archives_of(config);
-  TRY_ASSIGN(std::vector<VaultChoice> choices, context.choose_vaults());
+Result<void> PlansOfDaemon::serve(const std::vector<VaultChoice>& choices, const Config* config) {
+  const auto archives = archives_of(config);
+  std::map<std::string, VaultAddress> addresses;
   std::vector<ServedVault> served;
-  for (VaultChoice& choice : choices) {
+  for (const VaultChoice& choice : choices) {
     ServedVault vault{.name = choice.name,
                       .location = choice.location,
                       .key_file = real_path(choice.key_file),
                       .archives = {},
                       .open = {}};
-    for (auto& [name, resources] : archives)
+    for (const auto& [name, resources] : archives)
       if (!choice.name.empty() && name == choice.name) vault.archives = resources;
-    // Opened anew now and then: a passphrase is asked for once.
-    vault.open = [&context, &choice, kept = std::make_shared<Guarded<Secret>>()] {
-      VaultAddress address = address_of(context, choice);
-      address.purpose = VaultAddress::For::kWalAlone;
-      address.passphrase = [kept, fetch = address.passphrase]() -> Result<Secret> {
-        auto known = kept->lock();
-        if (known->empty()) {
-          TRY_ASSIGN(*known, fetch());
-        }
-        return known->clone();
-      };
-      return open_vault(address);
-    };
+    VaultAddress address = address_of(context_, choice);
+    address.passphrase = remembered(std::move(address.passphrase));
+    addresses[choice.name] = address;
+    address.purpose = VaultAddress::For::kWalAlone;
+    vault.open = [address = std::move(address)] { return open_vault(address); };
     served.push_back(std::move(vault));
   }
-  ServedVaults vaults(std::move(served), config != nullptr ? real_path(config->path) : std::string());
+  *addresses_.lock() = std::move(addresses);
+  vaults_.replace(std::move(served));
+  return {};
+}
+
+Result<Config> PlansOfDaemon::load() {
+  TRY_ASSIGN(Config config, read());
+  TRY_ASSIGN(const std::vector<VaultChoice> choices, context_.vaults_of(config));
+  TRY(serve(choices, &config));
+  return config;
+}
+
+Result<std::unique_ptr<Vault>> PlansOfDaemon::open(const std::string& name) {
+  const VaultAddress address = addresses_.with([&](const auto& addresses) {
+    const auto at = addresses.find(name);
+    return at == addresses.end() ? VaultAddress{} : at->second;
+  });
+  if (address.location.empty()) return fail(ErrorKind::kUsage, fmt::format("there is no vault \"{}\"", name));
+  return open_vault(address);
+}
+
+}  // namespace
+
+Result<int> run_serve(Context& context) {
+  TRY_ASSIGN(const Config* config, context.config_if_any());
+  TRY_ASSIGN(const std::vector<VaultChoice> choices, context.choose_vaults());
   ServeRequest request{
       .socket = socket_path(context.line().value("socket")), .group = {}, .idle_max = own_daemon_idle()};
   if (context.line().has("group")) {
@@ -178,7 +262,10 @@ Result<int> run_serve(Context& context) {
     TRY_ASSIGN(stop_within, parse_duration(context.line().value("stop-within")));
   }
   const bool runs_plans = !request.idle_max && !context.line().has("vault");
-  PlansOfDaemon plans(context, runs_plans ? config : nullptr, stop_within);
+  ServedVaults vaults({}, config != nullptr ? real_path(config->path) : std::string());
+  PlansOfDaemon plans(context, runs_plans ? config : nullptr, vaults,
+                      stop_within);  // ends before what it keeps up
+  TRY(plans.serve(choices, config));
   request.hooks = plans.hooks();
   TRY(serve(vaults, request, context.console(), context.stop()));
   return 0;

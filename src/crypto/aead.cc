@@ -8,6 +8,7 @@
 
 namespace kuramori {
 namespace {
+
 const EVP_CIPHER* gcm_method() {
   static const EVP_CIPHER* method = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
   CHECK(method != nullptr);
@@ -26,10 +27,17 @@ std::array<uint8_t, 12> nonce_of(uint32_t ordinal) {
 struct FrameCipher::State {
   EVP_CIPHER_CTX* seal = EVP_CIPHER_CTX_new();
   EVP_CIPHER_CTX* open = EVP_CIPHER_CTX_new();
+  Bytes sealed_piece, opened_piece;  // of one that only reads there is none
   ~State() {
     EVP_CIPHER_CTX_free(seal);
     EVP_CIPHER_CTX_free(open);
   }
+  void begin_to_seal(uint32_t ordinal, ByteView additional) const;
+  void seal_into(ByteView plain, uint8_t* out) const;
+  void end_sealing(uint8_t* tag) const;
+  void begin_to_open(uint32_t ordinal, ByteView additional) const;
+  void open_into(ByteView sealed, uint8_t* out) const;
+  bool end_opening(ByteView tag) const;
 };
 
 FrameCipher::FrameCipher(const Secret& key) : state_(std::make_unique<State>()) {
@@ -40,41 +48,89 @@ FrameCipher::FrameCipher(const Secret& key) : state_(std::make_unique<State>()) 
 FrameCipher::~FrameCipher() = default;
 FrameCipher::FrameCipher(FrameCipher&&) noexcept = default;
 
-void FrameCipher::seal(uint32_t ordinal, ByteView additional, ByteView plain, Bytes& out) {
-  auto nonce = nonce_of(ordinal);
-  EVP_CIPHER_CTX* context = state_->seal;
-  size_t at = out.size();
-  out.resize(at + plain.size() + kGcmTagBytes);
+void FrameCipher::State::begin_to_seal(uint32_t ordinal, ByteView additional) const {
+  const auto nonce = nonce_of(ordinal);
   int size = 0;
-  CHECK(EVP_EncryptInit_ex2(context, nullptr, nullptr, nonce.data(), nullptr) == 1);
-  CHECK(EVP_EncryptUpdate(context, nullptr, &size, additional.data(), static_cast<int>(additional.size())) ==
+  CHECK(EVP_EncryptInit_ex2(seal, nullptr, nullptr, nonce.data(), nullptr) == 1);
+  CHECK(EVP_EncryptUpdate(seal, nullptr, &size, additional.data(), static_cast<int>(additional.size())) == 1);
+}
+
+void FrameCipher::State::seal_into(ByteView plain, uint8_t* out) const {
+  int size = 0;
+  if (!plain.empty())
+    CHECK(EVP_EncryptUpdate(seal, out, &size, plain.data(), static_cast<int>(plain.size())) == 1);
+}
+
+void FrameCipher::State::end_sealing(uint8_t* tag) const {
+  int size = 0;
+  CHECK(EVP_EncryptFinal_ex(seal, tag, &size) == 1);
+  CHECK(EVP_CIPHER_CTX_ctrl(seal, EVP_CTRL_AEAD_GET_TAG, kGcmTagBytes, tag) == 1);
+}
+
+void FrameCipher::State::begin_to_open(uint32_t ordinal, ByteView additional) const {
+  const auto nonce = nonce_of(ordinal);
+  int size = 0;
+  CHECK(EVP_DecryptInit_ex2(open, nullptr, nullptr, nonce.data(), nullptr) == 1);
+  CHECK(EVP_DecryptUpdate(open, nullptr, &size, additional.data(), static_cast<int>(additional.size())) == 1);
+}
+
+void FrameCipher::State::open_into(ByteView sealed, uint8_t* out) const {
+  int size = 0;
+  if (!sealed.empty())
+    CHECK(EVP_DecryptUpdate(open, out, &size, sealed.data(), static_cast<int>(sealed.size())) == 1);
+}
+
+bool FrameCipher::State::end_opening(ByteView tag) const {
+  CHECK(EVP_CIPHER_CTX_ctrl(open, EVP_CTRL_AEAD_SET_TAG, kGcmTagBytes, const_cast<uint8_t*>(tag.data())) ==
         1);
-  if (!plain.empty()) {
-    CHECK(EVP_EncryptUpdate(context, out.data() + at, &size, plain.data(), static_cast<int>(plain.size())) ==
-          1);
-  }
-  CHECK(EVP_EncryptFinal_ex(context, out.data() + at + plain.size(), &size) == 1);
-  CHECK(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, kGcmTagBytes, out.data() + at + plain.size()) ==
-        1);
+  uint8_t none[16];
+  int size = 0;
+  return EVP_DecryptFinal_ex(open, none, &size) == 1;
+}
+
+void FrameCipher::seal(uint32_t ordinal, ByteView additional, ByteView plain, Bytes& out) {
+  const size_t at = out.size();
+  out.resize(at + plain.size() + kGcmTagBytes);
+  state_->begin_to_seal(ordinal, additional);
+  state_->seal_into(plain, out.data() + at);
+  state_->end_sealing(out.data() + at + plain.size());
 }
 
 bool FrameCipher::open(uint32_t ordinal, ByteView additional, ByteView sealed, MutableByteView out) {
   pause_for_cpu();
   if (sealed.size() < kGcmTagBytes || out.size() != sealed.size() - kGcmTagBytes) return false;
-  auto nonce = nonce_of(ordinal);
-  EVP_CIPHER_CTX* context = state_->open;
-  ByteView tag = sealed.last(kGcmTagBytes);
-  int size = 0;
-  CHECK(EVP_DecryptInit_ex2(context, nullptr, nullptr, nonce.data(), nullptr) == 1);
-  CHECK(EVP_DecryptUpdate(context, nullptr, &size, additional.data(), static_cast<int>(additional.size())) ==
-        1);
-  if (!out.empty()) {
-    CHECK(EVP_DecryptUpdate(context, out.data(), &size, sealed.data(), static_cast<int>(out.size())) == 1);
-  }
-  CHECK(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kGcmTagBytes, const_cast<uint8_t*>(tag.data())) ==
-        1);
-  uint8_t none[16];
-  return EVP_DecryptFinal_ex(context, none, &size) == 1;
+  state_->begin_to_open(ordinal, additional);
+  state_->open_into(sealed.first(out.size()), out.data());
+  return state_->end_opening(sealed.last(kGcmTagBytes));
+}
+
+void FrameCipher::begin(uint32_t ordinal, ByteView additional) {
+  pause_for_cpu();
+  state_->sealed_piece.resize(kPieceBytes);
+  state_->opened_piece.resize(kPieceBytes);
+  state_->begin_to_seal(ordinal, additional);
+  state_->begin_to_open(ordinal, additional);
+}
+
+MutableByteView FrameCipher::seal_piece(ByteView plain) {
+  CHECK(plain.size() <= kPieceBytes);
+  state_->seal_into(plain, state_->sealed_piece.data());
+  return MutableByteView(state_->sealed_piece).first(plain.size());
+}
+
+bool FrameCipher::opens_piece(ByteView sealed, ByteView plain) {
+  CHECK(sealed.size() <= kPieceBytes);
+  state_->open_into(sealed, state_->opened_piece.data());
+  return equal(ByteView(state_->opened_piece).first(sealed.size()), plain);
+}
+
+MutableByteView FrameCipher::seal_end() {
+  state_->end_sealing(state_->sealed_piece.data());
+  return MutableByteView(state_->sealed_piece).first(kGcmTagBytes);
+}
+
+bool FrameCipher::opens_end(ByteView tag) {
+  return tag.size() == kGcmTagBytes && state_->end_opening(tag);
 }
 
 Bytes xseal(const Secret& key, ByteView additional, ByteView plain, Random& random) {

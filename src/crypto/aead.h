@@ -22,6 +22,17 @@ class FrameCipher {
   void seal(uint32_t ordinal, ByteView additional, ByteView plain, Bytes& out);
   // Writes the plain bytes to `out`, which must have sealed.size() - kGcmTagBytes. False: not authentic.
   bool open(uint32_t ordinal, ByteView additional, ByteView sealed, MutableByteView out);
+  // One frame in pieces, each opened again and compared before it goes on, so that no copy of the frame is
+  // held: begin(), then for each piece seal_piece() and opens_piece(), then seal_end() and opens_end(). Only
+  // that last word says that the frame is authentic: until then, and for ever if it is no, what was sealed is
+  // to be thrown away.
+  static constexpr size_t kPieceBytes = size_t{64} << 10;  // it stays in the cache
+  void begin(uint32_t ordinal, ByteView additional);
+  // At most kPieceBytes. The view is good until the next call of seal_piece() or seal_end().
+  MutableByteView seal_piece(ByteView plain);
+  bool opens_piece(ByteView sealed, ByteView plain);
+  MutableByteView seal_end();  // the tag
+  bool opens_end(ByteView tag);
 
  private:
   struct State;

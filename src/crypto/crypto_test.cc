@@ -73,6 +73,51 @@ TEST(FrameCipher, opens_only_what_it_sealed_with_the_same_ordinal_and_binding) {
   EXPECT_TRUE(cipher.open(9, ad, empty, nothing));
 }
 
+// What sealed it: pieces, each opened again. `meddle` may change a piece, or the tag, in between.
+std::optional<Bytes> seal_in_pieces(FrameCipher& cipher, uint32_t ordinal, ByteView ad, ByteView plain,
+                                    const std::function<void(size_t at, MutableByteView)>& meddle = {}) {
+  Bytes out;
+  cipher.begin(ordinal, ad);
+  while (!plain.empty()) {
+    const ByteView piece = plain.first(std::min(plain.size(), FrameCipher::kPieceBytes));
+    const MutableByteView sealed = cipher.seal_piece(piece);
+    if (meddle) meddle(out.size(), sealed);
+    if (!cipher.opens_piece(sealed, piece)) return std::nullopt;
+    append(out, sealed);
+    plain = plain.subspan(piece.size());
+  }
+  const MutableByteView tag = cipher.seal_end();
+  if (meddle) meddle(out.size(), tag);
+  if (!cipher.opens_end(tag)) return std::nullopt;
+  append(out, tag);
+  return out;
+}
+
+TEST(FrameCipher, in_pieces_is_the_same_frame_and_whatever_is_changed_on_the_way_is_found) {
+  const Secret key = Secret::random(32, system_random());
+  FrameCipher cipher(key);
+  const Bytes ad = to_bytes(as_bytes("binding"));
+  for (const size_t size :
+       {size_t{0}, size_t{1}, size_t{65'535}, size_t{65'536}, size_t{65'537}, size_t{200'000}}) {
+    Bytes plain(size), whole;
+    system_random().fill(plain);
+    cipher.seal(3, ad, plain, whole);
+    ASSERT_EQ(seal_in_pieces(cipher, 3, ad, plain), whole) << size;
+    for (size_t at = 0; at < whole.size(); at += at + 17 < whole.size() ? 9'973 : 1) {
+      const auto flip = [&](size_t from, MutableByteView sealed) {
+        if (at >= from && at < from + sealed.size()) sealed[at - from] ^= 1;
+      };
+      EXPECT_FALSE(seal_in_pieces(cipher, 3, ad, plain, flip)) << size << " " << at;
+    }
+    // What was wrong once keeps nothing from the next.
+    EXPECT_EQ(seal_in_pieces(cipher, 3, ad, plain), whole) << size;
+    Bytes out(size);
+    EXPECT_TRUE(cipher.open(3, ad, whole, out));
+    EXPECT_EQ(out, plain);
+    EXPECT_FALSE(cipher.open(4, ad, whole, out));
+  }
+}
+
 TEST(XSeal, opens_only_whole_with_the_same_key_and_binding) {
   Secret key = Secret::random(32, system_random());
   Bytes sealed = xseal(key, as_bytes("name"), as_bytes("record"), system_random());

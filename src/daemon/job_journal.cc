@@ -19,7 +19,9 @@ constexpr const char* kSchema =
     " pid_began integer, snapshot text, progress text);"
     "create index if not exists runs_of_job on runs(job, due);"
     "create index if not exists runs_open on runs(id) where ended is null;"
-    "create table if not exists cancelled(run integer primary key);";
+    "create table if not exists cancelled(run integer primary key);"
+    "create table if not exists asked(job text primary key);"
+    "create table if not exists reload(asked integer primary key);";
 
 Database::Value optional_time(const std::optional<Time>& time) {
   return time ? Database::Value(to_unix_ns(*time)) : Database::Value(nullptr);
@@ -54,6 +56,12 @@ Result<std::unique_ptr<JobJournal>> JobJournal::open(const std::string& path) {
   std::unique_ptr<JobJournal> journal(new JobJournal(std::move(database)));
   TRY(journal->begin());
   return journal;
+}
+
+Result<std::unique_ptr<JobJournal>> JobJournal::open_to_read(const std::string& path) {
+  TRY_ASSIGN(auto database,
+             Database::open(path, {.what = "the daemon's journal", .schema = kSchema, .is_journal = true}));
+  return std::unique_ptr<JobJournal>(new JobJournal(std::move(database)));
 }
 
 Result<void> JobJournal::begin() {
@@ -163,6 +171,13 @@ Result<std::vector<JobJournal::Listed>> JobJournal::list(int64_t last,
   return listed;
 }
 
+Result<int64_t> JobJournal::version() {
+  int64_t version = 0;
+  TRY(database_->query("pragma data_version", {},
+                       [&](const Database::Row& row) { version = row.number(0); }));
+  return version;
+}
+
 Result<std::vector<int64_t>> JobJournal::take_cancelled() {
   std::vector<int64_t> runs;
   TRY(database_->query("select run from cancelled", {},
@@ -173,6 +188,51 @@ Result<std::vector<int64_t>> JobJournal::take_cancelled() {
 
 Result<void> JobJournal::ask_to_cancel(int64_t run) {
   return database_->query("insert or ignore into cancelled values(?)", {run});
+}
+
+Result<void> JobJournal::ask_to_run(const std::string& job) {
+  return database_->query("insert or ignore into asked values(?)", {job});
+}
+
+Result<std::vector<std::string>> JobJournal::asked() {
+  std::vector<std::string> jobs;
+  TRY(database_->query("select job from asked", {},
+                       [&](const Database::Row& row) { jobs.push_back(row.text(0)); }));
+  return jobs;
+}
+
+Result<void> JobJournal::forget_asked(const std::string& job) {
+  return database_->query("delete from asked where job = ?", {job});
+}
+
+Result<std::vector<Run>> JobJournal::runs_after(int64_t after) {
+  std::vector<Run> runs;
+  TRY(database_->query((kSelectRuns + " where id > ? order by id limit ?").c_str(), {after, kRunsAtOnce},
+                       [&](const Database::Row& row) { runs.push_back(run_of(row)); }));
+  return runs;
+}
+
+Result<std::optional<Run>> JobJournal::find_run(int64_t id) {
+  std::optional<Run> run;
+  TRY(database_->query((kSelectRuns + " where id = ?").c_str(), {id},
+                       [&](const Database::Row& row) { run = run_of(row); }));
+  return run;
+}
+
+Result<bool> JobJournal::is_reload_asked() {
+  bool asked = false;
+  TRY(database_->query("select asked from reload", {}, [&](const Database::Row&) { asked = true; }));
+  return asked;
+}
+
+Result<bool> JobJournal::take_reload() {
+  TRY_ASSIGN(const bool asked, is_reload_asked());
+  if (asked) TRY(database_->query("delete from reload"));
+  return asked;
+}
+
+Result<void> JobJournal::ask_to_reload() {
+  return database_->query("insert or ignore into reload values(1)");
 }
 
 }  // namespace kuramori

@@ -16,6 +16,7 @@ namespace kuramori {
 
 constexpr const char* kJobJournalFile = "jobs.sqlite";  // in the state folder
 constexpr int64_t kRunsKept = 500'000;                  // about 100 MiB
+constexpr int64_t kRunsAtOnce = 10'000;                 // that are read together
 
 // A process, so that a later one of the same number is not taken for it.
 struct ProcessMark {
@@ -28,6 +29,9 @@ class JobJournal {
  public:
   // `path` may be ":memory:".
   static Result<std::unique_ptr<JobJournal>> open(const std::string& path);
+
+  // One that a daemon is making or has made: it stays new for that one.
+  static Result<std::unique_ptr<JobJournal>> open_to_read(const std::string& path);
 
   // In all snapshots of this journal's runs, before the run's number: numbers begin anew in another journal.
   const std::string& name() const { return name_; }
@@ -58,9 +62,26 @@ class JobJournal {
   // Those that `wanted` takes: first all that run or wait, then the newest `last` of those that are over.
   Result<std::vector<Listed>> list(int64_t last, const std::function<bool(const Listed&)>& wanted);
 
+  // Another number whenever somebody else has written to it.
+  Result<int64_t> version();
+
   // Runs that somebody asked to end (another process writes that); each is told once.
   Result<std::vector<int64_t>> take_cancelled();
   Result<void> ask_to_cancel(int64_t run);
+  // Jobs that somebody asked to run now, likewise. They stand here until the run does.
+  Result<void> ask_to_run(const std::string& job);
+  Result<std::vector<std::string>> asked();
+  Result<void> forget_asked(const std::string& job);
+
+  // Every run with a number above `after`, by number; at most kRunsAtOnce of them.
+  Result<std::vector<Run>> runs_after(int64_t after);
+  // One of them; nullopt when it is not there (any more).
+  Result<std::optional<Run>> find_run(int64_t id);
+
+  // Somebody applied a new configuration (another process asks); it is told once.
+  Result<bool> take_reload();
+  Result<void> ask_to_reload();
+  Result<bool> is_reload_asked();
 
  private:
   explicit JobJournal(std::unique_ptr<Database> database) : database_(std::move(database)) {}

@@ -122,13 +122,21 @@ TEST(JobOutput, LinesComeWholeHoweverTheyArriveAndTooLongOnesNotAtAll) {
 
 TEST(JobOutput, AResultIsWhatItsDocumentSays) {
   const JobResult made = read_job_result(
-      R"({"schema":"kuramori/snapshot/1","snapshot":{"id":"0a","plan":"p","time":"t","proof":{"time":"u","vault":"v"},)"
-      R"("tags":{"kuramori-run":"x-1"}}})");
+      R"({"schema":"kuramori/snapshot/1","snapshot":{"id":"0a","plan":"p","time":"t","proof":{"time":"u","vault":"v"}}})");
   EXPECT_EQ(made.snapshot, "0a");
   EXPECT_EQ(made.plan, "p");
   EXPECT_EQ(made.proof_vault, "v");
-  ASSERT_EQ(made.tags.size(), 1U);
-  EXPECT_EQ(made.tags[0].second, "x-1");
+  EXPECT_FALSE(made.listed);
+  const JobResult listed = read_job_result(
+      R"({"schema":"kuramori/snapshots/1","snapshots":[{"id":"0a","tags":{"k":"v","odd":3}},{"id":"0b"},7]})");
+  ASSERT_TRUE(listed.listed);
+  ASSERT_EQ(listed.listed->size(), 3U);
+  EXPECT_EQ(listed.listed->front().snapshot, "0a");
+  EXPECT_EQ(listed.listed->front().tags, (std::map<std::string, std::string>{{"k", "v"}}));
+  EXPECT_TRUE(listed.listed->back().tags.empty());
+  EXPECT_EQ(listed.snapshot, "");
+  const JobResult none_listed = read_job_result(R"({"schema":"kuramori/snapshots/1","snapshots":[]})");
+  EXPECT_TRUE(none_listed.listed && none_listed.listed->empty());
   const auto progress = read_job_progress(
       R"({"schema":"kuramori/progress/1","phase":"copying","done_bytes":5,"total_bytes":9,"bytes_per_second":1})");
   ASSERT_TRUE(progress);
@@ -142,6 +150,30 @@ TEST(JobOutput, AResultIsWhatItsDocumentSays) {
   EXPECT_EQ(failed.error, "a: b");
   for (const char* none : {"", "{", "[]", "{\"snapshot\":3}", "{\"error\":[]}", "\xff"})
     EXPECT_EQ(read_job_result(none).error + read_job_result(none).snapshot, "") << none;
+}
+
+TEST_F(JournalTest, WhatWasAskedForStandsUntilItsRunDoes) {
+  auto journal = open();
+  auto other = open();  // another process
+  ASSERT_TRUE(other->ask_to_run("backup p/a"));
+  ASSERT_TRUE(other->ask_to_run("backup p/a"));
+  EXPECT_EQ(*journal->asked(), std::vector<std::string>{"backup p/a"});
+  EXPECT_EQ(journal->asked()->size(), 1u);
+  ASSERT_TRUE(journal->forget_asked("backup p/a"));
+  EXPECT_TRUE(journal->asked()->empty());
+}
+
+TEST_F(JournalTest, RunsAreReadByNumber) {
+  auto journal = open();
+  Step step;
+  step.changed = {run(1, RunState::kCompleted), run(2, RunState::kPending), run(5, RunState::kFailed)};
+  ASSERT_TRUE(journal->write(step));
+  const auto after = *journal->runs_after(1);
+  ASSERT_EQ(after.size(), 2u);
+  EXPECT_EQ(after[0].id, 2);
+  EXPECT_EQ(after[1].state, RunState::kFailed);
+  EXPECT_EQ((*journal->find_run(5))->id, 5);
+  EXPECT_FALSE(*journal->find_run(4));
 }
 
 }  // namespace

@@ -8,11 +8,16 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <set>
 
 #include "base/check.h"
 #include "base/time_text.h"
+#include "conc/guarded.h"
 #include "daemon/job_journal.h"
 #include "daemon/job_process.h"
+#include "daemon/lease_keeper.h"
+#include "daemon/run_log.h"
+#include "engine/open_vault.h"
 #include "os/lock.h"
 #include "os/process.h"
 
@@ -30,6 +35,8 @@ constexpr const char* kJobLockFile = "jobs.lock";
 constexpr Duration kOtherDaemonPause = std::chrono::milliseconds(200);
 constexpr Duration kStreamPauseFirst = std::chrono::seconds(1), kStreamPauseMost = std::chrono::minutes(1);
 constexpr Duration kStreamIsWell = std::chrono::minutes(1);  // a stream that ran so long starts anew at once
+// Of a run whose vault cannot be asked for its lease; then it is done without.
+constexpr int kLeaseTriesMax = 3;
 
 Now now_of(Clock& clock) {
   return {clock.now(), clock.steady()};
@@ -77,7 +84,10 @@ bool has_work(const Config& config) {
 class JobLoop::Loop {
  public:
   Loop(JobLoopSettings settings, Config config, Reporter& reporter)
-      : settings_(std::move(settings)), config_(std::move(config)), reporter_(reporter) {
+      : settings_(std::move(settings)),
+        config_(std::move(config)),
+        reporter_(reporter),
+        log_(settings_.state_folder) {
     wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   }
 
@@ -90,6 +100,7 @@ class JobLoop::Loop {
   std::stop_source stop_asked;
   std::atomic<bool> reload_asked = false;
   std::atomic<int64_t> alive_at{0};  // by the steady clock
+  Guarded<Facts> facts;
 
  private:
   struct Active {
@@ -98,6 +109,13 @@ class JobLoop::Loop {
     bool is_question = false;         // whether an earlier try had succeeded
     std::optional<Duration> kill_at;  // it was asked to end
     std::string progress;             // what was written of it last
+    std::vector<std::string> tried;   // tags of runs of other daemons that may have made its snapshot
+    std::string lost;                 // its lease, and why
+    std::optional<LeaseMark> mark;
+  };
+  // Waits for the vault's word whose run it is.
+  struct Asking {
+    Run run;
   };
   struct Stream {
     std::vector<std::string> words;
@@ -118,9 +136,13 @@ class JobLoop::Loop {
   bool write_down(const Step& step);
   void act(const Step& step);
   enum class Doubt { kAsk, kNone };
-  void start(const Run& run, Doubt doubt);
+  void start(const Run& run);
+  void begin(const Run& run, Doubt doubt, std::vector<std::string> tried, std::optional<LeaseMark> mark);
+  void take_lease_events();
+  void give_back(int64_t run);
   std::vector<std::string> words_of(const Job& job, const Run& run) const;
-  std::vector<std::string> question_of(const Job& job, const Run& run) const;
+  std::vector<std::string> question_of(const Job& job, const Run& run,
+                                       const std::vector<std::string>& tried) const;
   std::vector<std::string> command_of(const std::vector<std::string>& words) const;
   std::string tag_of(const Run& run) const { return fmt::format("{}-{}", journal_->name(), run.id); }
   void write_progress();
@@ -128,6 +150,7 @@ class JobLoop::Loop {
   void finish(Active active);
   void end_job(Active& active);
   void tell(const Step& step);
+  void log(const Step& step);
 
   void keep_streams();
   void start_stream(const std::string& name, Stream& stream);
@@ -135,6 +158,8 @@ class JobLoop::Loop {
 
   void wait_for_something();
   bool begin_to_stop();
+  void take_wishes();
+  void publish();
 
   JobLoopSettings settings_;
   Config config_;
@@ -145,12 +170,19 @@ class JobLoop::Loop {
   std::unique_ptr<JobJournal> journal_;
   std::optional<Scheduler> scheduler_;
   std::map<std::pair<std::string, std::string>, std::optional<JobResult>> recalled_;  // by resource and vault
-  Step unwritten_;  // what could not be written down yet
+  Step unwritten_;                    // what could not be written down yet
+  std::vector<std::string> granted_;  // jobs that were asked for, whose runs are not written down yet
+  std::optional<LeaseKeeper> leases_;
+  std::map<int64_t, Asking> asking_;
+  std::set<int64_t> told_elsewhere_;     // runs
+  std::set<std::string> told_unleased_;  // vaults
   std::map<int64_t, Active> active_;
   std::map<std::string, Stream> streams_;
   std::optional<Duration> stop_by_;
   Duration progress_at_{0}, trim_at_{0};
-  bool cannot_write_told_ = false;
+  bool cannot_write_told_ = false, has_journal_file_ = false;
+  RunLog log_;
+  bool cannot_log_told_ = false;
 };
 
 // --- the beginning -----------------------------------------------------------------------------------
@@ -187,6 +219,8 @@ bool JobLoop::Loop::open_journal() {
                     "KURAMORI_STATE",
                     shown(journal.error())));
     journal = JobJournal::open(":memory:");
+  } else {
+    has_journal_file_ = true;
   }
   if (!journal) {
     reporter_.warning(fmt::format("no plan is run: {}", shown(journal.error())));
@@ -194,6 +228,16 @@ bool JobLoop::Loop::open_journal() {
   }
   journal_ = std::move(*journal);
   return true;
+}
+
+void JobLoop::Loop::publish() {
+  facts.with([&](Facts& shown) {
+    shown.has_journal = has_journal_file_;
+    shown.is_written_down = !cannot_write_told_;
+    shown.streams.clear();
+    for (const auto& [name, stream] : streams_)
+      if (!stream.unwanted) shown.streams[name] = stream.process.has_value();
+  });
 }
 
 // The answer of another run of this program, or nothing when it had none in time.
@@ -295,13 +339,13 @@ std::vector<std::string> JobLoop::Loop::words_of(const Job& job, const Run& run)
     case JobKind::kDrill:
       return {"drill", job.resource, "--vault", run.vault};
     case JobKind::kPrune:
-      return {"prune", "--vault", run.vault};
     case JobKind::kCollect:
-      return {"vault", "collect", run.vault};
     case JobKind::kScrub:
       break;
   }
-  std::vector<std::string> words{"vault", "scrub", run.vault};
+  std::vector<std::string> words{"vault", std::string(name_of(job.kind)), run.vault};
+  if (job.kind == JobKind::kPrune) words = {"prune", "--vault", run.vault};
+  if (job.unasked) words.emplace_back("--if-allowed");
   if (job.budget)
     words.insert(
         words.end(),
@@ -309,15 +353,24 @@ std::vector<std::string> JobLoop::Loop::words_of(const Job& job, const Run& run)
   return words;
 }
 
-// Of a backup: the newest snapshot says which run made it. Everything else may be done once more.
-std::vector<std::string> JobLoop::Loop::question_of(const Job& job, const Run& run) const {
-  return {"show", job.resource + "@latest", "--vault", run.vault};
+// Of a backup: is there a snapshot that this run made, or one of those that serve for it? It need not be the
+// newest: a clock may have been put back since. Everything else may be done once more.
+std::vector<std::string> JobLoop::Loop::question_of(const Job& job, const Run& run,
+                                                    const std::vector<std::string>& tried) const {
+  std::vector<std::string> words{"snapshots", job.resource, "--vault", run.vault};
+  auto add = [&](const std::string& tag) {
+    words.insert(words.end(), {"--tag", fmt::format("{}={}", kRunTag, tag)});
+  };
+  add(tag_of(run));
+  for (const std::string& tag : tried) add(tag);
+  return words;
 }
 
 // Nothing is started that is not written down. A disk that is full is waited for.
 bool JobLoop::Loop::write_down(const Step& step) {
   auto written = journal_->write(step);
   if (written) {
+    for (const std::string& job : std::exchange(granted_, {})) (void)journal_->forget_asked(job);
     if (std::exchange(cannot_write_told_, false)) reporter_.note("the daemon's journal can be written again");
     return true;
   }
@@ -327,20 +380,92 @@ bool JobLoop::Loop::write_down(const Step& step) {
   return false;
 }
 
-// A backup that was tried before may have succeeded all the same: its process, or the daemon, was killed when
-// the snapshot stood and nobody had heard of it. So the vault is asked first.
-void JobLoop::Loop::start(const Run& run, Doubt doubt) {
+// Whose it is, the vault of its plan says: one vault for all daemons, also where a drill takes them in turn.
+void JobLoop::Loop::start(const Run& run) {
   const Job* job = scheduler_->find_job(run.job);
   CHECK(job != nullptr);
-  const bool is_question = doubt == Doubt::kAsk && run.attempt > 1 && job->kind == JobKind::kBackup;
-  auto process = JobProcess::start(command_of(is_question ? question_of(*job, run) : words_of(*job, run)));
+  if (!leases_) return begin(run, Doubt::kAsk, {}, std::nullopt);
+  asking_.insert_or_assign(run.id, Asking{run});
+  const bool apart = !job->when.never() && !job->when.is_by_clock();
+  leases_->ask(job->vaults.front(), job->id, run.due, apart ? job->when.every : std::nullopt, run.id,
+               tag_of(run));
+}
+
+// A backup that was tried before may have succeeded all the same: its process, or the daemon, was killed when
+// the snapshot stood and nobody had heard of it. So the vault is asked first.
+void JobLoop::Loop::begin(const Run& run, Doubt doubt, std::vector<std::string> tried,
+                          std::optional<LeaseMark> mark) {
+  const Job* job = scheduler_->find_job(run.job);
+  CHECK(job != nullptr);
+  told_elsewhere_.erase(run.id);
+  const bool may_stand = run.attempt > 1 || !tried.empty();
+  const bool is_question = doubt == Doubt::kAsk && may_stand && job->kind == JobKind::kBackup;
+  std::vector<std::pair<std::string, std::string>> set;
+  if (mark) set.emplace_back(kLeaseVariable, text_of(*mark));
+  auto process = JobProcess::start(
+      command_of(is_question ? question_of(*job, run, tried) : words_of(*job, run)), std::move(set));
   if (!process) {
+    give_back(run.id);
     scheduler_->ended(run.id, {.code = 1, .why = shown(process.error())}, now_of(clock_));
     return;
   }
   const int64_t pid = process->pid();
   if (auto began = process_began(pid)) (void)journal_->set_process(run.id, {pid, *began});
-  active_.insert_or_assign(run.id, Active{run, std::move(*process), is_question, std::nullopt, {}});
+  active_.insert_or_assign(run.id, Active{.run = run,
+                                          .process = std::move(*process),
+                                          .is_question = is_question,
+                                          .kill_at = std::nullopt,
+                                          .progress = {},
+                                          .tried = std::move(tried),
+                                          .lost = {},
+                                          .mark = std::move(mark)});
+}
+
+void JobLoop::Loop::give_back(int64_t run) {
+  if (leases_) leases_->end(run, LeaseEnd::kReleased);
+}
+
+void JobLoop::Loop::take_lease_events() {
+  if (!leases_) return;
+  for (LeaseEvent& event : leases_->take_events()) {
+    if (event.kind == LeaseEvent::Kind::kLost) {
+      const auto active = active_.find(event.run);
+      if (active == active_.end() || active->second.kill_at) continue;
+      active->second.lost = std::move(event.why);
+      reporter_.warning(fmt::format("{} is stopped: {}", active->second.run.job, active->second.lost));
+      end_job(active->second);
+      continue;
+    }
+    const auto at = asking_.find(event.run);
+    if (at == asking_.end()) {
+      give_back(event.run);  // it was to end while it asked
+      continue;
+    }
+    const Run run = std::move(at->second.run);
+    asking_.erase(at);
+    const LeaseAnswer& answer = event.answer;
+    if (event.kind == LeaseEvent::Kind::kTrouble && run.attempt < kLeaseTriesMax) {
+      give_back(run.id);
+      scheduler_->ended(run.id, {.code = 1, .why = std::move(event.why)}, now_of(clock_));
+    } else if (event.kind != LeaseEvent::Kind::kAnswer) {
+      give_back(run.id);
+      const Job* job = scheduler_->find_job(run.job);
+      CHECK(job != nullptr);
+      if (told_unleased_.insert(job->vaults.front()).second)
+        reporter_.note(fmt::format("what other daemons do in {} is not known, and may be done twice: {}",
+                                   job->vaults.front(), event.why));
+      begin(run, Doubt::kAsk, {}, std::nullopt);
+    } else if (answer.kind == LeaseAnswer::Kind::kMine) {
+      begin(run, Doubt::kAsk, answer.tried, std::move(event.mark));
+    } else if (answer.kind == LeaseAnswer::Kind::kHeld) {
+      if (told_elsewhere_.insert(run.id).second)
+        reporter_.note(fmt::format("{}: {} is at it; this daemon waits", run.job, answer.by));
+      scheduler_->held_elsewhere(run.id, config_.daemon.lease / 3, answer.by, now_of(clock_));
+    } else {
+      told_elsewhere_.erase(run.id);
+      scheduler_->done_elsewhere(run.id, answer.done_due, answer.by, now_of(clock_));
+    }
+  }
 }
 
 void JobLoop::Loop::end_job(Active& active) {
@@ -350,15 +475,30 @@ void JobLoop::Loop::end_job(Active& active) {
 }
 
 void JobLoop::Loop::act(const Step& step) {
-  for (const Run& run : step.start) start(run, Doubt::kAsk);
-  for (int64_t run : step.stop)
+  for (const Run& run : step.start) start(run);
+  for (int64_t run : step.stop) {
     if (auto at = active_.find(run); at != active_.end()) end_job(at->second);
+    if (asking_.erase(run) != 0)
+      scheduler_->ended(run, {.code = 1, .why = "it had not begun"},
+                        now_of(clock_));  // the answer is given back
+  }
   tell(step);
+  log(step);
+}
+
+void JobLoop::Loop::log(const Step& step) {
+  auto written = log_.write(step.changed, clock_.now());
+  if (!written && !std::exchange(cannot_log_told_, true))
+    reporter_.warning(fmt::format("runs are not logged: {}; kuramori jobs has them", shown(written.error())));
+  if (written) cannot_log_told_ = false;
 }
 
 void JobLoop::Loop::tell(const Step& step) {
   for (const Run& run : step.changed) {
-    if (run.state == RunState::kCompleted) {
+    if (!is_over(run.state) && !stop_by_ && told_elsewhere_.contains(run.id)) continue;
+    if (run.state == RunState::kCompleted && !run.why.empty()) {
+      reporter_.note(fmt::format("{}: {}", run.job, run.why));
+    } else if (run.state == RunState::kCompleted) {
       reporter_.note(fmt::format("{}: {} in {}", run.job, name_of(run.state),
                                  format_duration(*run.ended - *run.started)));
     } else if (is_over(run.state)) {
@@ -410,22 +550,40 @@ void JobLoop::Loop::look_at_jobs() {
 void JobLoop::Loop::finish(Active active) {
   const Exit& exit = active.process.exit();
   const JobResult result = read_job_result(active.process.output());
+  std::string snapshot = result.snapshot;
   Ending ending{.code = exit.code, .signal = exit.signal, .why = result.error};
+  if (exit.ok() && !result.skipped.empty()) ending.why = "skipped: " + result.skipped;
   if (!exit.ok() && ending.why.empty()) {
     const std::string said = words_of_line(active.process.last_words());
     ending.why = said.empty() ? exit.describe() : fmt::format("{}; it said: {}", exit.describe(), said);
   }
-  if (active.is_question && !active.kill_at) {
-    const bool is_known = exit.ok();
-    const bool is_nothing = result.error_kind == "not_found" || result.error_kind == "usage";
-    const bool had_succeeded =
-        std::ranges::find(result.tags, std::pair<std::string, std::string>(kRunTag, tag_of(active.run))) !=
-        result.tags.end();
-    if (!had_succeeded && (is_known || is_nothing) && !stop_by_) return start(active.run, Doubt::kNone);
-    if (!had_succeeded)
-      ending = {.code = 1, .why = std::move(ending.why)};  // asked again before the next try
+  std::string stood;  // the run whose snapshot was found
+  if (active.is_question) {
+    // Also where other snapshots cannot be read, which ends with another status.
+    const bool is_told = result.listed || result.error_kind == "not_found" || result.error_kind == "usage";
+    for (const JobResult::Listed& one : result.listed.value_or(std::vector<JobResult::Listed>())) {
+      const auto tag = one.tags.find(kRunTag);
+      if (tag == one.tags.end() || (tag->second != tag_of(active.run) &&
+                                    std::ranges::find(active.tried, tag->second) == active.tried.end()))
+        continue;
+      stood = tag->second;
+      snapshot = one.snapshot;
+    }
+    if (stood.empty() && is_told && !active.kill_at && !stop_by_)
+      return begin(active.run, Doubt::kNone, std::move(active.tried), std::move(active.mark));
+    // An answer is no backup, whatever its status: where there is none, it is asked again before the next
+    // try.
+    ending = stood.empty() ? Ending{.code = 1, .why = std::move(ending.why)} : Ending{};
   }
-  if (exit.ok() && !result.snapshot.empty()) (void)journal_->set_snapshot(active.run.id, result.snapshot);
+  // Refused because another has it: that passes.
+  if (!active.lost.empty() && !(ending.code == 0 && ending.signal == 0))
+    ending = {.code = 1, .why = active.lost};
+  if (ending.code == 0 && ending.signal == 0 && !snapshot.empty())
+    (void)journal_->set_snapshot(active.run.id, snapshot);
+  // Also a proof that failed was one: whoever repeats it finds the same.
+  const bool is_done = ending.signal == 0 && (ending.code == 0 || ending.code == 3 || ending.code == 4);
+  if (leases_) leases_->end(active.run.id, is_done ? LeaseEnd::kDone : LeaseEnd::kReleased, stood);
+  told_elsewhere_.erase(active.run.id);
   scheduler_->ended(active.run.id, ending, now_of(clock_));
 }
 
@@ -516,30 +674,58 @@ bool JobLoop::Loop::begin_to_stop() {
   }
   if (clock_.steady() >= *stop_by_)
     for (auto& [id, active] : active_) end_job(active);
+  for (const auto& [id, asking] : std::exchange(asking_, {}))
+    scheduler_->ended(id, {.code = 1, .why = "it had not begun"}, now_of(clock_));
   return active_.empty() && streams_.empty();
+}
+
+// What others asked for: by the command line, or over HTTP.
+void JobLoop::Loop::take_wishes() {
+  if (auto cancelled = journal_->take_cancelled()) {
+    for (int64_t run : *cancelled)
+      if (!scheduler_->cancel(run, now_of(clock_)))
+        reporter_.note(fmt::format("run {} cannot be cancelled: it is over", run));
+  }
+  if (stop_by_ || !unwritten_.changed.empty()) return;
+  auto asked = journal_->asked();
+  if (!asked) return;
+  for (const std::string& job : *asked) {
+    if (scheduler_->run_now(job, now_of(clock_))) {
+      granted_.push_back(job);  // forgotten when its run is written down: asked for twice it is one run
+    } else {
+      reporter_.warning(fmt::format("{} was asked for, and there is no such job", job));
+      (void)journal_->forget_asked(job);
+    }
+  }
 }
 
 void JobLoop::Loop::run() {
   if (!open_journal()) return;
   alive_at = clock_.steady().count();
+  publish();  // what is asked for from now on stands in the journal until it is taken
   take_up_old();
   if (!scheduler_) return;  // asked to stop before it began
+  if (settings_.open_vault && config_.daemon.lease > Duration(0))
+    leases_.emplace(LeaseSettings{.holder = journal_->name(),
+                                  .host = host_name(),
+                                  .length = config_.daemon.lease,
+                                  .open = settings_.open_vault,
+                                  .wake = [this] { wake(); }});
   use_config();
   for (;;) {
     alive_at = clock_.steady().count();
     look_at_jobs();
+    take_lease_events();
     write_progress();
     if (clock_.steady() >= trim_at_) {
       trim_at_ = clock_.steady() + kTrimEvery;
       (void)journal_->trim();  // the next time, then
     }
     keep_streams();
+    if (auto asked = journal_->take_reload(); asked && *asked) reload_asked = true;
     if (reload_asked.exchange(false)) reload();
-    if (auto cancelled = journal_->take_cancelled()) {
-      for (int64_t run : *cancelled)
-        if (!scheduler_->cancel(run, now_of(clock_)))
-          reporter_.note(fmt::format("run {} cannot be cancelled: it is over", run));
-    }
+    take_wishes();
+    publish();
     const bool done = begin_to_stop();
     // What could not be written down comes first: in the order it happened.
     if (!unwritten_.changed.empty() || !unwritten_.remembered.empty()) {
@@ -577,8 +763,16 @@ void JobLoop::reload() {
   loop_->wake();
 }
 
+JobLoop::Facts JobLoop::facts() const {
+  return loop_->facts.with([](const Facts& facts) { return facts; });
+}
+
 bool JobLoop::is_alive() const {
-  return system_clock().steady() - Duration(loop_->alive_at.load()) < kAliveMax;
+  return quiet_for() < kAliveMax;
+}
+
+Duration JobLoop::quiet_for() const {
+  return system_clock().steady() - Duration(loop_->alive_at.load());
 }
 
 }  // namespace kuramori

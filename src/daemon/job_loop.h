@@ -5,6 +5,10 @@
 // No job twice, none forgotten, whenever the daemon is killed: what is to happen stands in the journal before
 // it happens; jobs die with the daemon; and of a backup that ran then, the vault is asked whether it
 // succeeded before it is started again: each snapshot carries the number of the run that made it.
+//
+// Several daemons with the same plans share them by leases in the vaults (lease_book.h): each knows of every
+// run, and asks for its lease before it starts it. What another does is waited for, and taken over should
+// that never end.
 #pragma once
 #include <functional>
 #include <map>
@@ -14,6 +18,7 @@
 
 #include "base/reporter.h"
 #include "policy/config.h"
+#include "vault/vault.h"
 
 namespace kuramori {
 
@@ -25,6 +30,9 @@ struct JobLoopSettings {
   std::string key_file;      // as it was given to the daemon; "" where the configuration says it
   std::string state_folder;  // of the journal
   std::function<Result<Config>()> load_config;  // anew, when asked to
+  // A vault by its name in the configuration, for leases; from any thread. None: what other daemons do is not
+  // asked.
+  std::function<Result<std::unique_ptr<Vault>>(const std::string& vault)> open_vault;
   Duration stop_within;  // for jobs that run when a stop is asked for; then they are ended
 };
 
@@ -43,6 +51,14 @@ class JobLoop {
   void reload();  // the configuration is read anew; if it is wrong, the old one stays
   // The loop went round not long ago: what a watchdog asks.
   bool is_alive() const;
+  Duration quiet_for() const;  // since it last went round
+
+  struct Facts {
+    bool has_journal = false;             // its file can be read by others
+    bool is_written_down = true;          // what happens; without that nothing is started
+    std::map<std::string, bool> streams;  // by name: whether it runs at this moment
+  };
+  Facts facts() const;  // never waits for the loop
 
  private:
   class Loop;

@@ -43,9 +43,19 @@ std::string text_of(const Json& object, const char* key) {
   return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
 
+std::map<std::string, std::string> texts_of(const Json& object, const char* key) {
+  std::map<std::string, std::string> texts;
+  const auto at = object.find(key);
+  if (at == object.end() || !at->is_object()) return texts;
+  for (const auto& [name, text] : at->items())
+    if (text.is_string()) texts.emplace(name, text.get<std::string>());
+  return texts;
+}
+
 }  // namespace
 
-Result<JobProcess> JobProcess::start(const std::vector<std::string>& argv) {
+Result<JobProcess> JobProcess::start(const std::vector<std::string>& argv,
+                                     std::vector<std::pair<std::string, std::string>> set) {
   const auto lock = starting_lock();
   TRY_ASSIGN(Pipe output, make_pipe());
   TRY_ASSIGN(Pipe errors, make_pipe());
@@ -53,6 +63,7 @@ Result<JobProcess> JobProcess::start(const std::vector<std::string>& argv) {
   TRY(do_not_wait(errors.read));
   Command command{.argv = argv};
   command.set = without_service_manager();
+  for (auto& variable : set) command.set.push_back(std::move(variable));
   command.die_with_us = true;
   TRY_ASSIGN(Child child, Child::start(command, {.input = {},
                                                  .output = std::move(output.write),
@@ -99,6 +110,11 @@ JobResult read_job_result(const std::string& document) {
     if (const std::string why = text_of(*error, "why"); !why.empty()) result.error += ": " + why;
     result.error = result.error.substr(0, kErrorBytesMax);
   }
+  if (text_of(root, "action") == "skip") result.skipped = text_of(root, "object");
+  if (auto listed = root.find("snapshots"); listed != root.end() && listed->is_array()) {
+    result.listed.emplace();
+    for (const Json& one : *listed) result.listed->push_back({text_of(one, "id"), texts_of(one, "tags")});
+  }
   auto snapshot = root.find("snapshot");
   if (snapshot == root.end() || !snapshot->is_object()) return result;
   result.snapshot = text_of(*snapshot, "id");
@@ -108,9 +124,6 @@ JobResult read_job_result(const std::string& document) {
     result.proof_time = text_of(*proof, "time");
     result.proof_vault = text_of(*proof, "vault");
   }
-  if (auto tags = snapshot->find("tags"); tags != snapshot->end() && tags->is_object())
-    for (const auto& [key, value] : tags->items())
-      if (value.is_string()) result.tags.emplace_back(key, value.get<std::string>());
   return result;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 #include <poll.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -49,8 +50,9 @@ class Lines {
 
 class JobProcess {
  public:
-  // To be called by a thread that lives as long as the daemon.
-  static Result<JobProcess> start(const std::vector<std::string>& argv);
+  // To be called by a thread that lives as long as the daemon. `set`: of its environment.
+  static Result<JobProcess> start(const std::vector<std::string>& argv,
+                                  std::vector<std::pair<std::string, std::string>> set = {});
 
   pid_t pid() const { return child_.pid(); }
   // What to wait for: its end and what it says.
@@ -85,8 +87,13 @@ struct JobResult {
   std::string snapshot;    // the id of the one it made or shows
   std::string plan, time;  // of a shown one
   std::string proof_time, proof_vault;
-  std::vector<std::pair<std::string, std::string>> tags;
-  std::string error_kind, error;  // "what: why"
+  struct Listed {
+    std::string snapshot;
+    std::map<std::string, std::string> tags;
+  };
+  std::optional<std::vector<Listed>> listed;  // of a list of snapshots
+  std::string error_kind, error;              // "what: why"
+  std::string skipped;                        // why it did nothing, and was right to
 };
 JobResult read_job_result(const std::string& document);
 

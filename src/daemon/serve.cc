@@ -242,26 +242,41 @@ class Attendants {
   std::list<One> running_;
 };
 
+// A place that is away comes back, a certificate is renewed, a clock is set: one vault that cannot be opened
+// keeps nobody from the others. Where each of them is wrong as it is configured, who starts the daemon is to
+// hear it.
+Result<void> try_vaults(ServedVaults& vaults, Reporter& reporter) {
+  std::vector<Error> wrong;
+  for (size_t i = 0; i < vaults.count(); ++i) {
+    auto vault = vaults.open(i);
+    if (vault) continue;
+    if (vault.error().kind == ErrorKind::kUsage) wrong.push_back(vault.error());
+    const Error& error = vault.error();
+    reporter.warning(fmt::format("{}{}{}; it is tried again when it is needed", error.what,
+                                 error.why.empty() ? "" : ": ", error.why));
+  }
+  if (!wrong.empty() && wrong.size() == vaults.count()) return std::move(wrong.front());
+  return {};
+}
+
 }  // namespace
 
 Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& reporter,
                    std::stop_token stop) {
   keep_freed_memory();
+  // Before the vaults: to open them may take long.
+  if (request.hooks.hang_up)
+    hangups_do_not_stop();
+  else
+    hangups_stop();
   TRY_ASSIGN(LocalListener opened, LocalListener::open(request.socket, request.group));
   std::optional<LocalListener> listener(std::move(opened));
-  for (size_t i = 0; i < vaults.count(); ++i) {
-    auto vault = vaults.open(i);
-    if (vault) continue;
-    // A wrong key stays wrong; a place that is away comes back.
-    if (vault.error().kind == ErrorKind::kUsage) return vault.error();
-    reporter.warning(fmt::format("{}; it is tried again when it is needed", vault.error().what));
-  }
+  TRY(try_vaults(vaults, reporter));
   allow_files();
   Daemon daemon(vaults, listener->group(), reporter);
   {
     Attendants attendants;
     const ServeRequest::Hooks& hooks = request.hooks;
-    if (hooks.hang_up) hangups_do_not_stop();
     if (hooks.listening) hooks.listening();
     reporter.note(fmt::format("listening on {}", request.socket));
     notify_service_manager("READY=1");

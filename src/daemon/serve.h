@@ -25,7 +25,8 @@ struct ServeRequest {
   } hooks;
 };
 // Until `stop` asks: then nobody new is served, and who waits is answered first. A vault that cannot be
-// opened is told and tried again when it is needed.
+// opened is told and tried again when it is needed; kUsage where none can be, and each for what is
+// configured.
 Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& reporter,
                    std::stop_token stop);
 

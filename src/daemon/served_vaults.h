@@ -1,8 +1,10 @@
 // The vaults a daemon serves: opened once, kept open, opened anew after trouble. Which of them a request is
 // about is decided as the command line decides it (cli/wal_verbs.cc).
 #pragma once
+#include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,11 +27,15 @@ constexpr Duration kVaultOpenMax = std::chrono::seconds(60);
 class ServedVaults {
  public:
   // `config`: the file they come from, absolute; "" when there is none.
-  ServedVaults(std::vector<ServedVault> vaults, std::string config)
-      : vaults_(std::move(vaults)), open_(vaults_.size()), config_(std::move(config)) {}
+  ServedVaults(std::vector<ServedVault> vaults, std::string config) : config_(std::move(config)) {
+    replace(std::move(vaults));
+  }
 
-  size_t count() const { return vaults_.size(); }
-  const ServedVault& vault(size_t index) const { return vaults_[index]; }
+  // From now on these. Those that are the same stay open; whoever has the number of one that is gone may
+  // finish.
+  void replace(std::vector<ServedVault> vaults);
+  size_t count() const;  // all that ever were
+  const ServedVault& vault(size_t index) const;
   Result<std::shared_ptr<Vault>> open(size_t index);
   // After an error that a fresh look may mend: the next open() is a new one. Who still holds it may go on.
   void let_go(size_t index, const std::shared_ptr<Vault>& vault);
@@ -45,10 +51,15 @@ class ServedVaults {
     std::optional<std::pair<uint64_t, uint64_t>> folder;  // device and inode of the folder it was opened in
   };
   struct Slot {
+    explicit Slot(ServedVault served) : vault(std::move(served)) {}
+    const ServedVault vault;
     Guarded<Opened> opened;
+    bool gone = false;  // with mutex_ held
   };
-  std::vector<ServedVault> vaults_;
-  std::vector<Slot> open_;
+  Slot& slot(size_t index) const;
+
+  mutable std::mutex mutex_;
+  mutable std::deque<Slot> slots_;  // only grows: a slot stays where it is
   std::string config_;
 };
 

@@ -628,6 +628,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
     else
       reporter.warning(fmt::format("the previous snapshot could not be put on hold: {}", held.error().what));
   }
+  TRY(still_wanted(protocol, request));
   TRY(hold_until_reviewed(protocol, options.snapshot, request));
   TRY_ASSIGN(CommittedSnapshot committed, session->commit(std::move(commit), live));
   give_up.committed();

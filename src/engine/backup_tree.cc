@@ -20,6 +20,7 @@
 #include "engine/local_state.h"
 #include "engine/locks.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/roles.h"
 #include "engine/snapshot_tree.h"
 #include "os/file.h"
@@ -376,11 +377,7 @@ class EarlierTree final : public CapturedTree {
     const Snapshot& newest = list.snapshots.back();
     std::unique_ptr<EarlierTree> tree(new EarlierTree(vault));
     TRY_ASSIGN(tree->reading_,
-               ReaderSession::open(tree->protocol_,
-                                   {.resource = newest.commit.resource,
-                                    .commits = {newest.commit_name},
-                                    .host = host_name(),
-                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+               ReaderSession::open(tree->protocol_, reader_of(newest.commit.resource, {newest.commit_name})));
     TRY_ASSIGN(tree->snapshot_, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
                                                      newest.commit_name, newest.commit));
     tree->tree_ = std::make_unique<SnapshotTree>(*tree->snapshot_);
@@ -543,6 +540,7 @@ Result<TreeBackupOutcome> backup_tree(Vault& vault, Source& source, const TreeBa
     commit.defects.push_back(
         fmt::format("{} of its entries are not as they should be", outcome.defects.size()));
   outcome.keep_reason = complete_commit(commit, request, list, vault.clock().now());
+  TRY(still_wanted(protocol, request));
   TRY(hold_until_reviewed(protocol, options.snapshot, request));
   TRY_ASSIGN(const CommittedSnapshot committed, session->commit(std::move(commit), live));
   give_up.committed();

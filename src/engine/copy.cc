@@ -7,6 +7,7 @@
 
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/roles.h"
 #include "engine/thaw.h"
 #include "engine/transfer.h"
@@ -169,11 +170,7 @@ class ResourceCopy {
       const std::string id = missing.commit->key.snapshot.hex();
       reporter_.phase(fmt::format("copying snapshot {} of {}", id, resource_.name), 0);
       // Where the key may not say so, the copy reads unprotected: it fails in words if the snapshot goes.
-      auto reading =
-          ReaderSession::open(source, {.resource = resource_.id,
-                                       .commits = {missing.commit->name},
-                                       .host = host_name(),
-                                       .without_right = ReaderOptions::WithoutRight::kReadUnprotected});
+      auto reading = ReaderSession::open(source, reader_of(resource_.id, {missing.commit->name}));
       if (!reading) {
         skip(fmt::format("snapshot {}: {}", id, reading.error().what));
         continue;

@@ -4,11 +4,11 @@
 
 #include "engine/open_vault.h"
 #include "engine/proofs.h"
+#include "engine/reading.h"
 #include "engine/restore_tree.h"
 #include "engine/roles.h"
 #include "engine/snapshot_tree.h"
 #include "os/file.h"
-#include "vault/long_reading.h"
 #include "vault/names.h"
 #include "vault/session.h"
 
@@ -64,16 +64,7 @@ Result<TreeDrillOutcome> drill_tree(Vault& vault, Source& source, const TreeDril
   proof.started_ns = to_unix_ns(vault.clock().now());
 
   const Protocol protocol = protocol_of(vault);
-  TRY_ASSIGN(RenewedReading reading,
-             RenewedReading::begin(protocol,
-                                   {.resource = list.resource.id,
-                                    .commits = {outcome.base.commit_name},
-                                    .host = host_name(),
-                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected},
-                                   [&](const Error& error) {
-                                     reporter.warning(fmt::format(
-                                         "the snapshot may be collected while it is read: {}", error.what));
-                                   }));
+  TRY_ASSIGN(RenewedReading reading, read_for_long(protocol, outcome.base, reporter));
   auto prove = [&]() -> Result<void> {
     TRY_ASSIGN(const auto snapshot, SnapshotReader::open(vault.store(), vault.keys(), vault.codec(),
                                                          outcome.base.commit_name, commit));

@@ -75,6 +75,15 @@ Result<void> count(Vault& vault, const Signer& signer, const std::string& name, 
       if (!copy) continue;
       auto inner = open_record_of(vault.keys(), signer.key, copy->origin, copy->commit);
       if (inner) counted.push_back(inner->digest);
+    } else if (envelope->type == RecordType::kAuditArchive) {
+      auto opened = vault.codec().decode(bound, object);
+      auto archive =
+          opened ? decode<AuditArchiveRecord>(opened->body) : Result<AuditArchiveRecord>(opened.error());
+      if (!archive) continue;
+      for (const AuditArchiveRecord::Entry& entry : archive->entries) {
+        auto inner = open_record_of(vault.keys(), signer.key, entry.name, entry.object);
+        if (inner) counted.push_back(inner->digest);
+      }
     }
   }
   return {};
@@ -230,22 +239,22 @@ Result<void> put_audit(Vault& vault, const std::string& action, const std::strin
                      .object = object,
                      .detail = detail,
                      .host = host_name(),
-                     .at_ns = to_unix_ns(vault.clock().now())};
+                     .at_ns = to_unix_ns(vault.clock().now()),
+                     .vault = vault.info().id};
   for (int tries = 0; tries < kAuditTriesMax; ++tries) {
     std::string last;
+    uint64_t n = 0;
     TRY(for_each_object(vault.store(), names::kAudit, [&](const ObjectInfo& there) -> Result<void> {
+      const auto parsed = names::parse_audit(there.name);
+      if (!parsed) return fail(ErrorKind::kDamaged, fmt::format("{} is no audit record", there.name));
+      if (parsed->signer) return {};  // an act, in its key's own chain
       last = there.name;
+      n = parsed->from;
       return {};
     }));
     record.number = 1;
     record.previous = {};
     if (!last.empty()) {
-      auto digits = std::string_view(last).substr(names::kAudit.size());
-      uint64_t n = 0;
-      for (char c : digits) {
-        if (c < '0' || c > '9') return fail(ErrorKind::kDamaged, fmt::format("{} is no audit record", last));
-        n = n * 10 + static_cast<uint64_t>(c - '0');
-      }
       record.number = n + 1;
       TRY_ASSIGN(Bytes before, vault.store().get(last));
       record.previous = sha256(before);

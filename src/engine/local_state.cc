@@ -21,7 +21,10 @@ constexpr const char* kSchema =
     "create table if not exists verified(vault text, object text, at_ns integer, primary key(vault, "
     "object));"
     "create table if not exists copied(vault text, replica text, at_ns integer, primary key(vault, "
-    "replica));";
+    "replica));"
+    "create table if not exists audit_heads(vault text, signer text, number integer, digest text,"
+    " primary key(vault, signer));"
+    "create table if not exists pending_acts(id integer primary key, vault text, at_ns integer, act text);";
 
 const char* environment(const char* name) {
   const char* value = getenv(name);
@@ -104,6 +107,51 @@ Result<void> LocalState::forget_verified(const VaultId& vault, const std::vector
       TRY(database_->query("delete from verified where vault = ? and object = ?", {id, object}));
     return {};
   });
+}
+
+Result<std::vector<AuditHead>> LocalState::audit_heads(const VaultId& vault) {
+  std::vector<AuditHead> heads;
+  std::string id = vault.hex();
+  TRY(database_->query("select signer, number, digest from audit_heads where vault = ?", {id},
+                       [&](const Database::Row& row) {
+                         auto signer = SignerId::from_hex(row.text(0));
+                         auto digest = Digest::from_hex(row.text(2));
+                         if (signer && digest)
+                           heads.push_back({*signer, static_cast<uint64_t>(row.number(1)), *digest});
+                       }));
+  return heads;
+}
+
+Result<void> LocalState::remember_audit_head(const VaultId& vault, const AuditHead& head) {
+  std::string id = vault.hex(), signer = head.signer.hex(), digest = head.digest.hex();
+  // Of two processes the one that put the earlier record may be the later to say so.
+  return database_->query(
+      "insert into audit_heads values(?, ?, ?, ?) on conflict(vault, signer) do update set number = "
+      "excluded.number, digest = excluded.digest where excluded.number > number",
+      {id, signer, static_cast<int64_t>(head.number), digest});
+}
+
+Result<std::vector<LocalState::PendingAct>> LocalState::pending_acts(const VaultId& vault) {
+  std::vector<PendingAct> pending;
+  std::string id = vault.hex();
+  TRY(database_->query("select id, at_ns, act from pending_acts where vault = ? order by id", {id},
+                       [&](const Database::Row& row) {
+                         auto bytes = from_hex(row.text(2));
+                         auto act = bytes ? decode<AuditAct>(*bytes) : Result<AuditAct>(bytes.error());
+                         if (act)
+                           pending.push_back({row.number(0), from_unix_ns(row.number(1)), std::move(*act)});
+                       }));
+  return pending;
+}
+
+Result<void> LocalState::add_pending_act(const VaultId& vault, Time at, const AuditAct& act) {
+  std::string id = vault.hex(), hex = to_hex(encode(act));
+  return database_->query("insert into pending_acts(vault, at_ns, act) values(?, ?, ?)",
+                          {id, to_unix_ns(at), hex});
+}
+
+Result<void> LocalState::drop_pending_act(int64_t id) {
+  return database_->query("delete from pending_acts where id = ?", {id});
 }
 
 Result<ScrubResult> scrub_vault(Vault& vault, const ScrubRequest& request, Reporter& reporter,

@@ -31,6 +31,18 @@ class LocalState {
   Result<std::optional<Time>> last_copied(const VaultId& vault, const std::string& replica);
   Result<void> set_copied(const VaultId& vault, const std::string& replica, Time when);
   Result<void> set_verified(const VaultId& vault, const std::vector<std::string>& objects, Time when);
+  // The audit log's chains, as far as this machine has seen them.
+  Result<std::vector<AuditHead>> audit_heads(const VaultId& vault);
+  Result<void> remember_audit_head(const VaultId& vault, const AuditHead& head);
+  // Acts that could not be put into the log yet, oldest first.
+  struct PendingAct {
+    int64_t id = 0;
+    Time at;
+    AuditAct act;
+  };
+  Result<std::vector<PendingAct>> pending_acts(const VaultId& vault);
+  Result<void> add_pending_act(const VaultId& vault, Time at, const AuditAct& act);
+  Result<void> drop_pending_act(int64_t id);
   // Of objects that are no longer there, or no longer whole.
   Result<void> forget_verified(const VaultId& vault, const std::vector<std::string>& objects);
 

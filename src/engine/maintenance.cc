@@ -10,6 +10,7 @@
 #include "engine/thaw.h"
 #include "vault/catalog.h"
 #include "vault/holds.h"
+#include "vault/leases.h"
 #include "vault/thin_packs.h"
 
 namespace kuramori {
@@ -29,8 +30,10 @@ bool awaits_review(const Snapshot& snapshot) {
          std::ranges::count(snapshot.holds, label_hold(snapshot.commit.label), &HoldRecord::name) != 0;
 }
 
-PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resource, const Promise& promise,
-                          Time now) {
+}  // namespace
+
+PruneQuestion prune_question(const SnapshotList& list, const ResourceRecord& resource, const Promise& promise,
+                             Time now) {
   PruneQuestion question{
       .resource = resource.name, .window = promise.window, .keep_last = promise.keep_last, .now = now};
   for (const Snapshot& snapshot : list.snapshots) {
@@ -50,8 +53,6 @@ PruneQuestion question_of(const SnapshotList& list, const ResourceRecord& resour
   }
   return question;
 }
-
-}  // namespace
 
 Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises) {
   TRY_ASSIGN(SnapshotList list, list_snapshots(vault, {}));
@@ -76,7 +77,7 @@ Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises) {
   }
   for (const ResourceRecord& resource : list.resources) {
     auto promise = promises.find(resource.name);
-    PruneQuestion question = question_of(
+    PruneQuestion question = prune_question(
         list, resource, promise == promises.end() ? Promise{} : promise->second, vault.clock().now());
     for (SnapshotFacts& one : question.snapshots) {
       auto seen = stored_at.find(facts.commit_names[one.id]);
@@ -214,6 +215,7 @@ Result<CollectOutcome> collect_vault(Vault& vault, const CollectRequest& request
     for (const std::string& warning : outcome.compacted.warnings) report.warnings.push_back(warning);
   }
   if (request.dry_run) return outcome;
+  TRY(remove_old_leases(protocol));
   // What thin packs stand in for goes when nothing is garbage: so one run may have to follow another. What is
   // thinned in one run of the command goes in it, unless somebody works on it just now.
   bool more = request.compact && at_rest(report) && (outcome.compacted.packs > 0 || report.more);

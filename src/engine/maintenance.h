@@ -22,6 +22,9 @@ struct PruneFacts {
   std::map<SnapshotId, Snapshot> labelled;  // those with the hold of their label
 };
 Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises);
+// The same of one resource, as far as a listing tells: not what the store says of their age.
+PruneQuestion prune_question(const SnapshotList& list, const ResourceRecord& resource, const Promise& promise,
+                             Time now);
 
 struct PruneOutcome {
   struct Resource {

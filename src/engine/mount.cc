@@ -13,6 +13,7 @@
 #include "engine/backup_tree.h"
 #include "engine/mounted_tree.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/thaw.h"
 #include "os/file.h"
 #include "os/fuse/fuse.h"
@@ -343,12 +344,8 @@ class ShownSnapshots final : public FuseTree {
 
   Result<HeldTree> make_tree(const Snapshot& snapshot) {
     TRY(must_be_readable(vault_, snapshot, {}));
-    TRY_ASSIGN(
-        LongReading reading,
-        LongReading::begin(protocol_, {.resource = snapshot.commit.resource,
-                                       .commits = {snapshot.commit_name},
-                                       .host = host_name(),
-                                       .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+    TRY_ASSIGN(LongReading reading,
+               LongReading::begin(protocol_, reader_of(snapshot.commit.resource, {snapshot.commit_name})));
     auto tree = [&]() -> Result<std::unique_ptr<MountedTree>> {
       // A listing of many snapshots may leave out what of a commit is long.
       TRY_ASSIGN(auto reader, SnapshotReader::open(vault_.store(), vault_.keys(), vault_.codec(),

@@ -37,6 +37,10 @@ std::string complete_commit(CommitRecord& commit, const SnapshotWishes& wishes, 
   return keep.reason;
 }
 
+Result<void> still_wanted(const Protocol& protocol, const SnapshotWishes& wishes) {
+  return wishes.lease ? must_still_hold(protocol, *wishes.lease) : Result<void>{};
+}
+
 Result<void> hold_until_reviewed(const Protocol& protocol, const SnapshotId& snapshot,
                                  const SnapshotWishes& wishes) {
   if (!wishes.until_reviewed || wishes.label.empty()) return {};

@@ -7,6 +7,7 @@
 
 #include "engine/snapshots.h"
 #include "policy/retention.h"
+#include "vault/leases.h"
 #include "vault/session.h"
 
 namespace kuramori {
@@ -20,8 +21,9 @@ struct SnapshotWishes {
   std::optional<Period> keep;  // --keep; overrides the plan's rules
   KeepRules rules;
   std::string timezone;
-  bool full = false;           // read everything, build on nothing
-  std::optional<Period> lock;  // of the vault: what is built on must be locked long enough
+  bool full = false;               // read everything, build on nothing
+  std::optional<LeaseMark> lease;  // of the daemon that runs it: another may take it over meanwhile
+  std::optional<Period> lock;      // of the vault: what is built on must be locked long enough
 };
 
 // The newest snapshot that this key may build on: its own and the owner's. Another writer's may say of
@@ -31,6 +33,9 @@ const Snapshot* newest_to_build_on(const Vault& vault, const SnapshotList& list)
 // Fills in plan, label, tags, how long it is kept and what came before; returns why it is kept so long.
 std::string complete_commit(CommitRecord& commit, const SnapshotWishes& wishes, const SnapshotList& list,
                             Time now);
+
+// Before the commit. kFailed: another daemon does this run by now, and would make a second snapshot.
+Result<void> still_wanted(const Protocol& protocol, const SnapshotWishes& wishes);
 
 // Before the commit, so that there is no moment at which the snapshot exists and could be pruned: the hold of
 // its label, where it is kept until it is reviewed. A hold on what never comes to exist holds nothing.

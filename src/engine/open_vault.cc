@@ -100,7 +100,12 @@ Result<std::unique_ptr<Store>> open_store(const std::string& location, const Sto
 
 Result<std::unique_ptr<Vault>> open_vault(const VaultAddress& address) {
   // The key first: a wrong one is told before anything is touched.
-  TRY_ASSIGN(KeyBundle keys, read_bundle_file(address.key_file, address.passphrase));
+  KeyBundle keys;
+  if (address.keys) {
+    keys = address.keys->clone();
+  } else {
+    TRY_ASSIGN(keys, read_bundle_file(address.key_file, address.passphrase));
+  }
   const TwoLocations places = split_location(address.location);
   const std::string& ledger = address.ledger.empty() ? places.ledger : address.ledger;
   TRY_ASSIGN(auto store, open_store(places.objects, address.store_keys.get()));

@@ -17,6 +17,8 @@ struct VaultAddress {
   std::string ledger;           // where what is put exactly once stands; "" — with everything else
   // WAL needs no ledger: its archiving goes on whether or not that answers.
   enum class For { kEverything, kWalAlone } purpose = For::kEverything;
+  // What the key file holds, where it was read before: then neither it nor a passphrase is asked for.
+  std::shared_ptr<const KeyBundle> keys;
   std::shared_ptr<const StoreKeys> store_keys;  // for both places, where their locations do not tell
 };
 

@@ -15,7 +15,11 @@ constexpr std::string_view kAnyTwo =
     "?";  // in two parts: a slash behind them would make a trigraph
 constexpr std::string_view kAnyEpoch =
     "?????????"
-    "?/";                                  // ten digits; in two parts, for the compiler sees trigraphs
+    "?/";  // ten digits; in two parts, for the compiler sees trigraphs
+// audit/<n>, and no key's own chain below audit/.
+constexpr std::string_view kOwnersAudit =
+    "audit/?????"
+    "?????";
 constexpr size_t kSignerPrefixDigits = 8;  // of a session id: whose it is
 
 using Texts = std::vector<std::string>;
@@ -155,12 +159,17 @@ std::vector<Statement> once(const PolicyRequest& request, const Names& names) {
                R"({"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}})"}};
 }
 
+// A key adds to the chain of its own acts.
+std::string own_audit(const PolicyRequest& request) {
+  return fmt::format("audit/{}*", request.signer.hex().substr(0, kSignerPrefixDigits));
+}
+
 std::vector<Statement> of_writer(const PolicyRequest& request, const Names& names) {
   const std::string own = request.signer.hex().substr(0, kSignerPrefixDigits);
   Texts put = names.of({fmt::format("sessions/{}*", own), fmt::format("commits/*.{}*", own),
                         fmt::format("packs/{}/{}*", kAnyTwo, own), fmt::format("maps/{}/{}*", kAnyTwo, own),
                         fmt::format("live/{}/{}*", kAnyTwo, own), fmt::format("index/{}*", own), "wal/*",
-                        "resources/*", "holds/*"});
+                        "resources/*", "holds/*", own_audit(request), fmt::format("leases/{}*", own)});
   std::vector<Statement> all = listing(request, names);
   all.push_back({.sid = "ReadStructure",
                  .actions = {"s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectRetention"},
@@ -197,7 +206,7 @@ std::vector<Statement> of_reader(const PolicyRequest& request, const Names& name
        .resources = names.everything()});
   all.push_back({.sid = "SayWhatIsReadAndProven",
                  .actions = {"s3:PutObject"},
-                 .resources = names.of({fmt::format("sessions/{}*", own), "proofs/*"})});
+                 .resources = names.of({fmt::format("sessions/{}*", own), "proofs/*", own_audit(request)})});
   all.push_back({.sid = "NoKeys",
                  .allow = false,
                  .actions = {"s3:GetObject", "s3:GetObjectVersion"},
@@ -217,19 +226,19 @@ std::vector<Statement> of_keeper(const PolicyRequest& request, const Names& name
        .resources = names.everything()});
   all.push_back({.sid = "FreeSpace",
                  .actions = {"s3:DeleteObject", "s3:DeleteObjectVersion"},
-                 .resources = names.of(
-                     {"packs/*", "maps/*", "live/*", "index/*", "wal/*", "sessions/*", "catalog/*"})});
-  all.push_back(
-      {.sid = "OwnersAlone",
-       .allow = false,
-       .actions = {"s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"},
-       .resources = joined(names.of({"vault*", "keys/*", "disowned/*", "audit/*"}), names.epochs())});
+                 .resources = names.of({"packs/*", "maps/*", "live/*", "index/*", "wal/*", "sessions/*",
+                                        "catalog/*", "leases/*"})});
+  all.push_back({.sid = "OwnersAlone",
+                 .allow = false,
+                 .actions = {"s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"},
+                 .resources = joined(names.of({"vault*", "keys/*", "disowned/*", std::string(kOwnersAudit)}),
+                                     names.epochs())});
   // What says what happened stays, whoever put it.
   all.push_back({.sid = "RecordsStay",
                  .allow = false,
                  .actions = {"s3:DeleteObject", "s3:DeleteObjectVersion"},
                  .resources = names.of({"commits/*", "gc/*", "prune/*", "reloc/*", "retain/*", "holds/*",
-                                        "proofs/*", "signers/*", "resources/*"})});
+                                        "proofs/*", "signers/*", "resources/*", "audit/*"})});
   all.push_back({.sid = "NoKeys",
                  .allow = false,
                  .actions = {"s3:GetObject", "s3:GetObjectVersion"},

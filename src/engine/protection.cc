@@ -7,6 +7,8 @@
 #include <tuple>
 
 #include "base/time_text.h"
+#include "engine/maintenance.h"
+#include "vault/audit_log.h"
 
 namespace kuramori {
 namespace {
@@ -56,16 +58,43 @@ Time reached_from(const HeldSnapshot& snapshot, const HeldResource& held, const 
   return until;
 }
 
+// Holes in the WAL that follows the oldest snapshot, of each timeline by itself: where one timeline ends and
+// the next begins is the archive's business (source/postgres/archive).
+size_t count_gaps(const HeldResource& held) {
+  uint64_t begin = UINT64_MAX;
+  for (const HeldSnapshot& snapshot : held.snapshots)
+    if (snapshot.wal_end != 0) begin = std::min(begin, snapshot.wal_end);
+  std::map<uint32_t, std::vector<std::pair<uint64_t, uint64_t>>> by_timeline;
+  for (const HeldWal& wal : held.wal)
+    if (wal.to > begin) by_timeline[wal.timeline].emplace_back(wal.from, wal.to);
+  size_t gaps = 0;
+  for (auto& [timeline, stretches] : by_timeline) {
+    std::ranges::sort(stretches);
+    uint64_t reached = stretches.front().second;
+    for (const auto& [from, to] : stretches) {
+      gaps += from > reached;
+      reached = std::max(reached, to);
+    }
+  }
+  return gaps;
+}
+
 Protection::Place place_of(const VaultHoldings& vault, const std::string& resource, const StoredAt& stored) {
   Protection::Place place{.vault = vault.held.vault, .site = vault.held.site};
   if (vault.trouble) place.trouble = vault.trouble->what;
   const auto held = vault.held.resources.find(resource);
   if (held == vault.held.resources.end() || held->second.snapshots.empty()) return place;
   place.snapshots = held->second.snapshots.size();
+  if (const auto known = vault.resources.find(resource); known != vault.resources.end())
+    place.added_bytes = known->second.added_bytes;
   const HeldSnapshot& newest = *std::ranges::max_element(held->second.snapshots, {}, &HeldSnapshot::finished);
   place.newest = newest.finished;
   place.oldest = std::ranges::min_element(held->second.snapshots, {}, &HeldSnapshot::finished)->finished;
   place.restorable_to = reached_from(newest, held->second, stored);
+  place.wal_gaps = count_gaps(held->second);
+  for (const HeldWal& wal : held->second.wal)
+    if (wal.stored_at && (!place.newest_wal || *wal.stored_at > *place.newest_wal))
+      place.newest_wal = wal.stored_at;
   return place;
 }
 
@@ -88,6 +117,8 @@ class Judge {
   Protection judge() {
     look();
     weigh_places();
+    find_lags();
+    find_next_run();
     weigh_age();
     weigh_proofs();
     if (out_.restorable_to)
@@ -117,11 +148,9 @@ class Judge {
         if (!out_.proof || proof.at > out_.proof->at) out_.proof = proof;
         if (proof.passed && (!out_.passed || proof.at > out_.passed->at)) out_.passed = proof;
       }
-      for (const auto& [id, keep] : known->second.keeps) {
-        const auto& [until, is_held] = keep;
-        if (is_held || until == kForever) continue;
-        if (!out_.next_to_go || until < out_.next_to_go->at) out_.next_to_go = {vault.held.vault, id, until};
-      }
+      const auto& going = known->second.next_to_go;
+      if (going && (!out_.next_to_go || going->second < out_.next_to_go->at))
+        out_.next_to_go = {vault.held.vault, going->first, going->second};
     }
   }
 
@@ -135,6 +164,36 @@ class Judge {
         out_.broken.push_back(fmt::format("{} cannot be looked at: {}", wanted, place->trouble));
       else if (place->snapshots == 0)
         out_.broken.push_back(fmt::format("{} has no snapshot of it", wanted));
+    }
+  }
+
+  // A copy is compared with the vault of the plans: what that has and the copy has not, although newer.
+  void find_lags() {
+    if (promise().vaults.empty()) return;
+    const auto own = std::ranges::find(vaults_, promise().vaults.front(),
+                                       [](const VaultHoldings& one) { return one.held.vault; });
+    if (own == vaults_.end()) return;
+    const auto held = own->held.resources.find(promise().resource);
+    if (held == own->held.resources.end()) return;
+    for (Protection::Place& place : out_.places) {
+      if (place.vault == own->held.vault || !is_wanted_in(place.vault) || !place.trouble.empty()) continue;
+      for (const HeldSnapshot& snapshot : held->second.snapshots) {
+        if (place.newest && snapshot.finished <= *place.newest) continue;
+        if (!place.behind_since || snapshot.finished < *place.behind_since)
+          place.behind_since = snapshot.finished;
+      }
+    }
+  }
+
+  void find_next_run() {
+    for (const When& when : promise().runs) {
+      // A period that no clock tells counts from the last run: the newest snapshot is what it left.
+      std::optional<Time> newest;
+      for (const Protection::Place& place : out_.places)
+        if (place.newest && (!newest || *place.newest > *newest)) newest = place.newest;
+      std::optional<Time> next = next_run(when, when.is_by_clock() || !newest ? now_ : *newest);
+      if (next && *next < now_) next = now_;
+      if (next && (!out_.next_run || *next < *out_.next_run)) out_.next_run = next;
     }
   }
 
@@ -166,6 +225,10 @@ class Judge {
     if (!since) return;
     for (const When& drill : promise().drills) {
       const std::optional<Time> due = next_run(drill, *since);
+      if (due && (!out_.proof_due || *due < *out_.proof_due)) out_.proof_due = due;
+    }
+    for (const When& drill : promise().drills) {
+      const std::optional<Time> due = next_run(drill, *since);
       if (!due || now_ - *due < kDrillGrace) continue;
       out_.broken.push_back(fmt::format(
           "{}, and a drill was due {} ago",
@@ -183,10 +246,18 @@ class Judge {
 
 }  // namespace
 
-Result<VaultHoldings> what_vault_holds(Vault& vault, const std::string& name, const std::string& site) {
+Result<VaultHoldings> what_vault_holds(Vault& vault, const std::string& name, const std::string& site,
+                                       const Promises& promises) {
   TRY_ASSIGN(const SnapshotList list, list_snapshots(vault, std::nullopt, Detail::kSummary));
   VaultHoldings out;
   TRY_ASSIGN(out.held, holdings_of(vault, list, name, site));
+  out.family = vault.info().family.hex();
+  out.created = from_unix_ns(vault.info().created_ns);
+  // Where this cannot be read, all the rest is known nevertheless.
+  if (const auto kit = newest_key_act(vault, kAuditKitMade)) {
+    out.is_kit_known = true;
+    if (*kit) out.kit_made = (*kit)->at;
+  }
   std::map<ResourceId, VaultHoldings::Resource*> by_id;
   for (const ResourceRecord& record : list.resources) {
     VaultHoldings::Resource& resource = out.resources[record.name];
@@ -196,8 +267,7 @@ Result<VaultHoldings> what_vault_holds(Vault& vault, const std::string& name, co
   for (const Snapshot& snapshot : list.snapshots) {
     const auto resource = by_id.find(snapshot.commit.resource);
     if (resource == by_id.end()) continue;
-    resource->second->keeps.emplace(snapshot.commit.snapshot.hex(),
-                                    std::pair(from_unix_ns(snapshot.keep_until_ns), !snapshot.holds.empty()));
+    resource->second->added_bytes += snapshot.commit.added_bytes;
     if (!snapshot.proof) continue;
     resource->second->proofs.push_back({.vault = name,
                                         .snapshot = snapshot.commit.snapshot,
@@ -205,6 +275,14 @@ Result<VaultHoldings> what_vault_holds(Vault& vault, const std::string& name, co
                                         .passed = snapshot.proof->passed,
                                         .seconds_to_open = snapshot.proof->seconds_to_open,
                                         .seconds_total = snapshot.proof->seconds_total});
+  }
+  if (!list.unverifiable.empty()) return out;  // then nothing is pruned
+  for (const ResourceRecord& record : list.resources) {
+    const auto promise = promises.find(record.name);
+    // Clocks that cannot be believed: nothing goes.
+    const auto going = next_drop(prune_question(
+        list, record, promise == promises.end() ? Promise{} : promise->second, vault.clock().now()));
+    if (going && *going) out.resources[record.name].next_to_go = {(*going)->id.hex(), (*going)->at};
   }
   return out;
 }

@@ -22,8 +22,8 @@ VaultHoldings vault(const std::string& name, const std::vector<int64_t>& minutes
     const std::string id = name + std::to_string(i);
     out.held.resources["db"].snapshots.push_back(
         {id, at(minutes[i]), 10 * (i + 1) * kSegment, 1, at(minutes[i])});
-    resource.keeps[id] = {at(minutes[i] + 10'000), false};
   }
+  if (!minutes.empty()) resource.next_to_go = {name + "0", at(minutes[0] + 10'000)};
   return out;
 }
 // One segment a minute, stored at its minute.
@@ -143,15 +143,13 @@ TEST(Protection, a_drill_that_did_not_come_is_missed) {
             "its last proof is 31 d 11 h old, and a drill was due 19 h 00 m ago\n");
 }
 
-TEST(Protection, what_may_go_first_is_not_what_is_held) {
-  VaultHoldings tokyo = vault("tokyo", {100, 200, 300});
-  auto& keeps = tokyo.resources["db"].keeps;
-  keeps["tokyo0"] = {at(1000), true};
-  keeps["tokyo1"] = {at(3000), false};
-  keeps["tokyo2"] = {at(2000), false};
-  const Protection one = judged(promise({"tokyo"}), {tokyo}, 310);
+TEST(Protection, what_goes_next_is_the_first_of_all_vaults) {
+  VaultHoldings tokyo = vault("tokyo", {100, 200, 300}), osaka = vault("osaka", {100});
+  tokyo.resources["db"].next_to_go = {"tokyo1", at(3000)};
+  osaka.resources["db"].next_to_go = {"osaka0", at(2000)};
+  const Protection one = judged(promise({"tokyo"}), {tokyo, osaka}, 310);
   ASSERT_TRUE(one.next_to_go);
-  EXPECT_EQ(one.next_to_go->snapshot, "tokyo2");
+  EXPECT_EQ(one.next_to_go->snapshot, "osaka0");
   EXPECT_EQ(one.next_to_go->at, at(2000));
 }
 
@@ -161,6 +159,41 @@ TEST(Protection, what_nobody_speaks_of_any_more_is_shown_too) {
   EXPECT_EQ(all[0].promise.resource, "db");
   EXPECT_EQ(all[0].promise.kind, "postgres");
   EXPECT_EQ(all[0].state, State::kProtected);
+}
+
+TEST(Protection, a_copy_is_behind_since_the_oldest_snapshot_it_lacks_M1) {
+  const std::vector<VaultHoldings> vaults = {vault("tokyo", {100, 200, 300}), vault("osaka", {100})};
+  const Protection behind = judged(promise({"tokyo", "osaka"}), vaults, 320);
+  ASSERT_EQ(behind.places.size(), 2u);
+  EXPECT_EQ(behind.places[0].behind_since, std::nullopt);
+  EXPECT_EQ(behind.places[1].behind_since, at(200));
+  const std::vector<VaultHoldings> even = {vault("tokyo", {100}), vault("osaka", {100})};
+  EXPECT_EQ(judged(promise({"tokyo", "osaka"}), even, 320).places[1].behind_since, std::nullopt);
+}
+
+TEST(Protection, holes_in_the_wal_are_counted_from_the_oldest_snapshot_on_D5) {
+  std::vector<VaultHoldings> vaults = {vault("tokyo", {100})};  // consistent at segment 10
+  archive(vaults[0], 2, 4, 50);
+  archive(vaults[0], 6, 12, 60);  // the hole before 6 lies before the snapshot
+  EXPECT_EQ(judged(promise({"tokyo"}), vaults, 120).places[0].wal_gaps, 0u);
+  archive(vaults[0], 13, 20, 110);
+  archive(vaults[0], 25, 30, 120, 2);
+  archive(vaults[0], 31, 32, 130, 2);
+  const Protection judged_now = judged(promise({"tokyo"}), vaults, 140);
+  EXPECT_EQ(judged_now.places[0].wal_gaps, 2u);
+  EXPECT_EQ(judged_now.places[0].newest_wal, at(130));
+}
+
+TEST(Protection, it_says_when_the_next_run_and_the_next_proof_are_due) {
+  ProtectionPromise daily = promise({"tokyo"});
+  daily.runs = {{.schedule = *parse_schedule("0 3 * * *"), .every = {}, .timezone = {}},
+                {.schedule = {}, .every = Period::of_seconds(5 * 3600), .timezone = {}}};
+  daily.drills = {{.schedule = *parse_schedule("0 5 * * *"), .every = {}, .timezone = {}}};
+  const Protection one = judged(daily, {vault("tokyo", {0})}, 10);
+  EXPECT_EQ(one.next_run, at(180));  // 03:00 comes before five hours after the snapshot
+  EXPECT_EQ(one.proof_due, at(300));
+  EXPECT_EQ(judged(daily, {vault("tokyo", {0})}, 190).next_run, at(300));
+  EXPECT_EQ(judged(daily, {vault("tokyo", {0})}, 2000).next_run, at(2000));  // it is overdue: now
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "crypto/digest.h"
 #include "engine/locks.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/roles.h"
 #include "engine/snapshots.h"
 #include "engine/thaw.h"
@@ -208,12 +209,8 @@ class ResourceReseal {
     reporter_.phase(fmt::format("sealing snapshot {} of {} anew", id, from_.name),
                     snapshot.commit.size_bytes);
     Protocol from_protocol = protocol_of(source_), to_protocol = protocol_of(replica_);
-    TRY_ASSIGN(
-        ReaderSession reading,
-        ReaderSession::open(from_protocol, {.resource = from_.id,
-                                            .commits = {snapshot.commit_name},
-                                            .host = host_name(),
-                                            .without_right = ReaderOptions::WithoutRight::kReadUnprotected}));
+    TRY_ASSIGN(ReaderSession reading,
+               ReaderSession::open(from_protocol, reader_of(from_.id, {snapshot.commit_name})));
     struct EndReading {
       ReaderSession& session;
       ~EndReading() { (void)session.end(); }  // tidiness; a keeper ends it otherwise

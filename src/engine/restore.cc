@@ -6,6 +6,7 @@
 #include "base/time_text.h"
 #include "conc/task_group.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/roles.h"
 #include "engine/thaw.h"
 #include "engine/wal_spool.h"
@@ -15,7 +16,6 @@
 #include "source/postgres/connection.h"
 #include "source/postgres/salvage.h"
 #include "source/postgres/target_scan.h"
-#include "vault/long_reading.h"
 #include "vault/session.h"
 
 namespace kuramori {
@@ -318,7 +318,7 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
   TRY_ASSIGN(uint64_t system_id, number_fact(commit, "postgres.system_id"));
   TRY_ASSIGN(auto account, postgres::server_account());
   auto use = request.use;
-  bool move_aside = false;
+  bool move_aside = false, replaces = false;
   auto interrupted = interrupted_in(restorable, request.to);
   if (interrupted == commit.snapshot.hex()) {
     // The same again: it goes on. Moved aside, in an --overwrite, was what had been there before.
@@ -330,6 +330,7 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
     TRY_ASSIGN(auto state, postgres::check_target(request.to, system_id, request.use));
     bool there = state == postgres::TargetState::kStoppedCluster;
     move_aside = there && use == postgres::TargetUse::kOverwrite;
+    replaces = there && use != postgres::TargetUse::kNew;
     // Nothing there to differ from: a delta restore is then a plain one, with its direct writes and its
     // journal.
     if (use == postgres::TargetUse::kDelta && !there) use = postgres::TargetUse::kNew;
@@ -343,18 +344,10 @@ Result<RestoreOutcome> restore_postgres(Vault& vault, const RestoreRequest& requ
                                                                ? postgres::LinkedPlace::kMayHoldData
                                                                : postgres::LinkedPlace::kMustBeEmpty));
   outcome.tablespaces = tablespaces;
+  if (replaces && request.may_replace) TRY(request.may_replace(outcome.base));
 
   // 4. Keep the snapshot from being collected while it is read.
-  TRY_ASSIGN(RenewedReading reading,
-             RenewedReading::begin(protocol,
-                                   {.resource = restorable.resource.id,
-                                    .commits = {outcome.base.commit_name},
-                                    .host = host_name(),
-                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected},
-                                   [&](const Error& error) {
-                                     reporter.warning(fmt::format(
-                                         "the snapshot may be collected while it is read: {}", error.what));
-                                   }));
+  TRY_ASSIGN(RenewedReading reading, read_for_long(protocol, outcome.base, reporter));
   if (!reading.is_protected())
     reporter.note("this key may not announce a reader: the snapshot is not kept from being collected");
 

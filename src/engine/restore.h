@@ -1,6 +1,7 @@
 // Bringing a PostgreSQL cluster back: which snapshot, which WAL, into which place — decided and checked
 // before a byte is written — then the files, then what makes the server recover to exactly there.
 #pragma once
+#include <functional>
 #include <stop_token>
 #include <string>
 #include <utility>
@@ -51,6 +52,8 @@ struct RestoreRequest {
   // before "%f %p".
   bool spool_wal = false;
   std::string program;  // this program's path, for the spool's restore_command
+  // Asked before what stands at `to` is replaced; nothing: nobody is.
+  std::function<Result<void>(const Snapshot& base)> may_replace;
 };
 
 struct RestoreOutcome {

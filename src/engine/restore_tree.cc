@@ -16,12 +16,12 @@
 #include "conc/task_group.h"
 #include "crypto/digest.h"
 #include "engine/open_vault.h"
+#include "engine/reading.h"
 #include "engine/snapshot_tree.h"
 #include "engine/thaw.h"
 #include "net/url.h"
 #include "os/file.h"
 #include "source/files/apply.h"
-#include "vault/long_reading.h"
 #include "vault/session.h"
 #include "vault/snapshot_reader.h"
 
@@ -520,6 +520,8 @@ Result<void> write_tree(const SnapshotReader& snapshot, const TreeRestoreRequest
     TRY_ASSIGN(const auto entries, list_folder(request.to));
     is_empty = entries.empty();
   }
+  if (!is_empty && !goes_on && (request.overwrite || request.delta) && request.may_replace)
+    TRY(request.may_replace(outcome.base));
   if (!is_empty && !goes_on && request.overwrite) {
     outcome.moved_aside = fmt::format("{}.old-{}", request.to, to_unix_ns(system_clock().now()) / 1000000000);
     if (::rename(request.to.c_str(), outcome.moved_aside.c_str()) != 0)
@@ -557,16 +559,7 @@ Result<TreeRestoreOutcome> restore_tree(Vault& vault, Source& source, const Tree
     return outcome;
   }
   // Keep the snapshot from being collected while it is read.
-  TRY_ASSIGN(RenewedReading reading,
-             RenewedReading::begin(protocol,
-                                   {.resource = list.resource.id,
-                                    .commits = {outcome.base.commit_name},
-                                    .host = host_name(),
-                                    .without_right = ReaderOptions::WithoutRight::kReadUnprotected},
-                                   [&](const Error& error) {
-                                     reporter.warning(fmt::format(
-                                         "the snapshot may be collected while it is read: {}", error.what));
-                                   }));
+  TRY_ASSIGN(RenewedReading reading, read_for_long(protocol, outcome.base, reporter));
   if (!reading.is_protected())
     reporter.note("this key may not announce a reader: the snapshot is not kept from being collected");
   auto restore = [&]() -> Result<void> {
@@ -574,6 +567,8 @@ Result<TreeRestoreOutcome> restore_tree(Vault& vault, Source& source, const Tree
                                                          outcome.base.commit_name, outcome.base.commit));
     if (request.only.empty()) snapshot->expect_everything();
     if (source.is_files()) return write_tree(*snapshot, request, reporter, stop, outcome);
+    // Whether anything stands there its source finds out on the way.
+    if ((request.overwrite || request.delta) && request.may_replace) TRY(request.may_replace(outcome.base));
     TRY_ASSIGN(SourceRestoreOutcome restored,
                source.restore(SnapshotTree(*snapshot), request, reporter, stop));
     outcome.target = std::move(restored.target);

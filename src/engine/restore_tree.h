@@ -1,5 +1,6 @@
 // Bringing a tree back: into a new folder, or in place, writing only what differs.
 #pragma once
+#include <functional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@ struct TreeRestoreRequest : SourceRestoreRequest {
   std::string resource;
   std::string snapshot;   // "", "latest" or a prefix of an id
   bool estimate = false;  // only say what it would be
+  // Asked before what stands at `to` is replaced, or may be; nothing: nobody is.
+  std::function<Result<void>(const Snapshot& base)> may_replace;
 };
 
 struct TreeRestoreOutcome {

@@ -26,6 +26,7 @@ constexpr Row kTable[] = {
     {Act::kRelease, "take a hold back", kKeeper, "a keeper's or the owner's"},
     {Act::kScrub, "read every object", kReader | kKeeper, "a keeper's, a reader's or the owner's"},
     {Act::kDisown, "disown a commit", 0, "the owner's"},
+    {Act::kApply, "apply a configuration", kKeeper, "a keeper's or the owner's"},
     {Act::kManageKeys, "make, revoke or print keys and policies", 0, "the owner's"},
 };
 

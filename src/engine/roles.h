@@ -21,6 +21,7 @@ enum class Act : uint8_t {
   kRelease,
   kScrub,
   kDisown,
+  kApply,       // a configuration
   kManageKeys,  // key new, revoke, policy, kit
 };
 

@@ -89,9 +89,10 @@ Result<std::vector<HoldRecord>> holds_of(const RecordLog& log, const SnapshotId&
   return in_force;
 }
 
-Result<std::optional<ProofRecord>> latest_proof(const RecordLog& log, const SnapshotId& snapshot,
-                                                std::span<const std::string> listed, SnapshotList& list) {
-  std::optional<ProofRecord> latest;
+Result<void> read_proofs(const RecordLog& log, Snapshot& of, std::span<const std::string> listed,
+                         SnapshotList& list) {
+  const SnapshotId& snapshot = of.commit.snapshot;
+  std::optional<ProofRecord>& latest = of.proof;
   for (const std::string& name : listed) {
     size_t before = list.unreadable.size();
     TRY_ASSIGN(auto record, open_record(log, name, list.unreadable));
@@ -102,9 +103,14 @@ Result<std::optional<ProofRecord>> latest_proof(const RecordLog& log, const Snap
       if (record || list.unreadable.size() > before) list.unreadable_proofs.insert(snapshot);
       continue;
     }
-    if (!latest || proof->started_ns > latest->started_ns) latest = std::move(*proof);
+    if (!latest) {
+      latest = std::move(*proof);
+      continue;
+    }
+    if (proof->started_ns > latest->started_ns) std::swap(*latest, *proof);
+    of.earlier_proofs.push_back(std::move(*proof));
   }
-  return latest;
+  return {};
 }
 
 Result<std::vector<ResourceRecord>> resources_of(const RecordLog& log) {
@@ -143,7 +149,7 @@ Result<void> read_holds_and_proofs(const RecordLog& log, SnapshotList& list) {
     Snapshot& snapshot = list.snapshots[i];
     const SnapshotId& id = snapshot.commit.snapshot;
     TRY_ASSIGN(snapshot.holds, holds_of(log, id, holds.of(id), list.unreadable));
-    TRY_ASSIGN(snapshot.proof, latest_proof(log, id, proofs.of(id), list));
+    TRY(read_proofs(log, snapshot, proofs.of(id), list));
   }
   return {};
 }

@@ -107,7 +107,7 @@ bool is_of(const ServerRoute& route, std::string_view path) {
   return path == route.path || (route.path.ends_with('/') && path.starts_with(route.path));
 }
 
-MHD_Result reply(MHD_Connection* connection, const ServerAnswer& answer) {
+MHD_Result send_answer(MHD_Connection* connection, const ServerAnswer& answer) {
   MHD_Response* response = MHD_create_response_from_buffer(
       answer.body.size(), const_cast<char*>(answer.body.data()), MHD_RESPMEM_MUST_COPY);
   if (response == nullptr) return MHD_NO;
@@ -272,6 +272,10 @@ class MicroServer final : public HttpServer {
     static_cast<MicroServer*>(self)->deadlines_.renew(connection);
   }
 
+  MHD_Result reply(MHD_Connection* connection, ServerAnswer answer) const {
+    return send_answer(connection, options_.finish ? options_.finish(std::move(answer)) : std::move(answer));
+  }
+
   static MHD_Result on_request(void* self, MHD_Connection* connection, const char* url, const char* method,
                                const char*, const char* bytes, size_t* size, void** incoming) {
     auto& server = *static_cast<MicroServer*>(self);
@@ -290,9 +294,9 @@ class MicroServer final : public HttpServer {
       return MHD_YES;
     }
     server.deadlines_.pause(connection);
-    const ServerAnswer answer = one.route->handle(one.request);
+    ServerAnswer answer = one.route->handle(one.request);
     server.deadlines_.renew(connection);
-    return reply(connection, answer);
+    return server.reply(connection, std::move(answer));
   }
 
   // What is refused is refused before its body is taken.

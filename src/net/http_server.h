@@ -54,6 +54,8 @@ struct ServerOptions {
   std::string certificate_file, key_file;  // PEM, both: HTTPS. Neither: HTTP
   Duration request_max = std::chrono::seconds(15);
   unsigned connections_max = 64;
+  // Makes of every answer what is sent: a handler's, and those the server gives by itself (404, 405, 413).
+  std::function<ServerAnswer(ServerAnswer)> finish;
 };
 
 class HttpServer {

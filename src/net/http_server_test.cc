@@ -318,5 +318,20 @@ TEST(HttpServerStart, serves_https_with_a_certificate_and_its_key) {
       {}));
 }
 
+TEST_F(HttpServerTest, EveryAnswerGoesThroughFinish) {
+  ServerOptions options;
+  options.finish = [](ServerAnswer answer) {
+    answer.headers.push_back({"X-Dressed", std::to_string(answer.status)});
+    return answer;
+  };
+  start(std::move(options));
+  EXPECT_EQ(send("GET", "/page").header("x-dressed"), "200");
+  EXPECT_EQ(send("GET", "/nothing").header("x-dressed"), "404");
+  const HttpAnswer wrong = send("DELETE", "/page");
+  EXPECT_EQ(wrong.header("x-dressed"), "405");
+  EXPECT_EQ(wrong.header("allow"), "GET, PUT");
+  EXPECT_EQ(send("POST", "/hook", std::string(kSmall + 1, 'x')).header("x-dressed"), "413");
+}
+
 }  // namespace
 }  // namespace kuramori

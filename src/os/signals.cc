@@ -33,6 +33,13 @@ void on_signal(int number) {
   errno = code;
 }
 
+void on_sighup(void (*handler)(int)) {
+  struct sigaction action{};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGHUP, &action, nullptr);
+}
+
 std::stop_source& source() {
   static auto* leaked = new std::stop_source;  // outlives every thread that still polls it at exit
   return *leaked;
@@ -63,14 +70,16 @@ std::stop_token stop_on_signals() {
 }
 
 void hangups_do_not_stop() {
-  struct sigaction action{};
-  action.sa_handler = on_hangup;
-  action.sa_flags = SA_RESTART;
-  ::sigaction(SIGHUP, &action, nullptr);
+  on_sighup(on_hangup);
 }
 
 bool take_hangup() {
   return hung_up.exchange(false);
+}
+
+void hangups_stop() {
+  on_sighup(on_signal);
+  if (take_hangup()) (void)::raise(SIGHUP);
 }
 
 int stop_signal() {

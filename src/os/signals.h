@@ -9,9 +9,11 @@ namespace kuramori {
 std::stop_token stop_on_signals();
 
 // From now on SIGHUP asks for something else: whoever runs on asks here, now and then, whether one came
-// since.
+// since. One that comes before anybody can ask waits for that.
 void hangups_do_not_stop();
 bool take_hangup();
+// It asks to stop after all; so does one that has come meanwhile.
+void hangups_stop();
 
 // The signal that asked to stop; 0 if none did.
 int stop_signal();

@@ -12,20 +12,9 @@
 namespace kuramori {
 namespace {
 
-constexpr int kLastMax = 10'000;  // snapshots a `last` rule may name
-constexpr size_t kNameMax = 63;   // characters of a vault's, resource's or plan's name
-
-// Names stand in commands (`orders-db@latest`) and messages.
-void check_name(ReadState& state, const std::string& name, int line, std::string_view noun) {
-  bool good = !name.empty() && name.size() <= kNameMax && name.front() != '-' && name.front() != '.' &&
-              name.front() != '/' && std::ranges::all_of(name, [](char c) {
-                return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '-' || c == '_' || c == '.' || c == '/';
-              });
-  if (!good)
-    state.fail_at(line, fmt::format("\"{}\" cannot name a {}", name.substr(0, kNameMax), noun),
-                  fmt::format("a name has 1–{} letters, digits, and - _ . / inside", kNameMax));
-}
+constexpr int kLastMax = 10'000;            // snapshots a `last` rule may name
+constexpr int kSnapshotsMax = 100'000'000;  // a vault may be said to take
+constexpr int kFailuresMax = 1000;
 
 std::string read_location(MapReader& map, std::string_view key) {
   std::string at = map.text(key);
@@ -54,44 +43,28 @@ void check_rclone_places(MapReader& map, const VaultConfig& vault) {
                         "take it out, or reach the store as s3://bucket/prefix");
 }
 
-Schedule read_schedule(MapReader& map, std::string_view key = "schedule") {
-  const YamlNode* node = map.find(key);
-  if (!node) return {};
-  std::string text = map.scalar(*node, key);
-  if (map.state().error) return {};
-  auto schedule = parse_schedule(text);
-  if (schedule) return *schedule;
-  map.state().fail_at(node->line, fmt::format("{} of {}: {}", key, map.where(), schedule.error().what),
-                      schedule.error().why, schedule.error().next);
-  return {};
-}
-
-std::string read_timezone(MapReader& map) {
-  std::string zone = map.text("timezone");
-  if (zone.empty() || map.state().error) return zone;
-  if (auto known = check_zone(zone); !known)
-    map.state().fail_at(map.find("timezone") ? map.find("timezone")->line : map.line(),
-                        fmt::format("timezone of {}: {}", map.where(), known.error().what), known.error().why,
-                        known.error().next);
-  return zone;
-}
-
 // In the morning, when the night's backups are done: what is due goes, space returns, and what was stored is
 // read again for a while.
 constexpr std::string_view kPruneUsually = "0 6 * * *", kCollectUsually = "30 6 * * *",
                            kScrubUsually = "0 7 * * *";
 
-UpkeepConfig read_upkeep(MapReader* map) {
-  UpkeepConfig upkeep;
-  auto schedule = [&](std::string_view key, std::string_view usually) -> Schedule {
-    const YamlNode* node = map ? map->find(key) : nullptr;
-    if (!node) return *parse_schedule(usually);
-    return node->text == "off" ? Schedule{} : read_schedule(*map, key);
-  };
-  upkeep.prune = schedule("prune", kPruneUsually);
-  upkeep.collect = schedule("collect", kCollectUsually);
-  upkeep.scrub = schedule("scrub", kScrubUsually);
+UpkeepConfig read_upkeep(MapReader& vault) {
+  UpkeepConfig upkeep{.prune = *parse_schedule(kPruneUsually),
+                      .collect = *parse_schedule(kCollectUsually),
+                      .scrub = *parse_schedule(kScrubUsually)};
+  auto map = vault.map("upkeep");
   if (!map) return upkeep;
+  auto read = [&](std::string_view key, Schedule& schedule, bool& unasked) {
+    if (map->is_word(key, "off")) {
+      schedule = {};
+    } else if (auto given = map->read_as(key, parse_schedule)) {
+      schedule = *given;
+      unasked = false;
+    }
+  };
+  read("prune", upkeep.prune, upkeep.prune_unasked);
+  read("collect", upkeep.collect, upkeep.collect_unasked);
+  read("scrub", upkeep.scrub, upkeep.scrub_unasked);
   if (auto budget = map->period("scrub_budget")) {
     if (!budget->is_exact())
       map->state().fail_at(map->line(),
@@ -99,32 +72,42 @@ UpkeepConfig read_upkeep(MapReader* map) {
                            "write scrub_budget: 10m");
     upkeep.scrub_budget = std::chrono::seconds(std::min<int64_t>(budget->seconds, 7 * 86400));
   }
-  upkeep.timezone = read_timezone(*map);
+  upkeep.timezone = map->zone("timezone");
   map->done();
   return upkeep;
 }
 
-JobLimits read_job_limits(MapReader& top) {
+JobLimits read_daemon(MapReader& top, std::optional<HeartbeatConfig>& heartbeat) {
   constexpr int kAtOnceMax = 256;
   JobLimits limits;
   if (auto map = top.map("daemon")) {
     limits.jobs = map->count("jobs", 1, kAtOnceMax).value_or(limits.jobs);
     limits.jobs_per_vault = map->count("jobs_per_vault", 1, kAtOnceMax).value_or(limits.jobs);
     limits.drills = map->count("drills", 1, kAtOnceMax).value_or(limits.drills);
+    heartbeat = read_heartbeat(*map);
+    constexpr int64_t kLeaseSecondsMax = 3600;
+    if (map->is_word("lease", "off")) {
+      limits.lease = Duration(0);
+    } else if (auto lease = map->period("lease")) {
+      if (!lease->is_exact() || lease->seconds < 1 || lease->seconds > kLeaseSecondsMax)
+        map->state().fail_at(map->line(), "lease of daemon must be between 1s and 1h", {},
+                             "write lease: 1m, or lease: off");
+      limits.lease = std::chrono::seconds(lease->seconds);
+    }
     map->done();
   }
   return limits;
 }
 
-VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode& node) {
-  MapReader map(state, node, fmt::format("vault \"{}\"", name));
+VaultConfig read_vault(const std::string& name, MapReader& map) {
   VaultConfig vault;
   vault.name = name;
-  vault.line = node.line;
+  vault.line = map.line();
+  vault.lines = map.lines();
   vault.at = read_location(map, "at");
   if (vault.at.empty())
-    state.fail_at(node.line, fmt::format("vault \"{}\" has no place", name), {},
-                  "add at: file:///path, s3://bucket/prefix or rclone:remote:path");
+    map.state().fail_at(map.line(), fmt::format("vault \"{}\" has no place", name), {},
+                        "add at: file:///path, s3://bucket/prefix or rclone:remote:path");
   vault.site = map.text("site");
   vault.medium = map.text("medium");
   vault.key_file = map.path("key_file");
@@ -140,8 +123,10 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
     vault.sse_kms_key = sse->text("kms");
     sse->done();
   }
-  auto upkeep = map.map("upkeep");
-  vault.upkeep = read_upkeep(upkeep ? &*upkeep : nullptr);
+  vault.upkeep = read_upkeep(map);
+  vault.capacity = map.read_as("capacity", parse_size);
+  vault.full = map.read_as("full", parse_share);
+  vault.snapshots_max = map.count("snapshots_max", 1, kSnapshotsMax);
   map.done();
   return vault;
 }
@@ -149,102 +134,111 @@ VaultConfig read_vault(ReadState& state, const std::string& name, const YamlNode
 // `keep: 14d` is short for `keep: { all: 14d }`.
 KeepRules read_keep(MapReader& map) {
   KeepRules keep;
-  const YamlNode* node = map.find("keep");
-  if (!node) return keep;
-  if (node->kind == YamlNode::Kind::kText) {
-    keep.all = map.period("keep");
-    return keep;
-  }
-  MapReader rules(map.state(), *node, fmt::format("keep of {}", map.where()));
-  keep.all = rules.period("all");
-  keep.last = rules.count("last", 1, kLastMax).value_or(0);
-  keep.hourly = rules.period("hourly");
-  keep.daily = rules.period("daily");
-  keep.weekly = rules.period("weekly");
-  keep.monthly = rules.period("monthly");
-  keep.yearly = rules.period("yearly");
-  rules.done();
+  if (map.holds("keep", YamlNode::Kind::kText)) keep.all = map.period("keep");
+  if (map.holds("keep", YamlNode::Kind::kText) && !map.describing()) return keep;
+  auto rules = map.map("keep");
+  if (!rules) return keep;
+  keep.all = rules->period("all");
+  keep.last = rules->count("last", 1, kLastMax).value_or(0);
+  keep.hourly = rules->period("hourly");
+  keep.daily = rules->period("daily");
+  keep.weekly = rules->period("weekly");
+  keep.monthly = rules->period("monthly");
+  keep.yearly = rules->period("yearly");
+  rules->done();
   return keep;
 }
 
 void read_counts(MapReader& map, DrillConfig& drill) {
-  const YamlNode* node = map.find("counts");
-  if (!node) return;
-  if (node->kind == YamlNode::Kind::kList) {
-    drill.counts = DrillConfig::Counts::kTables;
+  using Counts = DrillConfig::Counts;
+  if (!map.has("counts") && !map.describing()) return;
+  const bool is_list = map.holds("counts", YamlNode::Kind::kList);
+  const bool is_map = map.holds("counts", YamlNode::Kind::kMap);
+  if (is_list) {
+    drill.counts = Counts::kTables;
     drill.tables = map.words("counts");
-  } else if (node->kind == YamlNode::Kind::kMap) {
-    MapReader inside(map.state(), *node, fmt::format("counts of {}", map.where()));
-    auto budget = inside.period("budget");
+  }
+  if (is_map) {
+    auto inside = map.map("counts");
+    auto budget = inside->period("budget");
     if (budget && !budget->is_exact())
-      map.state().fail_at(node->line, "the budget of counts must have a fixed length", {},
+      map.state().fail_at(inside->line(), "the budget of counts must have a fixed length", {},
                           "write budget: 30s");
     if (budget) drill.budget = std::chrono::seconds(std::min<int64_t>(budget->seconds, 86400));
-    inside.done();
-  } else {
-    drill.counts =
-        map.choice("counts", {"all", "off"}) == "off" ? DrillConfig::Counts::kOff : DrillConfig::Counts::kAll;
+    inside->done();
   }
+  if ((!is_list && !is_map) || map.describing())
+    drill.counts = map.choice("counts", {"all", "off"}) == "off" ? Counts::kOff : Counts::kAll;
 }
 
 DrillConfig read_drill(MapReader& map) {
   DrillConfig drill;
-  drill.schedule = read_schedule(map);
+  drill.lines = map.lines();
+  drill.schedule = map.read_as("schedule", parse_schedule).value_or(Schedule{});
   drill.vault = map.text("vault");
+  drill.owner = map.text("owner");
   read_counts(map, drill);
-  if (const YamlNode* checks = map.find("sql")) {
-    if (checks->kind != YamlNode::Kind::kList)
-      map.state().fail_at(checks->line, fmt::format("sql of {} must be a list", map.where()), {},
-                          "write - { query: \"select …\", expect: \"…\" }");
-    for (const YamlNode& item : checks->items) {
-      MapReader check(map.state(), item, fmt::format("a check of {}", map.where()));
-      drill.sql.push_back({check.text("query"), check.text("expect")});
-      if (!check.has("query") || !check.has("expect"))
-        map.state().fail_at(item.line, fmt::format("a check of {} needs query and expect", map.where()));
-      check.done();
-    }
-  }
+  map.each("sql", "a check", "{ query: \"select …\", expect: \"…\" }", [&](MapReader& check) {
+    drill.sql.push_back({check.text("query"), check.text("expect")});
+    if (!check.has("query") || !check.has("expect"))
+      map.state().fail_at(check.line(), fmt::format("{} needs query and expect", check.where()));
+  });
   map.done();
   return drill;
 }
 
 std::vector<CopyConfig> read_copies(MapReader& map) {
   std::vector<CopyConfig> copies;
-  const YamlNode* list = map.find("copies");
-  if (!list) return copies;
-  if (list->kind != YamlNode::Kind::kList)
-    map.state().fail_at(list->line, fmt::format("copies of {} must be a list", map.where()), {},
-                        "write - { to: VAULT, keep: 14d }");
-  for (const YamlNode& item : list->items) {
-    MapReader copy(map.state(), item, fmt::format("a copy of {}", map.where()));
+  map.each("copies", "a copy", "{ to: VAULT, keep: 14d }", [&](MapReader& copy) {
     CopyConfig one;
+    one.lines = copy.lines();
     one.to = copy.text("to");
     one.keep = read_keep(copy);
     one.window = copy.period("window");
-    copy.done();
+    one.within = copy.period("within");
     copies.push_back(std::move(one));
-  }
+  });
   return copies;
 }
 
-PlanConfig read_plan(ReadState& state, const std::string& name, const YamlNode& node) {
-  MapReader map(state, node, fmt::format("plan \"{}\"", name));
-  PlanConfig plan;
-  plan.name = name;
-  plan.line = node.line;
-  plan.resources = map.words("resources");
-  plan.vault = map.text("vault");
-  plan.schedule = read_schedule(map);
-  if (const YamlNode* every = map.find("every")) {
-    plan.every_change = every->text == "change";
-    if (!plan.every_change) plan.every = map.period("every");
-    if (plan.schedule.dialect != Schedule::Dialect::kNone)
-      state.fail_at(every->line, fmt::format("plan \"{}\" has a schedule and an every", name), {},
-                    "keep one of the two");
-  }
-  plan.timezone = read_timezone(map);
+Thresholds read_thresholds(MapReader& plan) {
+  Thresholds out;
+  auto map = plan.map("thresholds");
+  if (!map) return out;
+  out.age = map->period("age");
+  out.copy_lag = map->period("copy_lag");
+  out.wal_gap = map->period("wal_gap");
+  out.unproven = map->period("unproven");
+  out.size = map->read_as("size", parse_growth);
+  out.duration = map->read_as("duration", parse_growth);
+  out.failures = map->count("failures", 1, kFailuresMax);
+  out.failures_within = map->period("failures_within");
+  map->done();
+  return out;
+}
+
+// When it runs: schedule, or every.
+void read_runs(MapReader& map, PlanConfig& plan) {
+  plan.manual = map.is_word("schedule", "manual");
+  if (!plan.manual) plan.schedule = map.read_as("schedule", parse_schedule).value_or(Schedule{});
+  plan.every_change = map.is_word("every", "change");
+  if (!plan.every_change) plan.every = map.period("every");
+  if (map.has("every") && map.has("schedule"))
+    map.state().fail_at(map.find("every")->line, fmt::format("{} has a schedule and an every", map.where()),
+                        {}, "keep one of the two");
+  plan.timezone = map.zone("timezone");
   plan.start_window = map.period("start_window");
   plan.completion_window = map.period("completion_window");
+}
+
+PlanConfig read_plan(const std::string& name, MapReader& map) {
+  PlanConfig plan;
+  plan.name = name;
+  plan.line = map.line();
+  plan.lines = map.lines();
+  plan.resources = map.words("resources");
+  plan.vault = map.text("vault");
+  read_runs(map, plan);
   std::string wal = map.choice("wal", {"stream", "archive", "none"});
   plan.wal = wal == "stream" ? WalMode::kStream : wal == "archive" ? WalMode::kArchive : WalMode::kNone;
   plan.flush = map.period("flush");
@@ -252,24 +246,44 @@ PlanConfig read_plan(ReadState& state, const std::string& name, const YamlNode& 
   plan.keep = read_keep(map);
   plan.copies = read_copies(map);
   if (auto drill = map.map("drill")) plan.drill = read_drill(*drill);
+  plan.thresholds = read_thresholds(map);
   map.done();
   return plan;
 }
 
-// Reads each entry of a top-level map of named things.
-template <class Read>
-void read_named(MapReader& top, std::string_view key, std::string_view noun, Read&& read) {
-  const YamlNode* node = top.find(key);
-  if (!node || node->kind == YamlNode::Kind::kNull) return;
-  if (node->kind != YamlNode::Kind::kMap) {
-    top.state().fail_at(node->line, fmt::format("{} must be a map of names", key));
-    return;
-  }
-  for (size_t i = 0; i < node->keys.size() && i < node->items.size(); ++i) {
-    check_name(top.state(), node->keys[i], node->key_lines[i], noun);
-    read(node->keys[i], node->items[i]);
-    if (top.state().error) return;
-  }
+// The whole file, section by section.
+void read_sections(MapReader& top, Config& config) {
+  config.name = top.text("name");
+  top.named("vaults", "vault",
+            [&](const std::string& name, MapReader& map) { config.vaults.push_back(read_vault(name, map)); });
+  top.named("resources", "resource", [&](const std::string& name, MapReader& map) {
+    config.resources.push_back(read_resource(name, map));
+  });
+  top.named("plans", "plan",
+            [&](const std::string& name, MapReader& map) { config.plans.push_back(read_plan(name, map)); });
+  top.named("services", "service", [&](const std::string& name, MapReader& map) {
+    config.services.push_back(read_service(name, map));
+  });
+  top.named("scenarios", "scenario", [&](const std::string& name, MapReader& map) {
+    config.scenarios.push_back(read_scenario(name, map));
+  });
+  top.named("exercises", "exercise", [&](const std::string& name, MapReader& map) {
+    config.exercises.push_back(read_exercise(name, map));
+  });
+  top.named("compliance", "compliance rule", [&](const std::string& name, MapReader& map) {
+    config.compliance.push_back(read_compliance(name, map));
+  });
+  top.named("contacts", "contact", [&](const std::string& name, MapReader& map) {
+    config.contacts.push_back(read_contact(name, map));
+  });
+  config.notify = read_notify(top);
+  top.named("pings", "ping",
+            [&](const std::string& name, MapReader& map) { config.pings.push_back(read_ping(name, map)); });
+  config.approvals = read_approvals(top);
+  config.audit = read_audit(top);
+  if (auto listen = top.map("listen")) config.listen = read_listen(*listen);
+  config.daemon = read_daemon(top, config.heartbeat);
+  top.done();
 }
 
 template <class Thing>
@@ -293,47 +307,106 @@ Error no_such(const std::vector<Thing>& things, std::string_view noun, std::stri
               meant.empty() ? "" : fmt::format("did you mean \"{}\"?", meant));
 }
 
-// Every name that refers to something must be there.
-void check_references(ReadState& state, const Config& config) {
-  auto check = [&](int line, const std::string& where, auto found) {
-    if (found) return;
-    state.fail_at(line, where + ": " + found.error().what, found.error().why, found.error().next);
-  };
+// A site is named by the vaults and resources that stand there.
+std::vector<std::string_view> sites_of(const Config& config) {
+  std::vector<std::string_view> sites;
   for (const VaultConfig& vault : config.vaults)
-    if (!vault.copy_of.empty())
-      check(vault.line, fmt::format("vault \"{}\"", vault.name), config.vault(vault.copy_of));
-  for (const PlanConfig& plan : config.plans) {
-    std::string where = fmt::format("plan \"{}\"", plan.name);
-    if (plan.resources.empty())
-      state.fail_at(plan.line, where + " has no resources", {}, "add resources: [NAME]");
-    if (plan.vault.empty()) state.fail_at(plan.line, where + " has no vault", {}, "add vault: NAME");
-    for (const std::string& resource : plan.resources) check(plan.line, where, config.resource(resource));
-    check(plan.line, where, config.vault(plan.vault));
-    for (const CopyConfig& copy : plan.copies) check(plan.line, where, config.vault(copy.to));
-    if (plan.drill && !plan.drill->vault.empty() && plan.drill->vault != "alternate")
-      check(plan.line, where, config.vault(plan.drill->vault));
-  }
+    sites.push_back(vault.site.empty() ? vault.name : vault.site);
+  for (const ResourceConfig& resource : config.resources)
+    if (!resource.site.empty()) sites.push_back(resource.site);
+  return sites;
 }
 
-std::vector<NotifyConfig> read_notify(MapReader& top) {
-  std::vector<NotifyConfig> out;
-  const YamlNode* list = top.find("notify");
-  if (!list || list->kind == YamlNode::Kind::kNull) return out;
-  if (list->kind != YamlNode::Kind::kList) {
-    top.state().fail_at(list->line, "notify must be a list", {},
-                        "write - { to: \"slack:https://…\", when: [failure] }");
-    return out;
+// Every name that refers to something must be there.
+class References {
+ public:
+  References(ReadState& state, const Config& config) : state_(state), config_(config) {}
+
+  void check_all() {
+    for (const VaultConfig& vault : config_.vaults)
+      if (!vault.copy_of.empty())
+        check(vault.line, fmt::format("vault \"{}\"", vault.name), config_.vault(vault.copy_of));
+    for (const PlanConfig& plan : config_.plans) check_plan(plan);
+    for (const ResourceConfig& resource : config_.resources)
+      check_resources(resource.lines.of("depends_on"), fmt::format("resource \"{}\"", resource.name),
+                      resource.depends_on);
+    for (const ServiceConfig& service : config_.services) check_service(service);
+    for (const ScenarioConfig& scenario : config_.scenarios) {
+      const std::string where = fmt::format("scenario \"{}\"", scenario.name);
+      check(scenario.lines.of("from"), where, config_.vault(scenario.from));
+      check_site(scenario, where);
+      check_resources(scenario.lines.of("resources"), where, scenario.resources);
+    }
+    for (const ExerciseConfig& exercise : config_.exercises)
+      for (const std::string& name : exercise.scenarios)
+        check_name(exercise.lines.of("scenarios"), fmt::format("exercise \"{}\"", exercise.name),
+                   config_.scenarios, "scenario", name);
+    for (const ComplianceConfig& demands : config_.compliance)
+      check_resources(demands.lines.of("resources"), fmt::format("compliance rule \"{}\"", demands.name),
+                      demands.resources);
+    for (const NotifyConfig& notify : config_.notify)
+      check_resources(notify.lines.of("resources"), "an entry of notify", notify.resources);
+    if (!config_.pings.empty() && !config_.listen)
+      state_.fail_at(config_.pings.front().lines.own,
+                     fmt::format("ping \"{}\" cannot be called", config_.pings.front().name),
+                     "the daemon listens nowhere", "add listen: { address: \"127.0.0.1:9847\" }");
+    for (const PingConfig& ping : config_.pings)
+      if (!ping.resource.empty())
+        check(ping.lines.of("resource"), fmt::format("ping \"{}\"", ping.name),
+              config_.resource(ping.resource));
+    if (config_.approvals)
+      for (const std::string& name : config_.approvals->by)
+        check_name(config_.approvals->lines.of("by"), "approvals", config_.contacts, "contact", name);
   }
-  for (const YamlNode& item : list->items) {
-    MapReader map(top.state(), item, "an entry of notify");
-    NotifyConfig one;
-    one.to = map.setting("to");
-    one.when = map.words("when");
-    map.done();
-    out.push_back(std::move(one));
+
+ private:
+  template <class Found>
+  void check(int line, const std::string& where, Found found) {
+    if (found) return;
+    state_.fail_at(line, where + ": " + found.error().what, found.error().why, found.error().next);
   }
-  return out;
-}
+  template <class Thing>
+  void check_name(int line, const std::string& where, const std::vector<Thing>& things, std::string_view noun,
+                  const std::string& name) {
+    if (find_named(things, name)) return;
+    const Error error = no_such(things, noun, name);
+    state_.fail_at(line, where + ": " + error.what, error.why, error.next);
+  }
+  void check_resources(int line, const std::string& where, const std::vector<std::string>& names) {
+    for (const std::string& name : names) check(line, where, config_.resource(name));
+  }
+  void check_plan(const PlanConfig& plan) {
+    std::string where = fmt::format("plan \"{}\"", plan.name);
+    if (plan.resources.empty())
+      state_.fail_at(plan.line, where + " has no resources", {}, "add resources: [NAME]");
+    if (plan.vault.empty()) state_.fail_at(plan.line, where + " has no vault", {}, "add vault: NAME");
+    check_resources(plan.line, where, plan.resources);
+    check(plan.line, where, config_.vault(plan.vault));
+    for (const CopyConfig& copy : plan.copies) check(plan.line, where, config_.vault(copy.to));
+    if (plan.drill && !plan.drill->vault.empty() && plan.drill->vault != "alternate")
+      check(plan.line, where, config_.vault(plan.drill->vault));
+  }
+  void check_service(const ServiceConfig& service) {
+    const std::string where = fmt::format("service \"{}\"", service.name);
+    check_resources(service.lines.of("resources"), where, service.resources);
+    for (const std::string& name : service.needs)
+      check_name(service.lines.of("needs"), where, config_.services, "service", name);
+    for (const std::string& name : service.watches)
+      if (name != "all") check_name(service.lines.of("watches"), where, config_.services, "service", name);
+  }
+  void check_site(const ScenarioConfig& scenario, const std::string& where) {
+    const std::vector<std::string_view> sites = sites_of(config_);
+    if (std::ranges::find(sites, scenario.lost) != sites.end()) return;
+    const std::string_view meant = nearest(scenario.lost, sites);
+    state_.fail_at(scenario.lines.of("lost"),
+                   fmt::format("{}: nothing stands at site \"{}\"", where, scenario.lost),
+                   "sites are named by site: of vaults and resources",
+                   meant.empty() ? "" : fmt::format("did you mean \"{}\"?", meant));
+  }
+
+  ReadState& state_;
+  const Config& config_;
+};
 
 }  // namespace
 
@@ -343,17 +416,24 @@ std::string medium_of(const VaultConfig& vault) {
   return vault.at.starts_with("rclone:") ? "remote" : "disk";
 }
 
-Result<const VaultConfig*> Config::vault(std::string_view name) const {
-  if (const VaultConfig* found = find_named(vaults, name)) return found;
-  return no_such(vaults, "vault", name);
+Result<const VaultConfig*> Config::vault(std::string_view wanted) const {
+  if (const VaultConfig* found = find_named(vaults, wanted)) return found;
+  return no_such(vaults, "vault", wanted);
 }
-Result<const ResourceConfig*> Config::resource(std::string_view name) const {
-  if (const ResourceConfig* found = find_named(resources, name)) return found;
-  return no_such(resources, "resource", name);
+Result<const ResourceConfig*> Config::resource(std::string_view wanted) const {
+  if (const ResourceConfig* found = find_named(resources, wanted)) return found;
+  return no_such(resources, "resource", wanted);
 }
-Result<const PlanConfig*> Config::plan(std::string_view name) const {
-  if (const PlanConfig* found = find_named(plans, name)) return found;
-  return no_such(plans, "plan", name);
+Result<const PlanConfig*> Config::plan(std::string_view wanted) const {
+  if (const PlanConfig* found = find_named(plans, wanted)) return found;
+  return no_such(plans, "plan", wanted);
+}
+
+std::vector<const ResourceConfig*> Config::by_criticality() const {
+  std::vector<const ResourceConfig*> sorted;
+  for (const ResourceConfig& one : resources) sorted.push_back(&one);
+  std::ranges::stable_sort(sorted, {}, [](const ResourceConfig* one) { return criticality_rank(*one); });
+  return sorted;
 }
 
 std::vector<const PlanConfig*> Config::plans_of(std::string_view resource) const {
@@ -371,22 +451,21 @@ Result<Config> parse_config(std::string_view text, const std::string& path, cons
   MapReader top(state, root, "the configuration");
   Config config;
   config.path = path;
-  read_named(top, "vaults", "vault", [&](const std::string& name, const YamlNode& node) {
-    config.vaults.push_back(read_vault(state, name, node));
-  });
-  read_named(top, "resources", "resource", [&](const std::string& name, const YamlNode& node) {
-    config.resources.push_back(read_resource(state, name, node));
-  });
-  read_named(top, "plans", "plan", [&](const std::string& name, const YamlNode& node) {
-    config.plans.push_back(read_plan(state, name, node));
-  });
-  config.notify = read_notify(top);
-  config.daemon = read_job_limits(top);
-  config.remarks = lock_remarks(config);
-  top.done();
-  if (!state.error) check_references(state, config);
+  read_sections(top, config);
+  if (!state.error) References(state, config).check_all();
   if (state.error) return std::move(*state.error);
+  config.remarks = lock_remarks(config);
   return config;
+}
+
+Shape describe_config() {
+  const ConfigWorld nothing;
+  ReadState state{&nothing, {}, {}, std::nullopt, true};
+  Shape shape;
+  MapReader top(state, shape);
+  Config ignored;
+  read_sections(top, ignored);
+  return shape;
 }
 
 Result<Config> load_config(const std::string& path, const ConfigWorld& world) {

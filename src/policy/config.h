@@ -13,10 +13,16 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "policy/duties_config.h"
+#include "policy/key_lines.h"
+#include "policy/listen_config.h"
+#include "policy/people_config.h"
+#include "policy/ping_config.h"
 #include "policy/resource_config.h"
 #include "policy/retention.h"
 #include "policy/schedule.h"
 #include "policy/setting.h"
+#include "policy/shape.h"
 #include "policy/store_access.h"
 
 namespace kuramori {
@@ -24,6 +30,8 @@ namespace kuramori {
 // What the daemon does for a vault that its plans use.
 struct UpkeepConfig {
   Schedule prune, collect, scrub;  // without a dialect: never
+  // Nobody asked for it in so many words: then a key that may not do it leaves it to others.
+  bool prune_unasked = true, collect_unasked = true, scrub_unasked = true;
   Duration scrub_budget = std::chrono::minutes(10);
   std::string timezone;
 };
@@ -33,6 +41,8 @@ struct JobLimits {
   int jobs = 4;
   int jobs_per_vault = 4;
   int drills = 1;  // each starts a server
+  // How long another daemon with the same plans waits for this one; zero: each runs them all.
+  Duration lease = std::chrono::minutes(1);
 };
 
 struct VaultConfig {
@@ -51,6 +61,10 @@ struct VaultConfig {
   std::string storage_class;
   std::string sse_kms_key;
   UpkeepConfig upkeep;
+  std::optional<uint64_t> capacity;  // bytes that fit
+  std::optional<double> full;        // the share of it from which on it is told of
+  std::optional<int> snapshots_max;  // more are not taken there
+  KeyLines lines;
 };
 
 // On what a vault lies, unless it says so itself: "disk", "object store", "remote".
@@ -70,12 +84,28 @@ struct DrillConfig {
   std::vector<std::string> tables;             // for kTables
   Duration budget = std::chrono::seconds(30);  // for kBudget
   std::vector<DrillCheck> sql;
+  std::string owner;  // who looks at a failed one
+  KeyLines lines;
 };
 
 struct CopyConfig {
   std::string to;  // a vault's name
   KeepRules keep;
   std::optional<Period> window;
+  std::optional<Period> within;  // of the snapshot, it is there too
+  KeyLines lines;
+};
+
+// From when on something is told of. What is not set has a default of the daemon's.
+struct Thresholds {
+  std::optional<Period> age;              // of the newest snapshot; "": the resources' rpo
+  std::optional<Period> copy_lag;         // of any copy; "": its `within`
+  std::optional<Period> wal_gap;          // since the newest WAL that arrived
+  std::optional<Period> unproven;         // since the last proof
+  std::optional<double> size;             // the share by which a snapshot differs from those before: 0.5
+  std::optional<double> duration;         // the same of the time it took: 2 is three times as long
+  std::optional<int> failures;            // that many failed runs …
+  std::optional<Period> failures_within;  // … in so long
 };
 
 struct PlanConfig {
@@ -86,6 +116,7 @@ struct PlanConfig {
   Schedule schedule;
   std::optional<Period> every;
   bool every_change = false;
+  bool manual = false;   // schedule: manual, when somebody asks for it alone
   std::string timezone;  // "" when not given: then times need a zone of their own
   std::optional<Period> start_window, completion_window;
   WalMode wal = WalMode::kNone;
@@ -94,26 +125,36 @@ struct PlanConfig {
   KeepRules keep;  // no rules: for ever
   std::vector<CopyConfig> copies;
   std::optional<DrillConfig> drill;
-};
-
-struct NotifyConfig {
-  Setting to;
-  std::vector<std::string> when;
+  Thresholds thresholds;
+  KeyLines lines;
 };
 
 struct Config {
   std::string path;                 // of the file; "" when there is none
+  std::string name;                 // where several configurations share a vault; "": the only one
   std::vector<VaultConfig> vaults;  // in the order of the file
   std::vector<ResourceConfig> resources;
   std::vector<PlanConfig> plans;
+  std::vector<ServiceConfig> services;
+  std::vector<ScenarioConfig> scenarios;
+  std::vector<ExerciseConfig> exercises;
+  std::vector<ComplianceConfig> compliance;
+  std::vector<ContactConfig> contacts;
   std::vector<NotifyConfig> notify;
+  std::vector<PingConfig> pings;
   JobLimits daemon;
+  std::optional<ListenConfig> listen;
+  std::optional<HeartbeatConfig> heartbeat;
+  std::optional<ApprovalsConfig> approvals;
+  std::optional<AuditConfig> audit;
   std::vector<std::string> remarks;  // what holds, but not as somebody may think: a sentence each
 
   // kUsage naming the nearest configured name.
   Result<const VaultConfig*> vault(std::string_view name) const;
   Result<const ResourceConfig*> resource(std::string_view name) const;
   Result<const PlanConfig*> plan(std::string_view name) const;
+  // The most critical first, then as in the file (A1).
+  std::vector<const ResourceConfig*> by_criticality() const;
   // The plans that name the resource, in the order of the file.
   std::vector<const PlanConfig*> plans_of(std::string_view resource) const;
 };
@@ -121,6 +162,9 @@ struct Config {
 // `path` serves messages and relative paths.
 Result<Config> parse_config(std::string_view text, const std::string& path, const ConfigWorld& world);
 Result<Config> load_config(const std::string& path, const ConfigWorld& world);
+
+// What kuramori.yaml may hold, as the code that reads it asks for it.
+Shape describe_config();
 
 // The known word closest to `word`, or "" if none is close.
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);

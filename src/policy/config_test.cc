@@ -302,6 +302,102 @@ TEST(Config, ReadsWhereAGitRepositoryIs) {
     EXPECT_NE(refusal(std::string("resources:\n  a: ") + wrong + "\n"), "accepted") << wrong;
 }
 
+TEST(Config, A1_B9_L6_M5_N6_O4_what_must_be_true_beyond_plans_is_read) {
+  auto config = read(
+      "vaults:\n"
+      "  a: { at: /a, site: tokyo, capacity: 2TiB, full: 90%, snapshots_max: 100 }\n"
+      "resources:\n"
+      "  d: { kind: dump, connect: x, criticality: critical, stage: production, depends_on: [e],\n"
+      "       objectives: { rpo: 1h, rto: 4h, mttr: 2h },\n"
+      "       maintenance: [ { schedule: \"0 17 * * SUN\", timezone: Asia/Tokyo, lasts: 2h } ] }\n"
+      "  e: { kind: secret, paths: [/e] }\n"
+      "plans:\n"
+      "  p: { resources: [d], vault: a, schedule: manual, copies: [ { to: a, within: 15m } ],\n"
+      "       thresholds: { age: 24h, copy_lag: 15m, size: 50%, duration: 200%, failures: 1, "
+      "failures_within: 1h } }\n"
+      "services:\n"
+      "  auth: { within: 30m, takes: 5m, needs: [db], criticality: critical, owner: lead }\n"
+      "  db: { within: 1h, resources: [d] }\n"
+      "  eyes: { within: 4h, watches: all }\n"
+      "scenarios: { quake: { lost: tokyo, from: a, resources: [d] } }\n"
+      "exercises: { yearly: { schedule: \"0 10 1 9 *\", timezone: Asia/Tokyo, scenarios: [quake] } }\n"
+      "compliance:\n"
+      "  law: { resources: [d], keep: 7y, locked: 1y, proof: 3mo, exercise: 1y, copies: 3, sites: 2,\n"
+      "         audit: { online: 90d, archive: 3y }, escrow: true, split_roles: true }\n"
+      "contacts: { lead: { role: db, mail: db@example.jp, phone: \"+81\", slack: \"#db\" } }\n"
+      "notify:\n"
+      "  - { name: ops, to: x, when: failure, resources: [d], least: high, digest: 1h,\n"
+      "      quiet: { from: \"22:00\", until: \"07:30\", timezone: Asia/Tokyo },\n"
+      "      escalate: [ { after: 15m, to_file: connect } ] }\n"
+      "approvals: { people: 2, for: [prune], by: [lead], valid_for: 24h }\n"
+      "audit: { online: 90d, archive: 3y }\n");
+  ASSERT_TRUE(config) << config.error().what << " " << config.error().why << " " << config.error().next;
+  EXPECT_EQ(config->vaults[0].capacity, uint64_t{2} << 40);
+  EXPECT_DOUBLE_EQ(*config->vaults[0].full, 0.9);
+  EXPECT_EQ(config->vaults[0].snapshots_max, 100);
+  EXPECT_EQ(config->vaults[0].lines.of("full"), 2);
+  EXPECT_EQ(config->resources[0].mttr, *parse_period("2h"));
+  EXPECT_EQ(config->resources[0].maintenance[0].timezone, "Asia/Tokyo");
+  EXPECT_EQ(config->resources[0].lines.of("objectives"), 5);
+  EXPECT_EQ(config->resources[0].lines.of("connect"), 4);
+  EXPECT_EQ(config->resources[0].lines.of("owner"), 4) << "what is not there stands where the resource does";
+  EXPECT_GT(rank_of_criticality("critical"), rank_of_criticality("low"));
+  EXPECT_EQ(rank_of_criticality(""), 0);
+  const PlanConfig& plan = config->plans[0];
+  EXPECT_TRUE(plan.manual);
+  EXPECT_EQ(plan.schedule.dialect, Schedule::Dialect::kNone);
+  EXPECT_EQ(plan.copies[0].within, *parse_period("15m"));
+  EXPECT_DOUBLE_EQ(*plan.thresholds.duration, 2);
+  EXPECT_EQ(plan.thresholds.failures, 1);
+  EXPECT_EQ(config->services[0].needs, std::vector<std::string>{"db"});
+  EXPECT_EQ(config->scenarios[0].from, "a");
+  EXPECT_EQ(config->exercises[0].schedule.text, "0 10 1 9 *");
+  EXPECT_EQ(config->compliance[0].audit_archive, *parse_period("3y"));
+  EXPECT_TRUE(config->compliance[0].split_roles);
+  EXPECT_EQ(config->contacts[0].mail, "db@example.jp");
+  EXPECT_EQ(config->notify[0].quiet->until, 7 * 60 + 30);
+  EXPECT_EQ(*config->notify[0].escalate[0].to.fetch(fake_world()), "host=secret");
+  EXPECT_EQ(config->approvals->people, 2);
+  EXPECT_EQ(config->audit->archive, *parse_period("3y"));
+}
+
+TEST(Config, what_people_and_duties_refer_to_must_be_there) {
+  const std::string start =
+      "vaults: { v: { at: /v, site: tokyo } }\nresources: { r: { kind: files, paths: [/x] } }\n";
+  const auto with = [&](const std::string& more) { return refusal(start + more); };
+  EXPECT_NE(with("services: { a: { needs: [b] } }\n").find("there is no service \"b\""), std::string::npos);
+  EXPECT_NE(with("services: { aa: { watches: [a] } }\n").find("did you mean \"aa\"?"), std::string::npos);
+  EXPECT_NE(with("scenarios: { q: { lost: tokio, from: v } }\n").find("did you mean \"tokyo\"?"),
+            std::string::npos);
+  EXPECT_NE(with("scenarios: { q: { lost: tokyo, from: w } }\n").find("there is no vault \"w\""),
+            std::string::npos);
+  EXPECT_NE(with("scenarios: { q: { lost: tokyo } }\n").find("write lost: SITE, from: VAULT"),
+            std::string::npos);
+  EXPECT_NE(with("exercises: { e: { schedule: \"0 0 1 1 *\", scenarios: [q] } }\n").find("no scenario \"q\""),
+            std::string::npos);
+  EXPECT_NE(with("exercises: { e: {} }\n").find("has no schedule"), std::string::npos);
+  EXPECT_NE(with("compliance: { c: { resources: [rr] } }\n").find("there is no resource \"rr\""),
+            std::string::npos);
+  EXPECT_NE(with("notify: [ { to: x, when: [failur] } ]\n").find("did you mean when: failure"),
+            std::string::npos);
+  EXPECT_NE(
+      with("notify: [ { to: x, quiet: { from: \"25:00\", until: \"07:00\" } } ]\n").find("no time of day"),
+      std::string::npos);
+  EXPECT_NE(with("notify: [ { when: [failure] } ]\n").find("tells nobody"), std::string::npos);
+  EXPECT_NE(with("notify: [ { to: x, escalate: [ { to: y } ] } ]\n").find("needs after and to"),
+            std::string::npos);
+  EXPECT_NE(with("approvals: { by: [me] }\n").find("there is no contact \"me\""), std::string::npos);
+  EXPECT_NE(with("approvals: { for: [purge] }\n").find("did you mean for: prune"), std::string::npos);
+  EXPECT_NE(refusal("resources: { r: { kind: files, paths: [/x], criticality: Critical } }\n")
+                .find("did you mean criticality: critical"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(
+          "resources: { r: { kind: files, paths: [/x], maintenance: [ { schedule: \"0 0 1 * *\" } ] } }\n")
+          .find("needs schedule and lasts"),
+      std::string::npos);
+}
+
 TEST(Config, HostileYamlEndsInAnError) {
   std::string bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n";
   for (int i = 1; i < 10; ++i) {
@@ -375,6 +471,82 @@ TEST(Config, ReadsHowAServerIsCaptured) {
   EXPECT_NE(refusal("resources:\n  a: { kind: files, paths: [/x], capture: host }\n")
                 .find("is of kind files and has capture"),
             std::string::npos);
+}
+
+TEST(Config, WhereTheDaemonIsAskedAndByWhom) {
+  const std::string hash = "sha256:" + std::string(64, 'a');
+  const auto with = [&](std::string_view listen) {
+    return std::string(kSmall) + "listen:\n" + std::string(listen);
+  };
+  auto config = read(with("  address: \"[::1]:80\"\n  tokens:\n    - { name: a, role: viewer, hash: \"" +
+                          hash + "\" }\n    - { name: b, role: owner, token_file: /b }\n"));
+  ASSERT_TRUE(config) << config.error().what;
+  ASSERT_EQ(config->listen->tokens.size(), 2u);
+  EXPECT_EQ(config->listen->tokens[1].token.file(), "/b");
+  EXPECT_EQ(read(with("  insecure: false\n"))->listen->address, kListenUsually);
+  EXPECT_FALSE(read(kSmall)->listen);
+  for (const std::string_view mine : {"127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"})
+    EXPECT_TRUE(is_loopback(mine)) << mine;
+  for (const std::string_view others :
+       {"0.0.0.0:1", "[::]:1", "127.example.jp:1", "192.0.2.1:1", "localhost.jp:1"})
+    EXPECT_FALSE(is_loopback(others)) << others;
+  EXPECT_NE(refusal(with("  address: \"0.0.0.0:80\"\n")).find("would show tokens to the network"),
+            std::string::npos);
+  EXPECT_TRUE(read(with("  address: \"0.0.0.0:80\"\n  tls: { cert_file: c, key_file: k }\n")));
+  EXPECT_TRUE(read(with("  address: \"0.0.0.0:80\"\n  insecure: true\n")));
+  EXPECT_NE(refusal(with("  tls: { cert_file: c }\n")).find("needs cert_file and key_file"),
+            std::string::npos);
+  const auto token = [&](const std::string& one) {
+    return refusal(with("  tokens:\n    - { " + one + " }\n"));
+  };
+  EXPECT_NE(token("name: a, role: viewer, token: abc").find("holds a token in clear"), std::string::npos);
+  EXPECT_NE(token("name: a, role: viewer").find("needs one of hash and token_file"), std::string::npos);
+  EXPECT_NE(token("name: a, hash: \"" + hash + "\"").find("needs a name and a role"), std::string::npos);
+  EXPECT_NE(token("name: a, role: admin, token_file: /b").find("cannot be \"admin\""), std::string::npos);
+  EXPECT_NE(token("name: a, role: viewer, hash: md5").find("has a hash that is none"), std::string::npos);
+  EXPECT_EQ(read(with("  public_url: https://db1:9847/\n"))->listen->public_url, "https://db1:9847");
+  EXPECT_TRUE(read(with("  public_url: http://127.0.0.1:9847\n")));
+  EXPECT_TRUE(read(with("  public_url: http://db1:9847\n  insecure: true\n")));
+  EXPECT_NE(refusal(with("  public_url: http://db1:9847\n")).find("over the network in clear"),
+            std::string::npos);
+  for (const std::string_view wrong : {"db1:9847", "https://", "https://db1/path", "ftp://db1"})
+    EXPECT_NE(refusal(with("  public_url: \"" + std::string(wrong) + "\"\n")).find("is no address"),
+              std::string::npos)
+        << wrong;
+  EXPECT_NE(
+      refusal(
+          with("  tokens:\n    - { name: a, role: viewer, token_file: /b }\n    - { name: a, role: owner, "
+               "token_file: /c }\n"))
+          .find("two tokens are called"),
+      std::string::npos);
+}
+
+TEST(Config, M2_OtherPeoplesScripts) {
+  const std::string hash = "sha256:" + std::string(64, 'a');
+  const auto with = [&](const std::string& ping) {
+    return std::string(kSmall) + "listen: { address: \"127.0.0.1:1\" }\npings:\n  nightly: { " + ping +
+           " }\n";
+  };
+  const auto config = read(with("schedule: \"0 3 * * *\", timezone: Asia/Tokyo, hash: \"" + hash + "\""));
+  ASSERT_TRUE(config) << config.error().what;
+  EXPECT_EQ(config->pings.front().grace, kPingGraceUnsaid);
+  EXPECT_EQ(config->pings.front().token.name, "nightly");
+  EXPECT_TRUE(read(with("every: 15m, grace: 5m, token_file: /b")));
+  EXPECT_NE(refusal(with("hash: \"" + hash + "\"")).find("needs one of schedule and every"),
+            std::string::npos);
+  EXPECT_NE(refusal(with("every: 1h, schedule: \"0 3 * * *\", token_file: /b")).find("needs one of schedule"),
+            std::string::npos);
+  EXPECT_NE(refusal(with("every: 15m")).find("needs one of hash and token_file"), std::string::npos);
+  EXPECT_NE(refusal(with("every: 15m, token: abc")).find("holds a token in clear"), std::string::npos);
+  EXPECT_NE(refusal(with("every: 15m, token_file: /b, resource: none")).find("ping \"nightly\""),
+            std::string::npos);
+  EXPECT_NE(refusal(std::string(kSmall) + "listen: { address: \"127.0.0.1:1\" }\n"
+                                          "pings: { team/a: { every: 1h, token_file: /b } }\n")
+                .find("write - instead"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(std::string(kSmall) + "pings: { a: { every: 1h, token_file: /b } }\n").find("cannot be called"),
+      std::string::npos);
 }
 
 }  // namespace

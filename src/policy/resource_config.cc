@@ -13,18 +13,17 @@ namespace {
 
 constexpr int kProcessesMax = 256;
 
-bool is_yes(MapReader& map, std::string_view key) {
-  return map.has(key) && map.choice(key, {"true", "false"}) == "true";
-}
+constexpr double kGrowthMax = 100;
 
-// "50%" or "0.5".
-Result<double> parse_share(std::string_view text) {
+// A share of at most `most`.
+Result<double> parse_share_to(std::string_view text, double most, std::string_view example) {
   const bool percent = text.ends_with('%');
   const std::string number(percent ? text.substr(0, text.size() - 1) : text);
   char* end = nullptr;
   const double value = std::strtod(number.c_str(), &end) / (percent ? 100 : 1);
-  if (number.empty() || *end != '\0' || !(value >= 0 && value <= 1))
-    return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no share", text.substr(0, 20)), "", "write 50%");
+  if (number.empty() || *end != '\0' || !(value >= 0 && value <= most))
+    return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no share", text.substr(0, 20)), "",
+                fmt::format("write {}", example));
   return value;
 }
 
@@ -39,6 +38,7 @@ std::vector<EnvironmentVariable> read_environment(MapReader& map) {
   std::vector<EnvironmentVariable> out;
   auto environment = map.map("environment");
   if (!environment) return out;
+  environment->take_any_key();
   for (const std::string& name : environment->setting_names())
     out.push_back({name, environment->setting(name)});
   environment->done();
@@ -67,7 +67,7 @@ void read_redis(MapReader& map, ResourceConfig& resource) {
   redis.cert_file = map.path("cert_file");
   redis.tls_key_file = map.path("tls_key_file");
   redis.data_dir = map.path("data_dir");
-  redis.append_only = is_yes(map, "aof");
+  redis.append_only = map.is_yes("aof");
 }
 
 void read_files(MapReader& map, ResourceConfig& resource) {
@@ -75,7 +75,7 @@ void read_files(MapReader& map, ResourceConfig& resource) {
   files.paths = read_paths(map);
   files.include = map.words("include");
   files.exclude = map.words("exclude");
-  files.one_filesystem = is_yes(map, "one_filesystem");
+  files.one_filesystem = map.is_yes("one_filesystem");
   const std::string snapshot = map.choice("snapshot", {"auto", "btrfs", "off"});
   if (snapshot == "btrfs") files.snapshot = FilesConfig::Snapshot::kBtrfs;
   if (snapshot == "off") files.snapshot = FilesConfig::Snapshot::kOff;
@@ -121,7 +121,7 @@ void read_bucket(MapReader& map, ResourceConfig& resource) {
     map.state().fail_at(map.line(), fmt::format("{} does not say where it is", map.where()), {},
                         "add at: s3://bucket/prefix");
   bucket.access = read_store_access(map);
-  const std::string word = map.has("versions") ? map.choice("versions", {"all", "current"}) : "";
+  const std::string word = map.choice("versions", {"all", "current"});
   if (word == "all") bucket.versions = Versions::kAll;
   if (word == "current") bucket.versions = Versions::kCurrent;
   bucket.keep_versions = map.period("keep_versions");
@@ -138,7 +138,7 @@ void read_bucket(MapReader& map, ResourceConfig& resource) {
     to.sse_kms_key = sse->text("kms");
     sse->done();
   }
-  if (replicate->has("delete")) to.mirror = replicate->choice("delete", {"mirror", "keep"}) == "mirror";
+  to.mirror = replicate->choice("delete", {"mirror", "keep"}) != "keep";
   to.delete_share = replicate->read_as("delete_budget", parse_share);
   to.every = replicate->period("every");
   replicate->done();
@@ -152,13 +152,13 @@ void read_image(MapReader& map, ResourceConfig& resource) {
   image.user = map.setting("user");
   image.password = map.setting("password");
   image.ca_file = map.path("ca_file");
-  image.insecure = is_yes(map, "insecure");
+  image.insecure = map.is_yes("insecure");
   if (auto replica = map.map("replicate")) {
     image.replicate.to = replica->text("to");
     image.replicate.user = replica->setting("user");
     image.replicate.password = replica->setting("password");
     image.replicate.ca_file = replica->path("ca_file");
-    image.replicate.insecure = is_yes(*replica, "insecure");
+    image.replicate.insecure = replica->is_yes("insecure");
     if (image.replicate.to.empty())
       map.state().fail_at(replica->line(), fmt::format("{} replicates to nowhere", map.where()), {},
                           "add to: docker://HOST:PORT/PREFIX");
@@ -274,6 +274,54 @@ void refuse_keys_of_others(MapReader& map, const KindReader& own) {
   }
 }
 
+// What every kind has.
+void read_common(MapReader& map, ResourceConfig& resource) {
+  resource.site = map.text("site");
+  resource.owner = map.text("owner");
+  resource.criticality = map.choice("criticality", criticality_words());
+  resource.stage = map.text("stage");
+  resource.depends_on = map.words("depends_on");
+  if (auto objectives = map.map("objectives")) {
+    resource.rpo = objectives->period("rpo");
+    resource.rto = objectives->period("rto");
+    resource.mttr = objectives->period("mttr");
+    objectives->done();
+  }
+  map.each("maintenance", "a window", "{ schedule: \"0 17 * * SUN\", lasts: 1h }", [&](MapReader& window) {
+    const auto schedule = window.read_as("schedule", parse_schedule);
+    const std::string zone = window.zone("timezone");
+    const auto lasts = window.period("lasts");
+    resource.maintenance.push_back({schedule.value_or(Schedule{}), zone, lasts.value_or(Period{})});
+    if (!schedule || !lasts || !lasts->is_exact())
+      map.state().fail_at(window.line(), fmt::format("{} needs schedule and lasts", window.where()),
+                          "lasts has a fixed length", "write - { schedule: \"0 17 * * SUN\", lasts: 1h }");
+  });
+  if (auto limits = map.map("limits")) {
+    resource.limits.read = limits->rate("read");
+    resource.limits.network = limits->read_as("network", parse_network_rate);
+    resource.limits.cpu = limits->read_as("cpu", parse_cpu_share);
+    resource.limits.nice = limits->read_as("nice", parse_nice);
+    resource.limits.io = limits->read_as("io", parse_io_priority);
+    resource.processes = limits->count("processes", 1, kProcessesMax);
+    resource.delete_budget = limits->read_as("delete", parse_delete_budget);
+    limits->done();
+  }
+}
+
+// The keys of every kind, each kind by itself.
+void describe_kinds(MapReader& map) {
+  for (const KindReader& kind : kinds()) {
+    MapReader variant = map.variant("kind", kind.word);
+    ResourceConfig ignored;
+    variant.choice("kind", {kind.word});
+    read_common(variant, ignored);
+    if (kind.read)
+      kind.read(variant, ignored);
+    else
+      variant.take_any_key();
+  }
+}
+
 }  // namespace
 
 std::string_view name_of(ResourceKind kind) {
@@ -287,32 +335,39 @@ Result<ResourceKind> kind_named(std::string_view word) {
               "a newer one made this snapshot", "use the program that made it");
 }
 
-ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node) {
-  MapReader map(state, node, fmt::format("resource \"{}\"", name));
+std::vector<std::string_view> criticality_words() {
+  return {"critical", "high", "medium", "low"};
+}
+
+int rank_of_criticality(std::string_view word) {
+  const auto words = criticality_words();
+  const auto found = std::ranges::find(words, word);
+  return static_cast<int>(words.end() - found);
+}
+
+bool tells_of_changes(const ResourceConfig& resource) {
+  if (resource.kind == ResourceKind::kSecret) return !resource.secret.paths.empty();
+  return resource.kind == ResourceKind::kFiles || resource.kind == ResourceKind::kGit;
+}
+
+Result<double> parse_share(std::string_view text) {
+  return parse_share_to(text, 1, "50%");
+}
+
+Result<double> parse_growth(std::string_view text) {
+  return parse_share_to(text, kGrowthMax, "50%, or 200% for three times as much");
+}
+
+ResourceConfig read_resource(const std::string& name, MapReader& map) {
   ResourceConfig resource;
   resource.name = name;
-  resource.line = node.line;
+  resource.line = map.line();
+  resource.lines = map.lines();
+  if (map.describing()) return describe_kinds(map), resource;
   resource.kind = read_kind(map);
   const KindReader& kind = reader_of(resource.kind);
   refuse_keys_of_others(map, kind);
-  resource.site = map.text("site");
-  resource.owner = map.text("owner");
-  resource.criticality = map.text("criticality");
-  if (auto objectives = map.map("objectives")) {
-    resource.rpo = objectives->period("rpo");
-    resource.rto = objectives->period("rto");
-    objectives->done();
-  }
-  if (auto limits = map.map("limits")) {
-    resource.limits.read = limits->rate("read");
-    resource.limits.network = limits->read_as("network", parse_network_rate);
-    resource.limits.cpu = limits->read_as("cpu", parse_cpu_share);
-    resource.limits.nice = limits->read_as("nice", parse_nice);
-    resource.limits.io = limits->read_as("io", parse_io_priority);
-    resource.processes = limits->count("processes", 1, kProcessesMax);
-    resource.delete_budget = limits->read_as("delete", parse_delete_budget);
-    limits->done();
-  }
+  read_common(map, resource);
   if (!kind.read) return resource;  // its keys are not known here: nothing is said of them
   kind.read(map, resource);
   map.done();
@@ -320,11 +375,7 @@ ResourceConfig read_resource(ReadState& state, const std::string& name, const Ya
 }
 
 int criticality_rank(const ResourceConfig& resource) {
-  constexpr std::string_view kWords[] = {"critical", "high", "medium", "low"};
-  constexpr int kOther = std::size(kWords), kNone = kOther + 1;
-  if (resource.criticality.empty()) return kNone;
-  const auto word = std::ranges::find(kWords, resource.criticality);
-  return word == std::end(kWords) ? kOther : static_cast<int>(word - std::begin(kWords));
+  return static_cast<int>(criticality_words().size()) - rank_of_criticality(resource.criticality);
 }
 
 Result<void> check_supported(const ResourceConfig& resource) {

@@ -13,14 +13,15 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "policy/delete_budget.h"
+#include "policy/key_lines.h"
 #include "policy/limits.h"
+#include "policy/schedule.h"
 #include "policy/setting.h"
 #include "policy/store_access.h"
 
 namespace kuramori {
 
-struct ReadState;
-struct YamlNode;
+class MapReader;
 
 enum class ResourceKind { kPostgres, kRedis, kFiles, kBucket, kDump, kCommand, kSecret, kGit, kImage, kAws };
 std::string_view name_of(ResourceKind kind);
@@ -131,14 +132,26 @@ struct GitConfig {
   std::optional<Webhook> webhook;
 };
 
+// When the resource's own host is at work on it: no backup begins or goes on then (S29).
+struct MaintenanceConfig {
+  Schedule schedule;  // when it begins
+  std::string timezone;
+  Period lasts;
+};
+
 struct ResourceConfig {
   std::string name;
   int line = 0;  // 0: no configuration speaks of it
+  KeyLines lines;
   ResourceKind kind = ResourceKind::kPostgres;
   std::string site;  // where the original stands; "": where its plan's vault does
   std::string owner;
-  std::string criticality;
-  std::optional<Period> rpo, rto;  // objectives
+  std::string criticality;  // of criticality_words(); "" when it is not said
+  std::string stage;        // "production", "staging": alike, but not the same
+  // Objectives. mttr: what repairs take in the mean, where rto is the most one may.
+  std::optional<Period> rpo, rto, mttr;
+  std::vector<std::string> depends_on;  // resources that are restored before
+  std::vector<MaintenanceConfig> maintenance;
   Limits limits;
   std::optional<int> processes;               // of limits: how many threads read
   std::optional<DeleteBudget> delete_budget;  // of limits: how many snapshots one prune may let go
@@ -155,10 +168,22 @@ struct ResourceConfig {
   GitConfig git;
 };
 
-// The lower, the earlier it is looked after: critical, high, medium, low, another word, none.
+constexpr int kCriticalities = 4;
+// The lower, the earlier it is looked after: critical, high, medium, low, none.
 int criticality_rank(const ResourceConfig& resource);
+// "critical", "high", "medium", "low": the first is the most.
+std::vector<std::string_view> criticality_words();
+// 4 for critical down to 1 for low; 0 for what is not said.
+int rank_of_criticality(std::string_view word);
+// False: this program cannot tell when a resource of this kind changes (`every: change`).
+bool tells_of_changes(const ResourceConfig& resource);
 
-ResourceConfig read_resource(ReadState& state, const std::string& name, const YamlNode& node);
+// "50%" or "0.5": from nothing to all.
+Result<double> parse_share(std::string_view text);
+// "50%", "2": also more than all, to a hundredfold.
+Result<double> parse_growth(std::string_view text);
+
+ResourceConfig read_resource(const std::string& name, MapReader& map);
 
 // kUsage "kind aws is not supported yet" for what this program cannot back up or restore.
 Result<void> check_supported(const ResourceConfig& resource);

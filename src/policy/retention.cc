@@ -273,4 +273,31 @@ Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question) {
   return lines;
 }
 
+Result<std::optional<NextDrop>> next_drop(PruneQuestion question) {
+  question.tell = PruneQuestion::Tell::kDropsAlone;
+  question.store_now.reset();
+  // What keeps a snapshot ends at such a moment, and nothing begins to: so the first at which something goes
+  // can be searched for by halves.
+  std::vector<Time> moments{question.now};
+  for (const SnapshotFacts& snapshot : question.snapshots) {
+    if (snapshot.keep_until != kForever) moments.push_back(snapshot.keep_until);
+    if (question.window) moments.push_back(later(snapshot.stop, *question.window));
+  }
+  std::erase_if(moments, [&](Time moment) { return moment < question.now; });
+  std::ranges::sort(moments);
+  std::optional<NextDrop> first;
+  for (size_t from = 0, to = moments.size(); from < to;) {
+    const size_t middle = from + (to - from) / 2;
+    question.now = moments[middle];
+    TRY_ASSIGN(const std::vector<PruneLine> drops, decide_prune(question));
+    if (drops.empty()) {
+      from = middle + 1;
+      continue;
+    }
+    first = NextDrop{drops.front().id, moments[middle]};
+    to = middle;
+  }
+  return first;
+}
+
 }  // namespace kuramori

@@ -103,4 +103,12 @@ struct PruneLine {
 // kRefused when the clocks cannot be believed (P61): then nothing may be dropped.
 Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question);
 
+// What the first prune that drops anything drops first, and from when on: now, or at a later moment if
+// nothing is added, proven or held until then. Nothing: none ever does.
+struct NextDrop {
+  SnapshotId id;
+  Time at;
+};
+Result<std::optional<NextDrop>> next_drop(PruneQuestion question);
+
 }  // namespace kuramori

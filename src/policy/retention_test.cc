@@ -292,6 +292,33 @@ TEST(Prune, PropertyWhatMustStayStays) {
   }));
 }
 
+// Against prunes at every hour for half a year: the first that drops anything.
+TEST(Prune, PropertyWhatGoesNextIsWhatTheFirstPruneDrops) {
+  EXPECT_TRUE(rc::check("next_drop is exact", [] {
+    const PruneQuestion q = any_question();
+    const auto next = next_drop(q);
+    check(next.has_value());
+    PruneQuestion later_on = q;
+    later_on.store_now.reset();
+    std::vector<PruneLine> drops;
+    for (int hour = 0; hour < 24 * 200; ++hour) {
+      later_on.now = q.now + std::chrono::hours(hour);
+      later_on.tell = PruneQuestion::Tell::kDropsAlone;
+      drops = *decide_prune(later_on);
+      if (!drops.empty()) break;
+    }
+    check(next->has_value() == !drops.empty());
+    if (drops.empty()) return;
+    check((*next)->at <= later_on.now && (*next)->at > later_on.now - std::chrono::hours(1));
+    // Exactly then it goes, and a nanosecond before nothing does.
+    later_on.now = (*next)->at;
+    check(decide_prune(later_on)->front().id == (*next)->id);
+    if ((*next)->at == q.now) return;
+    later_on.now -= Duration(1);
+    check(decide_prune(later_on)->empty());
+  }));
+}
+
 TEST(Prune, PropertyOrderOfTheListDoesNotMatter) {
   EXPECT_TRUE(rc::check("any order gives the same answer", [] {
     PruneQuestion q = any_question();

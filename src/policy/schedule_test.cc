@@ -9,6 +9,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/sanitized.h"
 #include "base/time_text.h"
 #include "policy/config.h"
 
@@ -228,6 +229,7 @@ class ScheduleYears : public testing::TestWithParam<std::pair<const char*, int>>
 
 TEST_P(ScheduleYears, B2_B4_EightYearsAgainstAClockWatchedMinuteByMinute) {
   const auto [zone, first_year] = GetParam();
+  if (kIsSanitized && zone != std::string_view("America/St_Johns")) GTEST_SKIP() << "one thread's arithmetic";
   const Time begin = at(fmt::format("{}-01-01 00:00:00Z", first_year));
   const int64_t first = to_unix_ns(begin) / 60'000'000'000;
   const int64_t count = int64_t{8} * 365 * 1440 + 2 * 1440;

@@ -13,13 +13,11 @@ constexpr std::string_view kKinds[] = {"backup", "copy", "drill", "prune", "coll
 constexpr std::string_view kStates[] = {"CREATED", "PENDING", "RUNNING", "COMPLETED", "PARTIAL",
                                         "FAILED",  "EXPIRED", "ABORTED", "CANCELLED"};
 
-constexpr int kImportances = 4;  // critical, high, medium, low
+constexpr int kImportanceUnsaid = 2;  // as of medium
 
-int importance_of(const std::string& criticality) {
-  if (criticality == "critical") return 0;
-  if (criticality == "high") return 1;
-  if (criticality == "low") return 3;
-  return 2;
+int importance_of(const ResourceConfig& resource) {
+  const int rank = criticality_rank(resource);
+  return rank < kCriticalities ? rank : kImportanceUnsaid;
 }
 
 std::optional<Duration> length_of(const std::optional<Period>& period) {
@@ -31,7 +29,7 @@ std::optional<Duration> length_of(const std::optional<Period>& period) {
 // turn: what waits long enough is first, whatever it is.
 Duration handicap(const Job& job) {
   using std::chrono::minutes;
-  const Duration by_importance = minutes(10) * std::clamp(job.importance, 0, kImportances - 1);
+  const Duration by_importance = minutes(10) * std::clamp(job.importance, 0, kCriticalities - 1);
   switch (job.kind) {
     case JobKind::kBackup:
       return by_importance;
@@ -92,7 +90,7 @@ void add_plan(const Config& config, const PlanConfig& plan, std::vector<Job>& jo
     base.plan = plan.name;
     base.resource = resource;
     base.vaults = {plan.vault};
-    base.importance = importance_of(found ? (*found)->criticality : "");
+    base.importance = found ? importance_of(**found) : kImportanceUnsaid;
     const std::string where = fmt::format("{}/{}", plan.name, resource);
     Job backup = base;
     backup.id = "backup " + where;
@@ -128,21 +126,22 @@ void add_plan(const Config& config, const PlanConfig& plan, std::vector<Job>& jo
 }
 
 void add_upkeep(const VaultConfig& vault, std::vector<Job>& jobs) {
-  auto add = [&](JobKind kind, const Schedule& schedule) {
+  auto add = [&](JobKind kind, const Schedule& schedule, bool unasked) {
     if (schedule.dialect == Schedule::Dialect::kNone) return;
     Job job;
+    job.unasked = unasked;
     job.kind = kind;
     job.id = fmt::format("{} {}", name_of(kind), vault.name);
     job.vaults = {vault.name};
     job.when = {schedule, std::nullopt, vault.upkeep.timezone};
-    job.importance = kImportances - 1;
+    job.importance = kCriticalities - 1;
     job.lane = "upkeep " + vault.name;
     if (kind == JobKind::kScrub) job.budget = vault.upkeep.scrub_budget;
     jobs.push_back(std::move(job));
   };
-  add(JobKind::kPrune, vault.upkeep.prune);
-  add(JobKind::kCollect, vault.upkeep.collect);
-  add(JobKind::kScrub, vault.upkeep.scrub);
+  add(JobKind::kPrune, vault.upkeep.prune, vault.upkeep.prune_unasked);
+  add(JobKind::kCollect, vault.upkeep.collect, vault.upkeep.collect_unasked);
+  add(JobKind::kScrub, vault.upkeep.scrub, vault.upkeep.scrub_unasked);
 }
 
 }  // namespace
@@ -268,6 +267,14 @@ void Scheduler::notice_moments(State& state, Now now) {
 }
 
 void Scheduler::make_due(State& state, Time due, Time since, Now now) {
+  if (state.waiting && state.waiting->elsewhere) {
+    // That daemon's run may not be this moment's. Should it never end, one run here is for both: a new one,
+    // for what was tried of the old one says nothing of this moment.
+    Run before = std::move(state.waiting->run);
+    state.waiting.reset();
+    std::string why = before.why + "; the next run was due by then";
+    close(std::move(before), RunState::kCancelled, std::move(why), now);
+  }
   if (!state.waiting) {
     Run run;
     run.id = next_id_++;
@@ -303,12 +310,13 @@ void Scheduler::wait_for_start(State& state, Run run, Now now) {
   set_ready(state);
 }
 
-void Scheduler::start_followers(const State& state, Now now) {
+// For the moment of what they follow: each daemon with these plans names their runs alike.
+void Scheduler::start_followers(const State& state, Time due, Now now) {
   auto followers = followers_.find(state.job.id);
   if (followers == followers_.end()) return;
   for (const std::string& id : followers->second) {
     auto at = states_.find(id);
-    if (at != states_.end() && !at->second.gone) make_due(at->second, now.wall, now.wall, now);
+    if (at != states_.end() && !at->second.gone) make_due(at->second, due, due, now);
   }
 }
 
@@ -371,6 +379,7 @@ void Scheduler::expire(State& state, Now now) {
     }
   } else if (state.waiting && is_past(state.waiting->try_at)) {
     state.waiting->try_at.reset();
+    state.waiting->elsewhere = false;
     state.waiting->run.state = RunState::kPending;
     changed(state.waiting->run);
   }
@@ -446,10 +455,7 @@ std::optional<Duration> Scheduler::wait(Now now) const {
   return wait;
 }
 
-void Scheduler::ended(int64_t id, const Ending& ending, Now now) {
-  auto at = by_run_.find(id);
-  CHECK(at != by_run_.end() && at->second->running && at->second->running->run.id == id);
-  State& state = *at->second;
+Scheduler::Running Scheduler::leave(State& state) {
   Running running = std::move(*state.running);
   state.running.reset();
   lanes_.erase(state.job.lane);
@@ -457,9 +463,74 @@ void Scheduler::ended(int64_t id, const Ending& ending, Now now) {
   if (!state.job.to.empty()) at_vault_[state.job.to] -= 1;
   running_ -= 1;
   drilling_ -= state.job.kind == JobKind::kDrill;
+  return running;
+}
+
+void Scheduler::held_elsewhere(int64_t id, Duration again, const std::string& by, Now now) {
+  auto at = by_run_.find(id);
+  CHECK(at != by_run_.end() && at->second->running && at->second->running->run.id == id);
+  State& state = *at->second;
+  const std::string id_of_job = state.job.id;
+  Running running = leave(state);
+  Run& run = running.run;
+  if (running.stopped == Stopped::kCancelled) {
+    close(std::move(run), RunState::kCancelled, "somebody asked for it", now);
+  } else if (state.gone) {
+    close(std::move(run), RunState::kCancelled, "the configuration no longer asks for it", now);
+  } else if (state.waiting) {
+    close(std::move(run), RunState::kCancelled, fmt::format("{} is at it; the next run was due by then", by),
+          now);
+  } else {
+    // It was not tried here. Its windows are those of the daemon that is at it.
+    run.attempt -= 1;
+    if (run.attempt == 0) run.started.reset();
+    run.state = RunState::kCreated;
+    run.why = fmt::format("{} is at it", by);
+    changed(run);
+    if (stopping_) {
+      by_run_.erase(run.id);
+    } else {
+      state.waiting = Waiting{.run = std::move(run),
+                              .try_at = now.steady + again,
+                              .start_by = {},
+                              .complete_by = {},
+                              .elsewhere = true};
+    }
+  }
+  set_timer(state);
+  set_ready(state);
+  forget_gone(id_of_job);
+}
+
+void Scheduler::done_elsewhere(int64_t id, Time due, const std::string& by, Now now) {
+  auto at = by_run_.find(id);
+  CHECK(at != by_run_.end() && at->second->running && at->second->running->run.id == id);
+  State& state = *at->second;
+  const std::string id_of_job = state.job.id;
+  Running running = leave(state);
+  const Time moment = running.run.due;
+  close(std::move(running.run), RunState::kCompleted, fmt::format("done by {}", by), now);
+  if (!state.job.when.never() && !state.job.when.is_by_clock() && due < now.wall) {
+    // So many hours after the last run: after that one.
+    state.watched_until = due;
+    remember(state);
+    find_next(state);
+  }
+  start_followers(state, moment, now);
+  set_timer(state);
+  set_ready(state);
+  forget_gone(id_of_job);
+}
+
+void Scheduler::ended(int64_t id, const Ending& ending, Now now) {
+  auto at = by_run_.find(id);
+  CHECK(at != by_run_.end() && at->second->running && at->second->running->run.id == id);
+  State& state = *at->second;
+  Running running = leave(state);
 
   Run& run = running.run;
   const std::string id_of_job = run.job;
+  const Time due = run.due;
   const Verdict verdict = verdict_of(state.job.kind, ending);
   const bool success = verdict == Verdict::kCompleted || verdict == Verdict::kPartial;
   if (state.job.kind == JobKind::kDrill && (success || verdict == Verdict::kFinal)) {
@@ -469,7 +540,7 @@ void Scheduler::ended(int64_t id, const Ending& ending, Now now) {
   if (success) {
     close(std::move(run), verdict == Verdict::kCompleted ? RunState::kCompleted : RunState::kPartial,
           ending.why, now);
-    start_followers(state, now);
+    start_followers(state, due, now);
   } else if (running.stopped == Stopped::kAborted) {
     const Duration window = state.job.completion_window.value_or(Duration(0));
     close(std::move(run), RunState::kAborted,
@@ -519,6 +590,13 @@ bool Scheduler::cancel(int64_t id, Now now) {
   close(std::move(run), RunState::kCancelled, "somebody asked for it", now);
   set_timer(state);
   set_ready(state);
+  return true;
+}
+
+bool Scheduler::run_now(std::string_view job, Now now) {
+  auto at = states_.find(job);
+  if (at == states_.end() || at->second.gone) return false;
+  make_due(at->second, now.wall, now.wall, now);
   return true;
 }
 

@@ -38,6 +38,7 @@ struct Job {
   std::string after;  // the job whose snapshot starts it; "" where `when` does
   std::optional<Duration> start_window, completion_window;
   std::optional<Duration> budget;  // of a scrub
+  bool unasked = false;            // upkeep by default: not for a key that may not
   int importance = 0;              // 0 first
   std::string lane;                // of one lane one job runs at a time
   bool operator==(const Job&) const = default;
@@ -129,8 +130,15 @@ class Scheduler {
   std::optional<Duration> wait(Now now) const;
 
   void ended(int64_t run, const Ending& ending, Now now);
+  // Another daemon with the same plans is at this run, which was just started: it waits, and asks `again`.
+  void held_elsewhere(int64_t run, Duration again, const std::string& by, Now now);
+  // … or has done it, or one that serves for it: that was for `due`.
+  void done_elsewhere(int64_t run, Time due, const std::string& by, Now now);
   // False: there is no such run, or it is over.
   bool cancel(int64_t run, Now now);
+  // Somebody asks for a run of it, whatever its schedule says. One that waits already is that run; one that
+  // pauses after a failure is tried at once. False: there is no such job.
+  bool run_now(std::string_view job, Now now);
   // No run is started from now on. One that ends without success was interrupted: it waits for the next
   // daemon.
   void stop() { stopping_ = true; }
@@ -146,6 +154,7 @@ class Scheduler {
     std::optional<Duration> try_at;       // by the steady clock: a pause
     std::optional<Duration> start_by;     // until its first start
     std::optional<Duration> complete_by;  // from its first start
+    bool elsewhere = false;               // another daemon is at it
   };
   struct Running {
     Run run;
@@ -176,7 +185,9 @@ class Scheduler {
   bool has_room(const State& state) const;
   void start(State& state, Now now);
   void close(Run run, RunState end, std::string why, Now now);
-  void start_followers(const State& state, Now now);
+  // The run of `state` has left what it worked in.
+  Running leave(State& state);
+  void start_followers(const State& state, Time due, Now now);
   void remember(const State& state);
   void forget_gone(const std::string& id);
   void changed(const Run& run);

@@ -377,6 +377,43 @@ TEST(Scheduling, B11_ARunThatOverrunsTheNextMomentIsFollowedByOne) {
   EXPECT_EQ(world.runs("backup p/a").back().why, "an earlier run of it still works");
 }
 
+TEST(Scheduling, B11_what_another_daemon_does_is_waited_for_and_counts_as_done) {
+  const Config config = with_plans(kHourly);
+  const Time begin = at("2026-01-01 00:30:00Z");
+  auto after = [&](Duration passed) { return Now{begin + passed, passed}; };
+  Scheduler scheduler(1);
+  scheduler.set_jobs(jobs_of(config), config.daemon, {}, after({}));
+  Step step = scheduler.step(after(minutes(30)));
+  ASSERT_EQ(step.start.size(), 1u);
+  const int64_t first = step.start[0].id;
+  scheduler.held_elsewhere(first, seconds(20), "daemon b on there", after(minutes(30)));
+  EXPECT_TRUE(scheduler.step(after(minutes(30) + seconds(19))).start.empty());
+  step = scheduler.step(after(minutes(30) + seconds(20)));
+  ASSERT_EQ(step.start.size(), 1u);
+  EXPECT_EQ(step.start[0].id, first);
+  EXPECT_EQ(step.start[0].attempt, 1);  // it was not tried here
+  scheduler.done_elsewhere(first, begin + minutes(30), "daemon b", after(minutes(31)));
+  step = scheduler.step(after(minutes(31)));
+  ASSERT_EQ(step.changed.size(), 1u);
+  EXPECT_EQ(step.changed[0].state, RunState::kCompleted);
+  EXPECT_EQ(step.changed[0].why, "done by daemon b");
+  // The next moment comes while another is at the last: it is a run of its own, for what the old one tried
+  // says nothing of it.
+  step = scheduler.step(after(minutes(90)));
+  ASSERT_EQ(step.start.size(), 1u);
+  const int64_t second = step.start[0].id;
+  scheduler.held_elsewhere(second, hours(2), "daemon b on there", after(minutes(90)));
+  step = scheduler.step(after(minutes(150)));
+  ASSERT_EQ(step.start.size(), 1u);
+  EXPECT_NE(step.start[0].id, second);
+  EXPECT_EQ(format_utc(step.start[0].due), "2026-01-01T03:00:00Z");
+  const auto ended = std::ranges::find_if(
+      step.changed, [&](const JobRun& run) { return run.id == second && is_over(run.state); });
+  ASSERT_NE(ended, step.changed.end());
+  EXPECT_EQ(ended->state, RunState::kCancelled);
+  EXPECT_EQ(ended->why, "daemon b on there is at it; the next run was due by then");
+}
+
 TEST(Scheduling, LatenessAndImportanceDecideWhoIsFirst) {
   World world(with_plans("  x: { resources: [a, c, b], vault: tokyo, schedule: \"0 * * * *\" }\n"
                          "  y: { resources: [c], vault: osaka, schedule: \"20 0 * * *\" }\n",
@@ -562,6 +599,24 @@ TEST(Scheduling, P69_AThousandPlansCostNothingWhileNothingIsDue) {
   for (const auto& [when, run] : world.starts) late += when - run.due > seconds(1);
   EXPECT_EQ(late, 0U);
   EXPECT_GE(world.starts.size(), 3000U);
+}
+
+TEST(Scheduling, what_somebody_asks_for_runs_at_once_and_is_one_run) {
+  World world(with_plans(
+      "  p: { resources: [a], vault: tokyo, schedule: \"0 3 * * *\", copies: [ { to: osaka } ] }\n"));
+  Scheduler& scheduler = *world.scheduler;
+  EXPECT_FALSE(scheduler.run_now("backup p/nothing", world.now()));
+  EXPECT_TRUE(scheduler.run_now("backup p/a", world.now()));
+  EXPECT_TRUE(scheduler.run_now("backup p/a", world.now()));  // it waits already
+  const Step step = scheduler.step(world.now());
+  ASSERT_EQ(step.start.size(), 1u);
+  EXPECT_EQ(step.start[0].job, "backup p/a");
+  EXPECT_TRUE(scheduler.run_now("backup p/a", world.now()));  // while it runs: one more, afterwards
+  EXPECT_TRUE(scheduler.step(world.now()).start.empty());
+  scheduler.ended(step.start[0].id, {}, world.now());
+  std::set<std::string> followed;
+  for (const JobRun& run : scheduler.step(world.now()).start) followed.insert(run.job);
+  EXPECT_EQ(followed, (std::set<std::string>{"backup p/a", "copy p/a to osaka"}));
 }
 
 }  // namespace

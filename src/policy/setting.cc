@@ -58,7 +58,7 @@ ConfigWorld machine_world() {
 }
 
 Result<std::string> Setting::fetch(const ConfigWorld& world) const {
-  if (from_ == From::kNowhere || from_ == From::kText) return text_;
+  if (from_ != From::kFile && from_ != From::kCommand) return text_;
   TRY_ASSIGN(std::string value, from_ == From::kFile ? world.read_file(text_) : world.run_command(text_));
   if (value.ends_with('\n')) value.pop_back();
   if (value.ends_with('\r')) value.pop_back();
@@ -70,6 +70,7 @@ std::string Setting::origin() const {
     case From::kNowhere:
       return "nowhere";
     case From::kText:
+    case From::kVariable:
       return "the configuration";
     case From::kFile:
       return fmt::format("the file {}", text_);

@@ -23,13 +23,15 @@ constexpr size_t kConfigBytesMax = 1 << 20;  // of a configuration, and of what 
 
 class Setting {
  public:
-  enum class From { kNowhere, kText, kFile, kCommand };
+  // kVariable: the text stands in the file with a variable of the environment, which is in it by now.
+  enum class From { kNowhere, kText, kFile, kCommand, kVariable };
 
   Setting() = default;
-  Setting(From from, std::string text) : from_(from), text_(std::move(text)) {}
+  Setting(From from, std::string text, int line = 0) : from_(from), text_(std::move(text)), line_(line) {}
 
   bool is_set() const { return from_ != From::kNowhere; }
   From from() const { return from_; }
+  int line() const { return line_; }  // of the configuration; 0: it does not come from there
   // The value; one trailing line break of a file or a command is not part of it. "" when not set.
   Result<std::string> fetch(const ConfigWorld& world) const;
   // The path of what stands in a file; "" for any other.
@@ -40,6 +42,7 @@ class Setting {
  private:
   From from_ = From::kNowhere;
   std::string text_;  // the value, the path or the command
+  int line_ = 0;
 };
 
 }  // namespace kuramori

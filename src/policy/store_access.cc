@@ -14,10 +14,8 @@ StoreAccess read_store_access(MapReader& map) {
   access.profile = credentials->text("profile");
   access.access_key = credentials->setting("access_key");
   access.secret_key = credentials->setting("secret_key");
-  if (credentials->has("env"))
-    access.from_environment = credentials->choice("env", {"true", "false"}) == "true";
-  if (credentials->has("instance"))
-    access.from_instance_role = credentials->choice("instance", {"true", "false"}) == "true";
+  access.from_environment = credentials->is_yes("env");
+  access.from_instance_role = credentials->is_yes("instance");
   credentials->done();
   return access;
 }

@@ -171,6 +171,15 @@ class Watch {
   virtual std::string how() const = 0;
 };
 
+// A program of others that a kind runs on this machine.
+struct SourceClient {
+  std::string program;  // "pg_dump"
+  std::string purpose;  // "dumps and restores"
+  std::string needed;   // "15 or newer"; "any version"
+  std::string found;    // "15.18 in /usr/lib/postgresql/15/bin"; "": there is none
+  bool fits = false;    // what was found is what is needed
+};
+
 // One resource of a kind that is kept as a tree.
 class Source {
  public:
@@ -190,6 +199,8 @@ class Source {
   virtual Result<std::vector<CheckResult>> drill(const CapturedTree& tree, const std::string& sandbox,
                                                  Reporter& reporter, std::stop_token stop) = 0;
   virtual Result<std::vector<SourceFinding>> doctor() = 0;
+  // What it needs, as well as it can tell now, and what is here; doctor() says what to do about what lacks.
+  virtual std::vector<SourceClient> clients() { return {}; }
   // Whether lines of the content may be shown to people.
   virtual bool may_be_shown() const { return true; }
   // What changed within a file that both trees have, where the kind has names for it.

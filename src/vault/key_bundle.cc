@@ -131,6 +131,20 @@ std::optional<Role> role_of(std::string_view name) {
   return {};
 }
 
+KeyBundle KeyBundle::clone() const {
+  KeyBundle copy;
+  copy.role = role;
+  copy.family = family;
+  copy.name = name;
+  copy.reader_public = reader_public;
+  if (reader) copy.reader = BoxKeyPair::from_secret(reader->secret_key.view());
+  copy.structure = structure.clone();
+  copy.chunk = chunk.clone();
+  if (signing) copy.signing = SigningKey::from_seed(signing->seed().view());
+  copy.owner_verify = owner_verify;
+  return copy;
+}
+
 KeyBundle KeyBundle::new_role(const KeyBundle& owner, Role role, std::string name, Random& random) {
   CHECK(owner.role == Role::kOwner && role != Role::kOwner);
   KeyBundle b;

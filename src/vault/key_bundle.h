@@ -31,6 +31,7 @@ struct KeyBundle {
   // What a role of the owner's family holds, with a signing key of its own. The signing key counts nowhere
   // until the owner has granted it the role (vault/signers.h).
   static KeyBundle new_role(const KeyBundle& owner, Role role, std::string name, Random& random);
+  KeyBundle clone() const;
 };
 
 // Asked only when the file is wrapped. An error stops the opening.

@@ -59,6 +59,16 @@ std::optional<IdType> id_of(std::string_view hex) {
   return id;
 }
 
+// "0000000007.<id>" below `prefix` → 7
+template <class IdType>
+std::optional<uint64_t> parse_numbered_id(std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) return {};
+  std::string_view id = name.substr(prefix.size());
+  auto digits = take_until(id, '.');
+  if (!digits || !id_of<IdType>(id)) return {};
+  return parse_ten_digits(*digits);
+}
+
 }  // namespace
 
 std::string session(const SessionId& sid) {
@@ -125,16 +135,76 @@ std::string revocation(const SignerId& signer, int copy) {
 std::string audit(uint64_t n) {
   return fmt::format("{}{:010}", kAudit, n);
 }
+std::string audit_prefix(const SignerId& signer) {
+  return fmt::format("{}{}/", kAudit, signer.hex());
+}
+std::string audit(const SignerId& signer, uint64_t n) {
+  return fmt::format("{}{:010}", audit_prefix(signer), n);
+}
+std::string audit_archive(const SignerId& signer, uint64_t from, uint64_t to) {
+  return fmt::format("{}{:010}-{:010}", audit_prefix(signer), from, to);
+}
+std::optional<AuditName> parse_audit(std::string_view name) {
+  if (!name.starts_with(kAudit)) return {};
+  std::string_view rest = name.substr(kAudit.size());
+  AuditName parsed;
+  if (auto hex = take_until(rest, '/')) {
+    parsed.signer = id_of<SignerId>(*hex);
+    if (!parsed.signer) return {};
+  }
+  if (auto from = parsed.signer ? take_until(rest, '-') : std::nullopt) {
+    const auto first = parse_ten_digits(*from), last = parse_ten_digits(rest);
+    if (!first || !last || *first == 0 || *last < *first) return {};
+    return AuditName{parsed.signer, *first, *last, true};
+  }
+  const auto n = parse_ten_digits(rest);
+  if (!n || *n == 0) return {};
+  parsed.from = parsed.to = *n;
+  return parsed;
+}
+
+std::string approval_request(const ApprovalId& id) {
+  return fmt::format("{}{}/request", kApprovals, id.hex());
+}
+std::string approval_by(const ApprovalId& id, const SignerId& signer) {
+  return fmt::format("{}{}/by.{}", kApprovals, id.hex(), signer.hex());
+}
+std::string approval_used(const ApprovalId& id) {
+  return fmt::format("{}{}/used", kApprovals, id.hex());
+}
 
 std::string catalog(uint64_t n, const CatalogId& id) {
   return fmt::format("{}{:010}.{}", kCatalog, n, id.hex());
 }
 std::optional<uint64_t> parse_catalog(std::string_view name) {
-  if (!name.starts_with(kCatalog)) return {};
-  std::string_view id = name.substr(kCatalog.size());
-  auto digits = take_until(id, '.');
-  if (!digits || !id_of<CatalogId>(id)) return {};
-  return parse_ten_digits(*digits);
+  return parse_numbered_id<CatalogId>(name, kCatalog);
+}
+
+std::string applied(uint64_t n, const AppliedId& id) {
+  return fmt::format("{}{:010}.{}", kApplied, n, id.hex());
+}
+std::optional<uint64_t> parse_applied(std::string_view name) {
+  return parse_numbered_id<AppliedId>(name, kApplied);
+}
+
+std::string lease_prefix(const SignerId& signer, const JobKey& job) {
+  return fmt::format("{}{}/{}/", kLeases, signer.hex(), job.hex());
+}
+std::string lease(const SignerId& signer, const JobKey& job, uint64_t n) {
+  return fmt::format("{}{:010}", lease_prefix(signer, job), n);
+}
+std::optional<LeaseName> parse_lease(std::string_view name) {
+  if (!name.starts_with(kLeases)) return {};
+  std::string_view rest = name.substr(kLeases.size());
+  auto signer_hex = take_until(rest, '/');
+  if (!signer_hex) return {};
+  auto job_hex = take_until(rest, '/');
+  if (!job_hex) return {};
+  auto signer = id_of<SignerId>(*signer_hex);
+  auto job = id_of<JobKey>(*job_hex);
+  auto number = parse_ten_digits(rest);
+  if (!signer || !job || !number) return {};
+  return LeaseName{*signer, *job, *number};
 }
 
 std::string probe(int64_t at_ns, const Id<8, struct ProbeIdTag>& id) {
@@ -165,7 +235,7 @@ std::string epoch_seal(uint64_t epoch) {
 }
 bool is_of_ledger(std::string_view name) {
   return name.starts_with(kSessions) || name.starts_with(kCommits) || name.starts_with(kPrune) ||
-         name.starts_with(kGc);
+         name.starts_with(kGc) || name.starts_with(kLeases);
 }
 std::optional<InEpoch> parse_in_epoch(std::string_view name) {
   auto epoch = parse_number(name, "");

@@ -6,6 +6,10 @@
 
 #include "base/id.h"
 
+namespace kuramori {
+using ApprovalId = Id<8, struct ApprovalTag>;  // a request for others' word
+}
+
 namespace kuramori::names {
 
 constexpr std::string_view kVault = "vault";  // three copies: vault, vault.2, vault.3 (V12)
@@ -25,9 +29,12 @@ constexpr std::string_view kSigners = "signers/";
 constexpr std::string_view kDisowned = "disowned/";
 constexpr std::string_view kEpochs = "epochs/";
 constexpr std::string_view kAudit = "audit/";
+constexpr std::string_view kApprovals = "approvals/";
 constexpr std::string_view kKeys = "keys/";
 constexpr std::string_view kProbes = "probes/";
+constexpr std::string_view kApplied = "applied/";
 constexpr std::string_view kCatalog = "catalog/";
+constexpr std::string_view kLeases = "leases/";
 // What a probe of the store puts and removes again; where nothing can be removed, some of it stays.
 constexpr std::string_view kProbeTrials = "probe/";
 
@@ -68,12 +75,43 @@ struct SignerName {
 std::optional<SignerName> parse_signer(std::string_view name);
 // audit/<n>: ten digits, counted from 1
 std::string audit(uint64_t n);
+// audit/<signer>/<n>, and audit/<signer>/<from>-<to> for those of them that were archived
+std::string audit_prefix(const SignerId& signer);
+std::string audit(const SignerId& signer, uint64_t n);
+std::string audit_archive(const SignerId& signer, uint64_t from, uint64_t to);
+struct AuditName {
+  std::optional<SignerId> signer;  // none: the chain of what the owner did about keys
+  uint64_t from = 0, to = 0;       // of a single record both its number
+  bool is_archive = false;
+};
+std::optional<AuditName> parse_audit(std::string_view name);
+// approvals/<id>/request, approvals/<id>/by.<signer>, approvals/<id>/used
+std::string approval_request(const ApprovalId& id);
+std::string approval_by(const ApprovalId& id, const SignerId& signer);
+std::string approval_used(const ApprovalId& id);
 // catalog/<n>.<id>: ten digits; the id makes each a name of its own, whoever wrote it
 using CatalogId = Id<8, struct CatalogIdTag>;
 std::string catalog(uint64_t n, const CatalogId& id);
 std::optional<uint64_t> parse_catalog(std::string_view name);
 // probes/<at, 16 hex>-<id>: names sort by time
 std::string probe(int64_t at_ns, const Id<8, struct ProbeIdTag>& id);
+
+// applied/<n>.<id>: ten digits, counted from 1; the id makes each a name of its own, whoever wrote it
+using AppliedId = Id<8, struct AppliedIdTag>;
+std::string applied(uint64_t n, const AppliedId& id);
+std::optional<uint64_t> parse_applied(std::string_view name);
+
+// leases/<signer>/<job>/<n>: ten digits, counted from 1; the highest counts. A job is named by a keyed
+// digest.
+using JobKey = Id<8, struct JobKeyTag>;
+std::string lease_prefix(const SignerId& signer, const JobKey& job);
+std::string lease(const SignerId& signer, const JobKey& job, uint64_t n);
+struct LeaseName {
+  SignerId signer;
+  JobKey job;
+  uint64_t number = 0;
+};
+std::optional<LeaseName> parse_lease(std::string_view name);
 
 struct CommitName {
   ResourceId resource;

@@ -541,15 +541,27 @@ Result<uint32_t> PackWriter::seal(FrameType type, FrameCodec codec, uint32_t pla
   // Until this frame is known to be whole, the pack is dead: its ordinal is never used a second time (V19).
   s.dead = true;
   auto ad = frame_binding(s.keys.family, s.origin, ordinal, type, codec, plain_bytes);
-  w.sealed.clear();
-  s.cipher->seal(ordinal, ad, stored, w.sealed);
-  if (w.faults && w.faults->after_seal) w.faults->after_seal(w.sealed);
-  w.unsealed.resize(stored.size());
-  if (!s.cipher->open(ordinal, ad, w.sealed, w.unsealed) || !equal(w.unsealed, stored)) {
+  const auto meddle = [&](MutableByteView sealed) {
+    if (w.faults && w.faults->after_seal) w.faults->after_seal(sealed);
+  };
+  const auto damaged = [&] {
     return did_not_come_back("opened again").within(fmt::format("frame {} of {}", ordinal, s.name));
+  };
+  FrameEntry entry{s.offset, static_cast<uint32_t>(stored.size() + kGcmTagBytes), plain_bytes, type, codec};
+  // What is appended of a frame that turns out not to be whole goes with the pack.
+  s.cipher->begin(ordinal, ad);
+  while (!stored.empty()) {
+    const ByteView plain = stored.first(std::min(stored.size(), FrameCipher::kPieceBytes));
+    stored = stored.subspan(plain.size());
+    const MutableByteView sealed = s.cipher->seal_piece(plain);
+    meddle(sealed);
+    if (!s.cipher->opens_piece(sealed, plain)) return damaged();
+    TRY(s.append_checked(sealed));
   }
-  FrameEntry entry{s.offset, static_cast<uint32_t>(w.sealed.size()), plain_bytes, type, codec};
-  TRY(s.append_checked(w.sealed));
+  const MutableByteView tag = s.cipher->seal_end();
+  meddle(tag);
+  if (!s.cipher->opens_end(tag)) return damaged();
+  TRY(s.append_checked(tag));
   s.frames.push_back(entry);
   s.dead = false;
   return ordinal;

@@ -85,7 +85,7 @@ struct FrameWorkshop {
   explicit FrameWorkshop(int level) : compressor(level) {}
   Compressor compressor;
   Decompressor decompressor;
-  Bytes filtered, compressed, opened, sealed, unsealed;
+  Bytes filtered, compressed, opened, sealed;
   PipelineFaults* faults = nullptr;
 };
 

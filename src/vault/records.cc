@@ -71,6 +71,10 @@ void take(Reader& from, std::string& text) {
   const auto view = from.get_view();
   text.assign(view.data(), view.size());
 }
+void take(Reader& from, Bytes& bytes) {
+  const auto view = from.get_view();
+  bytes = to_bytes(as_bytes(std::string_view(view.data(), view.size())));
+}
 template <size_t N, class Tag>
 void take(Reader& from, Id<N, Tag>& id) {
   auto view = from.get_view();
@@ -262,7 +266,8 @@ void put_frames(Writer& to, uint32_t field, const std::vector<FrameRange>& frame
   to.add_packed_uint32(field, deltas.begin(), deltas.end());
 }
 void take_frames(Reader& from, std::vector<FrameRange>& frames) {
-  uint64_t at = 0;
+  // A packed field that stands there twice is one: it goes on where it was.
+  uint64_t at = frames.empty() ? 0 : uint64_t{frames.back().first} + frames.back().count;
   auto deltas = from.get_packed_uint32();
   for (auto it = deltas.begin(); it != deltas.end();) {
     at += *it++;
@@ -632,6 +637,94 @@ Result<HoldRecord> decode(ByteView body) {
   });
 }
 
+namespace {
+TriedRun take_tried(Reader m) {
+  TriedRun one;
+  while (m.next()) {
+    switch (m.tag()) {
+      case 1:
+        take(m, one.run);
+        break;
+      case 2:
+        take(m, one.holder);
+        break;
+      case 3:
+        take(m, one.due_ns);
+        break;
+      default:
+        m.skip();
+    }
+  }
+  return one;
+}
+}  // namespace
+
+Bytes encode(const LeaseRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, static_cast<uint64_t>(r.state));
+    put(w, 2, r.holder);
+    put(w, 3, r.host);
+    put(w, 4, r.run);
+    put(w, 5, r.due_ns);
+    put(w, 6, r.length_ns);
+    put(w, 7, r.done_by);
+    put(w, 8, r.done_due_ns);
+    for (const TriedRun& one : r.tried) {
+      put_message(w, 9, message([&](Writer& m) {
+                    put(m, 1, one.run);
+                    put(m, 2, one.holder);
+                    put(m, 3, one.due_ns);
+                  }));
+    }
+    put(w, 10, r.at_ns);
+  });
+}
+template <>
+Result<LeaseRecord> decode(ByteView body) {
+  return read_message<LeaseRecord>(body, [](Reader& f, LeaseRecord& r) {
+    switch (f.tag()) {
+      case 1: {
+        uint64_t state = 0;
+        take(f, state);
+        // What a later version may say is nobody's work.
+        r.state = state == 1   ? LeaseRecord::State::kWorking
+                  : state == 2 ? LeaseRecord::State::kDone
+                               : LeaseRecord::State::kReleased;
+        break;
+      }
+      case 2:
+        take(f, r.holder);
+        break;
+      case 3:
+        take(f, r.host);
+        break;
+      case 4:
+        take(f, r.run);
+        break;
+      case 5:
+        take(f, r.due_ns);
+        break;
+      case 6:
+        take(f, r.length_ns);
+        break;
+      case 7:
+        take(f, r.done_by);
+        break;
+      case 8:
+        take(f, r.done_due_ns);
+        break;
+      case 9:
+        r.tried.push_back(take_tried(f.get_message()));
+        break;
+      case 10:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
 Bytes encode(const RetainRecord& r) {
   return message([&](Writer& w) {
     put(w, 1, r.snapshot);
@@ -799,6 +892,44 @@ Result<ProbeRecord> decode(ByteView body) {
   });
 }
 
+Bytes encode(const AppliedRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.number);
+    put(w, 2, r.configuration);
+    put(w, 3, r.text);
+    put(w, 4, r.host);
+    put(w, 5, r.user);
+    put(w, 6, r.at_ns);
+  });
+}
+template <>
+Result<AppliedRecord> decode(ByteView body) {
+  return read_message<AppliedRecord>(body, [](Reader& f, AppliedRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.number);
+        break;
+      case 2:
+        take(f, r.configuration);
+        break;
+      case 3:
+        take(f, r.text);
+        break;
+      case 4:
+        take(f, r.host);
+        break;
+      case 5:
+        take(f, r.user);
+        break;
+      case 6:
+        take(f, r.at_ns);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
 Bytes encode(const GrantRecord& r) {
   return message([&](Writer& w) {
     put(w, 1, r.key);
@@ -863,6 +994,115 @@ Result<RevocationRecord> decode(ByteView body) {
   });
 }
 
+Bytes encode(const ApprovalRequestRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.id);
+    put(w, 2, r.vault);
+    put(w, 3, r.act);
+    put(w, 4, r.lines);
+    put(w, 5, r.at_ns);
+    put(w, 6, r.until_ns);
+    put(w, 7, r.host);
+    put(w, 8, r.user);
+  });
+}
+template <>
+Result<ApprovalRequestRecord> decode(ByteView body) {
+  return read_message<ApprovalRequestRecord>(body, [](Reader& f, ApprovalRequestRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.id);
+        break;
+      case 2:
+        take(f, r.vault);
+        break;
+      case 3:
+        take(f, r.act);
+        break;
+      case 4:
+        take(f, r.lines);
+        break;
+      case 5:
+        take(f, r.at_ns);
+        break;
+      case 6:
+        take(f, r.until_ns);
+        break;
+      case 7:
+        take(f, r.host);
+        break;
+      case 8:
+        take(f, r.user);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const ApprovalRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.id);
+    put(w, 2, r.request);
+    put(w, 3, r.at_ns);
+    put(w, 4, r.host);
+    put(w, 5, r.user);
+  });
+}
+template <>
+Result<ApprovalRecord> decode(ByteView body) {
+  return read_message<ApprovalRecord>(body, [](Reader& f, ApprovalRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.id);
+        break;
+      case 2:
+        take(f, r.request);
+        break;
+      case 3:
+        take(f, r.at_ns);
+        break;
+      case 4:
+        take(f, r.host);
+        break;
+      case 5:
+        take(f, r.user);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+namespace {
+Bytes encode_head(const AuditHead& head) {
+  return message([&](Writer& w) {
+    put(w, 1, head.signer);
+    put(w, 2, head.number);
+    put(w, 3, head.digest);
+  });
+}
+AuditHead take_head(Reader one) {
+  AuditHead head;
+  while (one.next()) {
+    switch (one.tag()) {
+      case 1:
+        take(one, head.signer);
+        break;
+      case 2:
+        take(one, head.number);
+        break;
+      case 3:
+        take(one, head.digest);
+        break;
+      default:
+        one.skip();
+    }
+  }
+  return head;
+}
+}  // namespace
+
 Bytes encode(const AuditRecord& r) {
   return message([&](Writer& w) {
     put(w, 1, r.number);
@@ -872,6 +1112,10 @@ Bytes encode(const AuditRecord& r) {
     put(w, 5, r.host);
     put(w, 6, r.at_ns);
     put(w, 7, r.previous);
+    put(w, 8, r.vault);
+    for (const AuditHead& head : r.heads) put_message(w, 9, encode_head(head));
+    put(w, 10, ByteView(r.sealed));
+    for (const AuditHead& head : r.expired) put_message(w, 11, encode_head(head));
   });
 }
 template <>
@@ -899,6 +1143,116 @@ Result<AuditRecord> decode(ByteView body) {
       case 7:
         take(f, r.previous);
         break;
+      case 8:
+        take(f, r.vault);
+        break;
+      case 9:
+        r.heads.push_back(take_head(f.get_message()));
+        break;
+      case 10:
+        take(f, r.sealed);
+        break;
+      case 11:
+        r.expired.push_back(take_head(f.get_message()));
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const AuditAct& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.verb);
+    put(w, 2, r.resource);
+    put(w, 3, r.object);
+    put(w, 4, r.result);
+    put(w, 5, r.reason);
+    put(w, 6, r.host);
+    put(w, 7, r.user);
+    put(w, 8, r.detail);
+  });
+}
+template <>
+Result<AuditAct> decode(ByteView body) {
+  return read_message<AuditAct>(body, [](Reader& f, AuditAct& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.verb);
+        break;
+      case 2:
+        take(f, r.resource);
+        break;
+      case 3:
+        take(f, r.object);
+        break;
+      case 4:
+        take(f, r.result);
+        break;
+      case 5:
+        take(f, r.reason);
+        break;
+      case 6:
+        take(f, r.host);
+        break;
+      case 7:
+        take(f, r.user);
+        break;
+      case 8:
+        take(f, r.detail);
+        break;
+      default:
+        f.skip();
+    }
+  });
+}
+
+Bytes encode(const AuditArchiveRecord& r) {
+  return message([&](Writer& w) {
+    put(w, 1, r.vault);
+    put(w, 2, r.at_ns);
+    for (const AuditArchiveRecord::Entry& entry : r.entries) {
+      Writer one(w, 3);
+      put(one, 1, entry.name);
+      put(one, 2, ByteView(entry.object));
+      put(one, 3, entry.stored_ns);
+    }
+  });
+}
+namespace {
+AuditArchiveRecord::Entry take_archived(Reader one) {
+  AuditArchiveRecord::Entry entry;
+  while (one.next()) {
+    switch (one.tag()) {
+      case 1:
+        take(one, entry.name);
+        break;
+      case 2:
+        take(one, entry.object);
+        break;
+      case 3:
+        take(one, entry.stored_ns);
+        break;
+      default:
+        one.skip();
+    }
+  }
+  return entry;
+}
+}  // namespace
+template <>
+Result<AuditArchiveRecord> decode(ByteView body) {
+  return read_message<AuditArchiveRecord>(body, [](Reader& f, AuditArchiveRecord& r) {
+    switch (f.tag()) {
+      case 1:
+        take(f, r.vault);
+        break;
+      case 2:
+        take(f, r.at_ns);
+        break;
+      case 3:
+        r.entries.push_back(take_archived(f.get_message()));
+        break;
       default:
         f.skip();
     }
@@ -921,11 +1275,9 @@ Result<CopyRecord> decode(ByteView body) {
       case 1:
         take(f, r.origin);
         break;
-      case 2: {
-        auto view = f.get_view();
-        r.commit = to_bytes(as_bytes(std::string_view(view.data(), view.size())));
+      case 2:
+        take(f, r.commit);
         break;
-      }
       case 3:
         take(f, r.keep_until_ns);
         break;
@@ -1015,11 +1367,9 @@ CatalogRecord::Entry take_entry(Reader one) {
       case 1:
         take(one, entry.name);
         break;
-      case 2: {
-        auto object = one.get_view();
-        entry.object = to_bytes(as_bytes(std::string_view(object.data(), object.size())));
+      case 2:
+        take(one, entry.object);
         break;
-      }
       default:
         one.skip();
     }

@@ -41,6 +41,12 @@ enum class RecordType : uint8_t {
   kRevocation = 26,
   kCopy = 27,
   kProbe = 28,
+  kAuditArchive = 29,
+  kApprovalRequest = 30,
+  kApproval = 31,
+  kApprovalUse = 32,
+  kApplied = 33,
+  kLease = 34,
 };
 constexpr uint8_t kFormatVersion = 1;
 
@@ -187,6 +193,29 @@ struct HoldRecord {
   bool operator==(const HoldRecord&) const = default;
 };
 
+// A run of a job that may have made its snapshot without a word of it.
+struct TriedRun {
+  std::string run;     // the tag of the snapshot
+  std::string holder;  // whose run it was
+  int64_t due_ns = 0;  // the moment it was for, by which it serves others or does not
+  bool operator==(const TriedRun&) const = default;
+};
+
+// Which daemon does a job's next run, and what was done of it (vault/leases.h). Numbered: the highest counts.
+struct LeaseRecord {
+  enum class State : uint8_t { kWorking = 1, kDone = 2, kReleased = 3 };
+  State state = State::kWorking;
+  std::string holder, host;     // the daemon's journal, and where it runs
+  std::string run;              // the tag of the snapshot it would make
+  int64_t due_ns = 0;           // the moment it works for
+  int64_t length_ns = 0;        // renewed more often than that, or up for taking
+  std::string done_by;          // the holder whose run succeeded last; "": none is known
+  int64_t done_due_ns = 0;      // of that run
+  std::vector<TriedRun> tried;  // for moments that are not known to be done
+  int64_t at_ns = 0;            // by the holder's clock, for people
+  bool operator==(const LeaseRecord&) const = default;
+};
+
 struct RetainRecord {
   SnapshotId snapshot;
   int64_t keep_until_ns = 0;
@@ -249,7 +278,16 @@ constexpr std::string_view kAuditKeyMade = "key made";
 constexpr std::string_view kAuditKeyRevoked = "key revoked";
 constexpr std::string_view kAuditKitMade = "recovery kit made";
 
-// audit/<n>: what was done that leaves no other trace.
+// The newest record of one key's chain, as somebody saw it.
+struct AuditHead {
+  SignerId signer;
+  uint64_t number = 0;
+  Digest digest;  // of the object
+  bool operator==(const AuditHead&) const = default;
+};
+
+// audit/<n>: what the owner did about keys. audit/<signer>/<n>: an act of this key's holder; what it was is
+// in `sealed`, for the reader alone, and the rest is what the chain needs.
 struct AuditRecord {
   uint64_t number = 0;
   std::string action;  // "recovery kit made"
@@ -257,13 +295,71 @@ struct AuditRecord {
   std::string detail;
   std::string host;
   int64_t at_ns = 0;
-  Digest previous;  // of the object audit/<n-1>; zero for the first
+  Digest previous;               // of the object with the number before; zero for the first
+  VaultId vault;                 // zero in records from before it was written
+  std::vector<AuditHead> heads;  // of other chains, as its writer saw them: they are bound by this one
+  Bytes sealed;                  // an AuditAct, sealed to the reader's public key
+  std::vector<AuditHead>
+      expired;  // up to there a chain went, its time being over; an owner's or keeper's word
   bool operator==(const AuditRecord&) const = default;
 };
 
+// Who did what, with what result.
+struct AuditAct {
+  std::string verb;      // "restore"
+  std::string resource;  // "" when it is about none
+  std::string object;    // a snapshot, a hold, a key
+  std::string result;    // "done", "partial", "broken promise", or the kind of error
+  std::string reason;    // what failed, and why
+  std::string host;
+  std::string user;    // of the operating system
+  std::string detail;  // as it was typed
+  bool operator==(const AuditAct&) const = default;
+};
+
+// audit/<signer>/<from>-<to>: records of a chain whose time at hand is over, each as it stood at its own
+// name.
+struct AuditArchiveRecord {
+  struct Entry {
+    std::string name;
+    Bytes object;
+    int64_t stored_ns = 0;  // when the store had it, as it said itself; 0: it did not
+    bool operator==(const Entry&) const = default;
+  };
+  VaultId vault;
+  int64_t at_ns = 0;
+  std::vector<Entry> entries;  // by number
+  bool operator==(const AuditArchiveRecord&) const = default;
+};
+
+using ApprovalId = Id<8, struct ApprovalTag>;
+
+// approvals/<id>/request: exactly what somebody wants to do, and needs others' word for.
+struct ApprovalRequestRecord {
+  ApprovalId id;
+  VaultId vault;
+  std::string act;                 // of approved_acts(): "hold-remove"
+  std::vector<std::string> lines;  // what would be done, a line each, in their order
+  int64_t at_ns = 0, until_ns = 0;
+  std::string host, user;
+  bool operator==(const ApprovalRequestRecord&) const = default;
+};
+// approvals/<id>/by.<signer>: this key's holder agrees to that. approvals/<id>/used: it was made use of.
+struct ApprovalRecord {
+  ApprovalId id;
+  Digest request;  // of the request object that was seen
+  int64_t at_ns = 0;
+  std::string host, user;
+  bool operator==(const ApprovalRecord&) const = default;
+};
+
+Bytes encode(const ApprovalRequestRecord&);
+Bytes encode(const ApprovalRecord&);
 Bytes encode(const GrantRecord&);
 Bytes encode(const RevocationRecord&);
 Bytes encode(const AuditRecord&);
+Bytes encode(const AuditAct&);
+Bytes encode(const AuditArchiveRecord&);
 // probes/<at>-<id>: what the store was found to do, when somebody looked again.
 struct ProbeRecord {
   int64_t at_ns = 0;
@@ -271,6 +367,17 @@ struct ProbeRecord {
   std::string ledger;   // the same for the second place, where there is one
   std::string host;     // that looked
   bool operator==(const ProbeRecord&) const = default;
+};
+
+// applied/<n>.<id>: what a configuration said when somebody applied it, so that whoever looks next, on
+// whatever machine, sees what changed since. The text has no secrets (policy/config_text.h).
+struct AppliedRecord {
+  uint64_t number = 0;
+  std::string configuration;  // its name, where several share the vault; "" for the only one
+  std::string text;
+  std::string host, user;  // who applied it
+  int64_t at_ns = 0;
+  bool operator==(const AppliedRecord&) const = default;
 };
 
 // A snapshot of another vault of the family exists here too. Stands where a commit would.
@@ -317,6 +424,7 @@ struct CatalogRecord {
 };
 
 Bytes encode(const CatalogRecord&);
+Bytes encode(const AppliedRecord&);
 Bytes encode(const CopyRecord&);
 Bytes encode(const EpochRecord&);
 Bytes encode(const ResourceRecord&);
@@ -327,6 +435,7 @@ Bytes encode(const FenceRecord&);
 Bytes encode(const GcRecord&);
 Bytes encode(const PruneRecord&);
 Bytes encode(const HoldRecord&);
+Bytes encode(const LeaseRecord&);
 Bytes encode(const RetainRecord&);
 Bytes encode(const ProofRecord&);
 Bytes encode(const DisownedRecord&);

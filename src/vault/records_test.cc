@@ -122,6 +122,10 @@ void make(ProbeRecord& r) {
   r.ledger = "atomic create";
   r.host = "db1";
 }
+void make(AppliedRecord& r) {
+  r = {any<uint64_t>(),    any<std::string>(), any<std::string>(),
+       any<std::string>(), any<std::string>(), any<int64_t>()};
+}
 void make(CopyRecord& r) {
   r = {any<std::string>(), any<Bytes>(), any<int64_t>(), any<int64_t>(), any<std::string>()};
 }
@@ -143,7 +147,7 @@ template <class Record>
 class Records : public testing::Test {};
 using All = testing::Types<ResourceRecord, SessionRecord, LiveRecord, CommitRecord, FenceRecord, GcRecord,
                            PruneRecord, HoldRecord, RetainRecord, ProofRecord, DisownedRecord, ProbeRecord,
-                           CopyRecord, EpochRecord>;
+                           AppliedRecord, CopyRecord, EpochRecord>;
 TYPED_TEST_SUITE(Records, All);
 
 TYPED_TEST(Records, come_back_as_they_were) {

@@ -663,6 +663,11 @@ class Scrubber {
       check_round(name);
     } else if (text.starts_with(names::kProbes)) {
       (void)open<ProbeRecord>(name, {RecordType::kProbe});
+    } else if (text.starts_with(names::kApplied)) {
+      auto number = names::parse_applied(name);
+      if (!number) return unknown(name);
+      auto record = open<AppliedRecord>(name, {RecordType::kApplied});
+      if (record && record->number != *number) damage(name, "it is another number's record");
     } else if (text.starts_with(names::kProbeTrials)) {
       return;  // says nothing, refers to nothing
     } else if (text.starts_with(names::kHolds) || text.starts_with(names::kRetain) ||
@@ -677,10 +682,17 @@ class Scrubber {
         if (entry.object.empty()) continue;  // the name of another catalog, which is looked at by itself
         held.emplace_back(entry.name, sha256(entry.object));
       }
+    } else if (text.starts_with(names::kLeases)) {
+      if (!names::parse_lease(name)) unknown(name);  // says who works, refers to nothing
     } else if (text.starts_with(names::kSigners)) {
       check_signer(name);
     } else if (text.starts_with(names::kAudit)) {
       check_audit(name);
+    } else if (text.starts_with(names::kApprovals)) {
+      if (text.ends_with("/request"))
+        (void)open<ApprovalRequestRecord>(name, {RecordType::kApprovalRequest});
+      else
+        (void)open<ApprovalRecord>(name, {RecordType::kApproval, RecordType::kApprovalUse});
     } else {
       unknown(name);
     }
@@ -763,6 +775,15 @@ class Scrubber {
   // Audit records are numbered and chained, so that none can be taken out; those about keys point to what
   // must stand: a revocation that somebody removed would put a thief's key in force again.
   void check_audit(const std::string& name) {
+    const auto parsed = names::parse_audit(name);
+    if (!parsed) return unknown(name);
+    // The chains of acts are whole or not as a whole, which read_audit() finds out; here each object.
+    if (parsed->is_archive) return (void)open<AuditArchiveRecord>(name, {RecordType::kAuditArchive});
+    if (parsed->signer) {
+      auto act = open<AuditRecord>(name, {RecordType::kAudit});
+      if (act && act->number != parsed->from) damage(name, "it is the record of another number");
+      return;
+    }
     auto record = open<AuditRecord>(name, {RecordType::kAudit});
     if (!record) return;
     if (names::audit(record->number) != name) return damage(name, "it is the record of another number");

@@ -57,6 +57,8 @@ bool may_sign(Role role, RecordType type) {
     case RecordType::kDisowned:
     case RecordType::kCopy:
     case RecordType::kCatalog:
+    case RecordType::kApplied:
+    case RecordType::kAuditArchive:
       return keeper;
     case RecordType::kHold:
     case RecordType::kHoldRelease:

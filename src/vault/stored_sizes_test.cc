@@ -18,22 +18,11 @@
 namespace kuramori {
 namespace {
 
+using test::noise;
+
 constexpr size_t kFileBytes = size_t{24} << 20;    // of a chosen file
 constexpr size_t kLargeBytes = size_t{256} << 10;  // chunks from here on are frames of their own
 constexpr size_t kTagBytes = 16;
-
-// Fast noise, the same for the same seed (splitmix64): what does not compress, and the attacker knows.
-Bytes noise(size_t size, uint64_t seed) {
-  Bytes bytes(size);
-  for (size_t at = 0; at < size; at += sizeof seed) {
-    seed += 0x9e3779b97f4a7c15;
-    uint64_t mixed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9;
-    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
-    mixed ^= mixed >> 31;
-    std::memcpy(bytes.data() + at, &mixed, std::min(sizeof mixed, size - at));
-  }
-  return bytes;
-}
 
 struct Seen {
   std::string object;

@@ -1,6 +1,8 @@
 // For the tests of this folder: a store in memory that a test may damage, a random source that repeats, a
 // clock that stands, and snapshots made of random content.
 #pragma once
+#include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <random>
@@ -91,7 +93,7 @@ class OpenStore final : public Store {
 };
 
 // A store somebody else owns, so that a Vault can be opened on it again and again.
-class BorrowedStore final : public Store {
+class BorrowedStore : public Store {
  public:
   explicit BorrowedStore(Store& store) : store_(store) {}
   std::string location() const override { return store_.location(); }
@@ -108,6 +110,19 @@ class BorrowedStore final : public Store {
  private:
   Store& store_;
 };
+
+// Fast noise, the same for the same seed (splitmix64): what does not compress.
+inline Bytes noise(size_t size, uint64_t seed) {
+  Bytes bytes(size);
+  for (size_t at = 0; at < size; at += sizeof seed) {
+    seed += 0x9e3779b97f4a7c15;
+    uint64_t mixed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+    mixed ^= mixed >> 31;
+    std::memcpy(bytes.data() + at, &mixed, std::min(sizeof mixed, size - at));
+  }
+  return bytes;
+}
 
 // The same bytes for the same seed.
 class SeededRandom final : public Random {

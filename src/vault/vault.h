@@ -29,9 +29,10 @@ struct Snapshot {
   Digest commit_digest;  // of the commit object
   SignerId signer;       // who made it
   CommitRecord commit;
-  int64_t keep_until_ns = 0;         // with later extensions
-  std::vector<HoldRecord> holds;     // in force
-  std::optional<ProofRecord> proof;  // the latest
+  int64_t keep_until_ns = 0;                // with later extensions
+  std::vector<HoldRecord> holds;            // in force
+  std::optional<ProofRecord> proof;         // the latest
+  std::vector<ProofRecord> earlier_proofs;  // in no order
 };
 
 class Vault {

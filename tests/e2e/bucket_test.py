@@ -212,6 +212,37 @@ class Bucket(harness.Case):
             time.sleep(0.2)
         self.assertEqual(self.get("log"), 404)
 
+    def approvals(self, *acts):
+        self.config.write_text(self.config.read_text() + f"approvals: {{ for: [{', '.join(acts)}] }}\n")
+        second = self.folder / "second.key"
+        self.mine("vault", "key", "new", "here", "--role", "keeper", "--name", "second", "--to", second)
+
+        def approve(act):
+            request = self.mine("approve", "--json").json()["requests"][0]
+            self.assertEqual((request["act"], request["state"]), (act, "waits"))
+            self.mine("--key-file", second, "approve", request["id"])
+            return request["lines"]
+        return approve
+
+    def test_O3_what_makes_objects_go_or_replaces_them_needs_a_second_person(self):
+        approve = self.approvals("bucket-fix", "restore-in-place")
+        fix = ("bucket", "fix", "assets", "--keep-versions")
+        self.mine("bucket", "fix", "assets", "--versioning")  # takes nothing away
+        self.mine(*fix, "30d", status=5)
+        approve("bucket-fix")
+        self.mine(*fix, "3d", status=5)
+        self.mine(*fix, "30d")
+        for text in ("one", "two"):
+            self.put("a", text)
+        older = next(one["version"] for one in self.in_bucket("bucket", "versions", "assets", "a")["versions"] if not one["newest"])
+        back = ("restore", "assets", "--version", older, "--overwrite", "--only")
+        self.mine(*back, "a", status=5)
+        self.assertEqual(approve("restore-in-place")[1:], ["only a"])
+        self.mine(*back, "b", status=5)
+        self.assertEqual(self.get("a"), "two")
+        self.mine(*back, "a")
+        self.assertEqual(self.get("a"), "one")
+
     def test_a_bucket_that_is_not_there_is_told_in_words(self):
         self.config.write_text(self.config.read_text().replace(self.bucket, "no-such-bucket"))
         failed = self.mine("backup", "assets", status=1)
@@ -352,6 +383,13 @@ class Replication(Bucket):
         self.far.s3.put(self.copy, "copy/theirs", b"theirs").expect(200)
         self.once("--allow-deletes", "100")
         self.assertEqual(self.there("theirs"), "theirs")
+        # O3: of so many, once, by two.
+        approve = self.approvals("replicate-deletes")
+        self.mine("replicate", "assets", "--once", "--allow-deletes", "3", status=5)
+        self.assertIn("delete up to 3 in ", approve("replicate-deletes")[0])
+        self.mine("replicate", "assets", "--once", "--allow-deletes", "4", status=5)
+        self.once("--allow-deletes", "3")
+        self.mine("replicate", "assets", "--once", "--allow-deletes", "3", status=5)
 
     def test_H2_a_target_that_is_away_loses_nothing_and_a_kill_does_no_harm(self):
         self.fill(200)

@@ -1,6 +1,7 @@
 """What tests of the daemon's plans stand on: `kuramori serve` on a configuration with two vaults, and its journal."""
 
 import contextlib
+import glob
 import pathlib
 import signal
 import sqlite3
@@ -19,6 +20,7 @@ resources:
   endless: {{ kind: command, run: ["/bin/sh", "-c", "sleep 600"] }}
   flaky: {{ kind: command, run: ["/bin/sh", "-c", "test -e {folder}/up && echo here"] }}
 """
+LATER_LIBRARY = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), "")
 SECONDS_MAX = 60  # on a machine at work
 
 
@@ -48,6 +50,21 @@ class Daemon:
         return [int(pid) for path in listed for pid in path.read_text().split()]
 
 
+class MovedClock:
+    """What a daemon with this environment, and its jobs, take for the time; how long something takes they know all the same."""
+
+    def __init__(self, folder):
+        self.file = folder / "clock"
+        self.environment = {"LD_PRELOAD": LATER_LIBRARY, "FAKETIME_TIMESTAMP_FILE": self.file, "FAKETIME_NO_CACHE": 1,
+                            "FAKETIME_DONT_FAKE_MONOTONIC": 1}
+        self.set(0)
+
+    def set(self, seconds):
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}")
+        new.rename(self.file)
+
+
 class Case(harness.Case):
     in_memory = True
 
@@ -55,12 +72,16 @@ class Case(harness.Case):
         super().setUp()
         self.daemons = []
         self.state = self.folder / "state"
+        self.prepare()
         for name in ("files", "other"):
             (self.folder / name).mkdir()
             (self.folder / name / "a.txt").write_text(name)
         self.plan("")
         self.mine("vault", "init", "here")
         self.mine("vault", "init", "there")
+
+    def prepare(self):
+        """Before anything is made in the folder: for what a test wants there."""
 
     def tearDown(self):
         for daemon in self.daemons:
@@ -100,6 +121,42 @@ class Case(harness.Case):
             time.sleep(0.05)
         return found
 
+    def seen_so_far(self):
+        """For whoever reads why a test failed."""
+        return f"{self.daemons[-1].text() if self.daemons else ''}\n{self.runs()[-40:]}"
+
+    def await_true(self, condition, what, seconds=SECONDS_MAX):
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                self.fail(f"{what} did not happen\n{self.seen_so_far()}")
+            time.sleep(0.05)
+        return found
+
     def snapshots(self, resource="files", vault="here"):
         listed = self.mine("snapshots", resource, "--vault", vault, "--json", status=None)
         return [] if listed.status else listed.json()["snapshots"]
+
+    def assert_no_moment_twice(self):
+        runs = [(run["job"], run["due"]) for run in self.runs() if not run["job"].startswith("copy")]
+        self.assertEqual(len(runs), len(set(runs)))
+
+    def assert_no_run_twice(self, resource="files"):
+        """Each snapshot was made by a run of its own, and each run that says so made one."""
+        made = []
+        for snapshot in self.snapshots(resource):
+            made.append(snapshot["tags"]["kuramori-run"])
+        self.assertEqual(len(made), len(set(made)), made)
+        name = self.query("select value from meta where key = 'name'")[0][0]
+        done = {f"{name}-{run['id']}" for run in self.runs(f"backup %/{resource}", "COMPLETED")}
+        self.assertEqual(done, set(made))
+
+    def assert_none_left_out(self, resource, begun, every):
+        """One after the other since then: what came while an earlier run waited or worked was that run's."""
+        quiet = sorted((run for run in self.runs(f"backup p/{resource}") if run["due"] > begun), key=lambda run: run["due"])
+        self.assertGreaterEqual(len(quiet), 3)
+        for earlier, later in zip(quiet[1:], quiet[2:]):
+            passed = later["since"] - earlier["due"]
+            self.assertEqual((passed > 0, passed % every), (True, 0), (earlier, later))
+            if passed > every:
+                self.assertLessEqual(later["since"] - every, earlier["ended"], (earlier, later))

@@ -46,13 +46,7 @@ $HTTP["url"] =~ "/info/lfs/" {{
 
 SECRET = "s3cr3t-pass word"
 IDENTITY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.org",
-            "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@example.org", "HOME": "/nonexistent", "GIT_TERMINAL_PROMPT": "0"}
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+            "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@example.org", "HOME": harness.NO_HOME, "GIT_TERMINAL_PROMPT": "0"}
 
 
 def git(*words, at=None, check=True, env=None, data=None):
@@ -282,7 +276,7 @@ class Git(harness.Case):
     # --- servers ---
 
     def http(self):
-        port = free_port()
+        port = harness.free_port()
         self.lfs = LfsServer(self.folder / "lfs-objects", f"http://127.0.0.1:{port}")
         (self.folder / "users").write_text(f"backup:{SECRET}\n")
         config = self.folder / "lighttpd.conf"
@@ -398,7 +392,7 @@ class Git(harness.Case):
         self.assertEqual(set(heard), {None})
 
     def test_over_the_git_protocol_there_and_back(self):
-        port = free_port()
+        port = harness.free_port()
         git("config", "daemon.receivepack", "true", at=self.remote)
         self.start(["/usr/lib/git-core/git-daemon", "--listen=127.0.0.1", f"--port={port}", f"--base-path={self.served}", "--export-all", "--reuseaddr",
                     "--enable=receive-pack"], port)
@@ -415,7 +409,7 @@ class Git(harness.Case):
         self.assertIn("host answers", self.mine("backup", "code", status=1).err)
 
     def test_over_ssh_with_a_key_of_its_own(self):
-        port = free_port()
+        port = harness.free_port()
         os.makedirs("/run/sshd", exist_ok=True)
         ssh = self.folder / "ssh"
         ssh.mkdir(mode=0o700)

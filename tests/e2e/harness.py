@@ -14,12 +14,14 @@ the scratch folder, so that this user reaches them wherever the checkout lies.
 
 import atexit
 import collections
+import concurrent.futures
 import json
 import os
 import pathlib
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,17 +29,24 @@ import time
 import unittest
 import xml.sax.saxutils
 
+import libpq
 import places
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAMS = pathlib.Path(os.environ.get("KURAMORI_PROGRAMS", ROOT / "build" / "release" / "bin"))
 MAJORS = (13, 14, 15, 16, 17, 18)
 ALL = bool(os.environ.get("KURAMORI_TEST_ALL"))  # ./dev test --all
+NO_HOME = "/proc/nonexistent"  # nobody can make it, root included
 START_SECONDS_MAX = 60
 # An archiver that is this much late, in seconds: every test must hold whenever the WAL arrives.
 ARCHIVER_DELAY = os.environ.get("KURAMORI_TEST_ARCHIVER_DELAY", "")
 COMMAND_SECONDS_MAX = 300
 CLIENT = "/usr/lib/postgresql/15/bin"  # its psql speaks to every major
+
+# ./dev lets unit tests put everything into memory. Here a case says what it wants, and the program under test gets what
+# the caller has.
+if "KURAMORI_TEST_DISK" in os.environ:
+    os.environ["TMPDIR"] = os.environ.pop("KURAMORI_TEST_DISK")
 
 _servers = []
 _folders = []
@@ -82,12 +91,24 @@ def new_folder(parent=None):
     return folder
 
 
-def memory_folder():
-    """The same in memory, where fsync costs nothing; on disk where there is not enough of that."""
+def memory():
+    """The filesystem in memory, if it takes what a disk takes: programs, attributes of users, and some gigabytes."""
     shared = pathlib.Path("/dev/shm")
-    if shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2**30:
-        return new_folder(shared)
-    return new_folder()
+    if not shared.is_dir() or not os.access(shared, os.W_OK) or os.statvfs(shared).f_flag & os.ST_NOEXEC:
+        return None
+    if shutil.disk_usage(shared).free < 4 * 2**30:
+        return None
+    with tempfile.NamedTemporaryFile(dir=shared) as probe:
+        try:
+            os.setxattr(probe.name, "user.kuramori", b"1")
+        except OSError:
+            return None
+    return shared
+
+
+def memory_folder():
+    """The same in memory, where fsync costs nothing; on disk where there is no such memory."""
+    return new_folder(memory())
 
 
 def bin_folder(major):
@@ -102,11 +123,25 @@ def environment(**more):
         folder = _known_bins.get(major)
         if folder:
             kept[f"KURAMORI_PG_BIN_{major}"] = str(folder)
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **kept,
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": NO_HOME, **kept,
             **{name: str(value) for name, value in more.items()}}
 
 
 _known_bins = {}
+
+
+def second_reader(*words):
+    """tests/format/records.py, which was written from docs/vault-format.md alone, on a vault in a folder: (status, what it said)."""
+    done = subprocess.run(["/usr/bin/python3", ROOT / "tests/format/records.py", *map(str, words)], capture_output=True, text=True,
+                          timeout=COMMAND_SECONDS_MAX)
+    return done.returncode, done.stdout + done.stderr
+
+
+def free_port():
+    """One of this machine that nobody listens at just now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def stands_still(process):
@@ -214,16 +249,14 @@ class Server:
     def connect(self, database="postgres", user="postgres"):
         return f"host={self.socket} port=5432 user={user} dbname={database}"
 
-    def psql(self, *arguments, database="postgres", user="postgres", check=True):
-        done = subprocess.run([f"{CLIENT}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *arguments, self.connect(database, user)],
-                              capture_output=True, text=True, env=environment())
-        if check and done.returncode != 0:
-            raise AssertionError(f"psql {arguments}: {done.stderr}")
-        return done.stdout.strip()
-
-    def sql(self, *queries, **options):
-        """Each in a transaction of its own."""
-        return self.psql(*[word for query in queries for word in ("-c", query)], **options)
+    def sql(self, *queries, database="postgres", user="postgres", check=True):
+        """Each in a transaction of its own, as `psql -XqAt -c` does it and prints it, but without a process."""
+        try:
+            return libpq.run(self.connect(database, user), queries)
+        except libpq.Failed as problem:
+            if check:
+                raise AssertionError(f"{queries}: {problem}") from problem
+            return problem.printed
 
     value = sql
 
@@ -242,10 +275,24 @@ class Server:
 Measured = collections.namedtuple("Measured", "outcome seconds processor peak")
 
 
+def _program(name, parent):
+    """One copy a run, on each filesystem that cases stand on: a case only adds a name."""
+    if parent not in _copies:
+        _copies[parent] = new_folder(parent)
+    copy = _copies[parent] / name
+    if not copy.exists():
+        shutil.copy2(PROGRAMS / name, copy)
+    return copy
+
+
+_copies = {}
+
+
 class Case(unittest.TestCase):
     """A test with a scratch folder, a configuration and the program."""
 
-    in_memory = False
+    # Every fsync costs nothing there. A test that is about a disk, or about what a disk takes, says False.
+    in_memory = True
     place_kind = "folder"  # where the vault stands (places.py); KURAMORI_TEST_PLACE names another
 
     def setUp(self):
@@ -254,7 +301,7 @@ class Case(unittest.TestCase):
         self.programs.mkdir()
         for name in ("kuramori", "kuramori-wal"):
             if (PROGRAMS / name).exists():
-                shutil.copy2(PROGRAMS / name, self.programs / name)
+                os.link(_program(name, self.folder.parent), self.programs / name)
         self.vault = self.folder / "vault"
         self.key = self.folder / "owner.key"
         self.config = self.folder / "kuramori.yaml"
@@ -409,9 +456,34 @@ class _Result(unittest.TextTestResult):
         self.all[part.id()] = "" if problem is None else str(problem[1])
 
 
-def main():
+def _cases(suite):
+    for part in suite:
+        if isinstance(part, unittest.TestSuite):
+            yield from _cases(part)
+        else:
+            yield part
+
+
+def _run_alone(case):
+    """One case in a process of its own: (its id, whether it was run, what went wrong)."""
+    name = case.id().removeprefix("__main__.")
+    variables = {name: value for name, value in os.environ.items() if name != "GTEST_OUTPUT"}
+    done = subprocess.run([sys.executable, sys.argv[0], name], env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    print(done.stdout, file=sys.stderr, end="", flush=True)
+    return case.id(), "(skipped=1)" not in done.stdout, done.stdout if done.returncode else ""
+
+
+def main(at_once=1):
+    """`at_once`: of a program whose cases wait for a clock most of the time, so many run side by side."""
     name = "e2e_" + pathlib.Path(sys.argv[0]).stem
     os.umask(0o022)
+    if at_once > 1 and len(sys.argv) == 1:
+        cases = list(_cases(unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])))
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            results = [(case, problem) for case, was_run, problem in pool.map(_run_alone, cases) if was_run]
+        _write_report(name, results)
+        sys.exit(1 if any(problem for _, problem in results) or not results else 0)
     program = unittest.main(module="__main__", exit=False, verbosity=2, testRunner=unittest.TextTestRunner(resultclass=_Result, verbosity=2))
     _write_report(name, list(program.result.all.items()))
     sys.exit(0 if program.result.wasSuccessful() else 1)

@@ -25,19 +25,13 @@ plans:
 PEAK_BYTES_MAX = 96 << 20
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 class Registry:
     """Debian's docker-registry, its content in a folder."""
 
     def __init__(self, folder, name, auth="", tls=""):
         self.folder = folder / name
         self.folder.mkdir()
-        self.port = free_port()
+        self.port = harness.free_port()
         self.scheme = "https" if tls else "http"
         self.config = self.folder / "config.yml"
         self.config.write_text(f"""version: 0.1

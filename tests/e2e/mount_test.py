@@ -219,6 +219,33 @@ class MountTest(MountCase):
         both = self.mine("mount", "tree@latest", self.at, "--at", "2001-01-01 00:00:00Z", status=2)
         self.assertIn("keep one of them", both.err)
 
+    def test_in_the_background_it_returns_when_the_mount_stands_and_says_what_kept_it_from_that(self):
+        self.mine("vault", "init", "here")
+        (self.tree / "file").write_text("one")
+        self.mine("backup", "tree")
+        refused = self.mine("mount", "tree@latest", self.folder / "none" / "below", "--background", status=None)
+        self.assertNotEqual(refused.status, 0)
+        self.assertTrue(refused.err.startswith("error: "), refused.err)
+        document = json.loads(self.mine("mount", "tree@ffff", self.at, "--background", "--json", status=2).out)
+        self.assertEqual(document["schema"], "kuramori/error/1")
+        self.assertFalse(self.mounted_here(self.at))
+        said = self.mine("mount", "tree@latest", self.at, "--background")
+        self.assertTrue(self.mounted_here(self.at))  # when it returned
+        self.assertIn(f"fusermount3 -u {self.at} ends it, or kill ", said.out)
+        pid = int(said.out.split("or kill ")[1])
+        self.assertTrue(any(self.at.iterdir()))
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while self.mounted_here(self.at):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        document = json.loads(self.mine("mount", "tree@latest", self.at, "--background", "--json").out)
+        jsonschema.validate(document, SCHEMA)
+        os.kill(document["mount"]["pid"], signal.SIGTERM)
+        while self.mounted_here(self.at):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
     def test_a_vault_and_a_readers_key_are_enough(self):
         (self.folder / ".env").write_text("TOKEN=s3cr3t-value\n")
         (self.folder / ".env").chmod(0o600)
@@ -324,8 +351,10 @@ class MountTest(MountCase):
         self.assertEqual(mount.end(), 0)
         before = sum(path.stat().st_size for path in self.vault.rglob("*") if path.is_file())
         said = ""
+        # The root's own entry may still be needed (a key decides where a tree is cut): then the pack is thinned,
+        # and in a vault of two packs it is half of everything.
         for _ in range(6):
-            said += self.mine("vault", "collect", "here").err
+            said += self.mine("vault", "collect", "here", "--share-max", "100").err
             after = sum(path.stat().st_size for path in self.vault.rglob("*") if path.is_file())
         self.assertLess(after, before - 2_000_000, f"nothing keeps it any more: {said}")
         gone = self.mine("mount", f"tree@{first}", self.at, status=2)
@@ -462,7 +491,7 @@ class MountTest(MountCase):
         script.write_text(f"""set -eu
 mount --make-rprivate /
 mount --bind {device} /dev/fuse
-as_daemon() {{ setpriv --reuid=daemon --regid=daemon --clear-groups env HOME=/nonexistent KURAMORI_STATE={self.folder}/none "$@"; }}
+as_daemon() {{ setpriv --reuid=daemon --regid=daemon --clear-groups env HOME={harness.NO_HOME} KURAMORI_STATE={self.folder}/none "$@"; }}
 as_daemon {self.programs}/kuramori mount tree@latest {self.at} --vault {self.vault} --key-file {reader} >{self.folder}/told 2>&1 &
 for i in $(seq 200); do grep -q mounted {self.folder}/told && break; sleep 0.05; done
 as_daemon cat {self.at}/private; echo; cat {self.at}/public 2>/dev/null || echo "root may not enter"
@@ -474,11 +503,12 @@ wait $!
         self.assertEqual(done.returncode, 0, done.stderr + told)
         self.assertEqual(done.stdout, "root's\nroot may not enter\n", done.stderr + told)
         # Without the device's rights it says what to type.
+        if os.stat("/dev/fuse").st_mode & 0o006:
+            return
         refused = subprocess.run(["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", self.programs / "kuramori", "mount", "tree",
                                   self.at, "--vault", self.vault, "--key-file", reader], capture_output=True, text=True, cwd="/",
                                  env=harness.environment(KURAMORI_STATE=self.folder / "none"))
-        if not os.stat("/dev/fuse").st_mode & 0o006:
-            self.assertIn("chmod 666 /dev/fuse", refused.stderr)
+        self.assertIn("chmod 666 /dev/fuse", refused.stderr)
 
 
 @unittest.skipIf(why_not(), f"SKIPPED, nothing is proven of mounts: {why_not()}")

@@ -138,7 +138,6 @@ class Node(Machine):
     def connect(self, database="postgres", user="postgres"):
         return f"host={self.socket} port={POSTGRES} user={user} dbname={database}"
 
-    psql = harness.Server.psql
     sql = harness.Server.sql
 
     def takes_writes(self):

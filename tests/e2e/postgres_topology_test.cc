@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "capture_fixture.h"
 #include "os/file.h"
 
@@ -101,8 +103,8 @@ TEST_F(PostgresTopology, configuration_outside_the_data_directory_is_captured_be
       server_->bin_folder() + "/postgres",
       {"-D", server_->data_directory(), "-c", "config_file=" + place("etc/postgresql.conf")});
   ASSERT_OK(started);
-  for (int tries = 0; tries < 2000 && !server_->sql("SELECT 1"); ++tries) {
-  }
+  for (int tries = 0; tries < 2000 && !server_->sql("SELECT 1"); ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ(sql("SHOW work_mem"), "7MB");
   auto capture = begin();
   ASSERT_OK(capture);

@@ -162,7 +162,7 @@ class Remote(Snapshots):
                 lambda: "drop table if exists more",
             ]
             while not stop.is_set():
-                server.psql("-c", roll.choice(works)(), check=False)  # a deadlock is no failure
+                server.sql(roll.choice(works)(), check=False)  # a deadlock is no failure
 
         count = "select (select count(*)::text || sum(hashtext(text)) || sum(sum) from account) || ' ' || (select count(*)::text || sum(id) from staging)"
         for round_ in range(rounds):

@@ -3,6 +3,7 @@ through the real queue: what that costs, and whether each job starts in time. An
 
 import os
 import pathlib
+import resource
 import sqlite3
 import time
 
@@ -60,13 +61,17 @@ class Scale(daemon.Case):
                              ((1000 + i, *[i * 10**9] * 5) for i in range(PAST_JOBS)))
         database.commit()
         database.close()
-        seconds = []
-        for _ in range(5):
-            begun = time.monotonic()
-            self.mine("jobs", "--json")
-            seconds.append(time.monotonic() - begun)
-        print(f"jobs: {min(seconds) * 1000:.0f} ms")
-        self.assertLess(min(seconds), 0.1)
+        # Of a processor: what others do on this machine does not count.
+        for verb in ("status", "jobs"):
+            seconds, took = [], []
+            for _ in range(5):
+                begun, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+                self.mine(verb, "--json")
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                seconds.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+                took.append(time.monotonic() - begun)
+            print(f"{verb}: {min(seconds) * 1000:.0f} ms of a processor, {min(took) * 1000:.0f} ms")
+            self.assertLess(min(seconds), 0.1, verb)
         self.serve()
         self.await_runs(2, "backup p/files", "COMPLETED")
 

@@ -49,7 +49,7 @@ class Stream:
             time.sleep(0.02)
 
     def await_streaming(self):
-        self.await_that(lambda: self.lines and self.lines[-1]["state"] == "streaming", "not streaming")
+        self.await_that(lambda: self.lines and self.lines[-1].get("state") == "streaming", "not streaming")
         return self
 
     def await_note(self, text):

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -29,9 +28,7 @@ SECONDS_TO_SETTLE = 30  # on a machine at work; alone it takes three
 class Watch(harness.Case):
     def setUp(self):
         super().setUp()
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = one.getsockname()[1]
+        self.port = harness.free_port()
         self.config.write_text(CONFIG.format(vault=self.vault, key=self.key, folder=self.folder, port=self.port))
         self.uploads = self.folder / "uploads"
         self.uploads.mkdir()

@@ -174,6 +174,12 @@ def main():
             path.write_text(reference)
         elif path.read_text() != reference:
             failures.append("docs/commands.md is not what `kuramori help --format markdown` prints")
+        schema = run(scratch, ["help", "--format", "json-schema"]).stdout
+        path = ROOT / "docs/schema/config.schema.json"
+        if ACCEPT:
+            path.write_text(schema)
+        elif not path.exists() or path.read_text() != schema:
+            failures.append("docs/schema/config.schema.json is not what `kuramori help --format json-schema` prints")
     for failure in failures:
         print(failure)
     print(f"{len(failures)} failures")

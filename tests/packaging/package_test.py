@@ -98,7 +98,7 @@ class Package(unittest.TestCase):
         run("dpkg-deb", "-b", tree, self.folder / "newer.deb")
         return self.folder / "newer.deb"
 
-    def as_daemon(self, *words, limits=True):
+    def as_daemon(self, *words):
         """As systemd would start it: its user, its one capability, and a filesystem that is read-only but for its own folders."""
         settings = unit_settings(self.root.run("cat", "/lib/systemd/system/kuramori.service").stdout)
         capability = settings["AmbientCapabilities"]
@@ -108,7 +108,7 @@ class Package(unittest.TestCase):
         one = capability.lower().removeprefix("cap_")
         own = ["/var/lib/kuramori", "/run/kuramori", "/srv/kuramori"]
         closed = "; ".join(f"mount --bind {path} {path}" for path in own) + "; mount -o remount,bind,ro /; mount -t tmpfs tmpfs /tmp; " + \
-            "mount -t tmpfs tmpfs /var/tmp; mount -t tmpfs tmpfs /dev/shm" if limits else ":"
+            "mount -t tmpfs tmpfs /var/tmp; mount -t tmpfs tmpfs /dev/shm"
         return ["unshare", "--mount", "sh", "-ec",
                 f'{closed}; exec setpriv --reuid {settings["User"]} --regid {settings["Group"]} --init-groups '
                 f'--inh-caps=-all,+{one} --ambient-caps=-all,+{one} --bounding-set=-all,+{one} --no-new-privs "$@"', "sh", *words]

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/text.h"
+
 namespace kuramori::bucket {
 namespace {
 
@@ -363,7 +365,8 @@ Result<std::string> Upload::finish() {
   // Not every store reads the tags that an upload was begun with.
   std::string body = "<Tagging><TagSet>";
   for (const auto& [name, value] : words_.tags)
-    body += fmt::format("<Tag><Key>{}</Key><Value>{}</Value></Tag>", xml_escape(name), xml_escape(value));
+    body +=
+        fmt::format("<Tag><Key>{}</Key><Value>{}</Value></Tag>", markup_escaped(name), markup_escaped(value));
   body += "</TagSet></Tagging>";
   QueryParameters query = of_version(version);
   query.emplace_back("tagging", "");

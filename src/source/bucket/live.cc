@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "source/bucket/layout.h"
 
 namespace kuramori::bucket {
@@ -52,7 +53,7 @@ Result<std::vector<S3LifecycleRule>> lifecycle_of(Bucket& bucket) {
 
 std::string rule_xml(const std::string& id, const std::string& root, const std::string& what) {
   return fmt::format("<Rule><ID>{}</ID><Filter><Prefix>{}</Prefix></Filter><Status>Enabled</Status>{}</Rule>",
-                     xml_escape(id), xml_escape(root), what);
+                     markup_escaped(id), markup_escaped(root), what);
 }
 
 Result<void> put_configuration(Bucket& bucket, const std::string& about, const std::string& body) {

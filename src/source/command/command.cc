@@ -236,6 +236,12 @@ class CommandSource final : public Source {
     return checks;
   }
 
+  std::vector<SourceClient> clients() override {
+    std::vector<SourceClient> clients{client_of(settings_.run, "is what is captured")};
+    if (!settings_.restore.empty()) clients.push_back(client_of(settings_.restore, "takes it back"));
+    return clients;
+  }
+
   Result<std::vector<SourceFinding>> doctor() override {
     using Severity = SourceFinding::Severity;
     std::vector<SourceFinding> findings;

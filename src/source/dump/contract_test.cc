@@ -126,17 +126,17 @@ class DumpFixture : public SourceFixture {
       out += table.name + " " + std::to_string(table.rows.value_or(0)) + "\n";
     return out;
   }
-  // Every state there ever was.
+  std::string script_by(const std::string& program, const std::string& what) {
+    const auto said = server_->run(program, {"-h", server_->folder(), "-U", "postgres", what});
+    EXPECT_TRUE(said && said->status == 0);
+    return plain(said->text);
+  }
+  // Every state there ever was. All fixtures begin alike, and so the first is asked for once.
   void remember() {
-    const std::vector<std::string> with = {"-h", server_->folder(), "-U", "postgres"};
-    const auto output = [&](std::string program, std::vector<std::string> arguments) {
-      arguments.insert(arguments.begin(), with.begin(), with.end());
-      const auto said = server_->run(program, arguments);
-      EXPECT_TRUE(said && said->status == 0);
-      return said->text;
-    };
-    scripts_.insert(plain(output("pg_dump", {"salaries"})));
-    if (globals_.empty()) globals_ = plain(output("pg_dumpall", {"--globals-only"}));
+    static const std::string first = script_by("pg_dump", "salaries");
+    static const std::string globals = script_by("pg_dumpall", "--globals-only");
+    scripts_.insert(generation_ == 0 ? first : script_by("pg_dump", "salaries"));
+    globals_ = globals;
     std::string rows;
     for (int made = 1; made <= generation_; ++made)
       rows_of_made_.insert("made_" + std::to_string(made) + " 1\n");

@@ -24,8 +24,9 @@ class Examination {
   explicit Examination(const DumpSettings& settings) : settings_(settings) {}
 
   std::vector<SourceFinding> run() {
-    if (!connect()) return std::move(findings_);
+    const bool connected = connect();
     look_at_programs();
+    if (!connected) return std::move(findings_);
     if (const auto looked = look_at_database(); !looked) {
       add(Severity::kProblem, "database", looked.error().what,
           or_so(looked.error().why, "the server refused"),
@@ -62,12 +63,14 @@ class Examination {
   }
 
   void look_at_programs() {
-    const int major = static_cast<int>((*session_)->major());
+    // Of a server that is away only this is known: without any of them nothing will come of it.
+    const int major = session_ ? static_cast<int>((*session_)->major()) : postgres::kOldestMajor;
     if (const auto clients =
             choose_clients(find_clients(settings_.program_folders), major, "a dump of that server");
         !clients) {
       add(Severity::kProblem, "pg_dump", clients.error().what, clients.error().why, clients.error().next);
     }
+    if (!session_) return;
     if (const auto server = postgres::find_programs(major); !server) {
       add(Severity::kRisk, "drill", server.error().what,
           "a drill starts a server; one of a newer version serves, and proves less",
@@ -217,6 +220,35 @@ class Examination {
 
 Result<std::vector<SourceFinding>> examine(const DumpSettings& settings) {
   return Examination(settings).run();
+}
+
+std::vector<SourceClient> needed_clients(const DumpSettings& settings) {
+  const auto conninfo = conninfo_of(settings.connect, settings.password);
+  const auto session = conninfo ? Session::open(*conninfo, "", {}) : conninfo.error();
+  const std::vector<Clients> here = find_clients(settings.program_folders);
+  SourceClient dump{.program = "pg_dump, pg_restore", .purpose = "dumps and restores"};
+  const auto shown = [](const Clients& one) { return fmt::format("{} in {}", one.version, one.folder); };
+  if (!session) {
+    dump.needed = "as new as the server, which does not answer";
+    const auto newest = std::ranges::max_element(here, {}, &Clients::major);
+    if (newest != here.end()) dump.found = shown(*newest);
+    dump.fits = newest != here.end();
+    return {dump};
+  }
+  const int major = static_cast<int>((**session)->major());
+  dump.needed = fmt::format("{} or newer", major);
+  const auto chosen = choose_clients(here, major, "a dump of that server");
+  dump.fits = chosen.has_value();
+  if (chosen)
+    dump.found = shown(*chosen);
+  else if (!here.empty())
+    dump.found = shown(*std::ranges::max_element(here, {}, &Clients::major));
+  SourceClient server{.program = "postgres", .purpose = "drills", .needed = std::to_string(major)};
+  if (const auto programs = postgres::find_programs(major)) {
+    server.found = fmt::format("{} in {}", programs->major, programs->folder);
+    server.fits = true;
+  }
+  return {dump, server};
 }
 
 }  // namespace kuramori::dump

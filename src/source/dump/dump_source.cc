@@ -24,6 +24,7 @@ class DumpSource final : public Source {
     return drill_dump(settings_, tree, reporter, stop);
   }
   Result<std::vector<SourceFinding>> doctor() override { return examine(settings_); }
+  std::vector<SourceClient> clients() override { return needed_clients(settings_); }
 
  private:
   const DumpSettings settings_;

@@ -10,6 +10,7 @@
 #include "source/files/attributes.h"
 #include "source/files/captured_for_tests.h"
 #include "source/files/content.h"
+#include "source/files/failing_calls_for_tests.h"
 #include "source/files/mounts.h"
 
 namespace kuramori::files {
@@ -75,6 +76,35 @@ TEST(FilesCapture, a_file_that_is_replaced_by_another_of_its_name_is_read_as_one
   const bool is_old = one.sink.bytes == std::string(3 * kReadStepBytes, '1');
   EXPECT_TRUE(is_old || one.sink.bytes == std::string(10, '2'));
   EXPECT_EQ(one.item.entry.size, one.sink.bytes.size());
+}
+
+// As on a network filesystem whose other users remove and replace files.
+TEST(FilesCapture, a_file_whose_handle_went_stale_is_opened_and_read_again_V13) {
+  Ground ground;
+  ground.file("a", std::string(3 * kReadStepBytes, '1'));
+  ground.file("b", "as ever");
+  for (size_t k = 0; k < 3; ++k) {
+    Captured seen;
+    const size_t calls =
+        with_failing_call(SYS_pread64, k, ESTALE, [&] { seen = capture(ground.settings()); });
+    EXPECT_EQ(calls, 4 + k + 1) << k;  // those before it failed were in vain
+    EXPECT_FALSE(seen.error);
+    EXPECT_TRUE(seen.defects.empty());
+    EXPECT_EQ(seen.find("a")->bytes, std::string(3 * kReadStepBytes, '1')) << k;
+    EXPECT_EQ(seen.find("b")->bytes, "as ever");
+  }
+}
+
+TEST(FilesCapture, a_stale_file_that_is_gone_when_it_is_opened_again_is_gone_and_nothing_else_V13) {
+  Ground ground;
+  ground.file("a", std::string(2 * kReadStepBytes, '1'));
+  ground.file("b", "as ever");
+  One one(ground, "a");
+  one.sink.on_add = [&] { (void)::unlink((ground / "a").c_str()); };
+  Result<void> read;
+  with_failing_call(SYS_pread64, 1, ESTALE, [&] { read = one.capture->read(one.item, one.sink); });
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().kind, ErrorKind::kNotFound);
 }
 
 TEST(FilesCapture, a_file_that_never_stands_still_is_kept_as_read_last_and_named_V13) {

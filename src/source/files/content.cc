@@ -36,10 +36,10 @@ bool same(const struct stat& a, const struct stat& b) {
 
 class Reading {
  public:
-  Reading(const Fd& fd, const CaptureItem& item, ContentSink& sink, const std::stop_token& stop)
-      : fd_(fd), item_(item), sink_(sink), stop_(stop) {}
+  Reading(const Fd& fd, ContentSink& sink, const std::stop_token& stop) : fd_(fd), sink_(sink), stop_(stop) {}
 
-  // Gives `size` bytes, or fewer if the file ends before; tells how many.
+  // Gives `size` bytes, or fewer if the file ends before or cannot be read on; tells how many. Errors are the
+  // sink's, or that it was stopped.
   Result<uint64_t> run(uint64_t size, bool sparse) {
     (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
     while (at_ < size && !ended_) {
@@ -53,6 +53,8 @@ class Reading {
     }
     return at_;
   }
+  // Why it could not be read on, an errno value; 0: it could.
+  int failure() const { return failure_; }
 
  private:
   // The next stretch that is no hole. A filesystem that does not tell has none.
@@ -69,28 +71,37 @@ class Reading {
 
   Result<void> give_until(uint64_t end) {
     thread_local std::vector<uint8_t> buffer;
-    while (at_ < end) {
+    while (at_ < end && !ended_) {
       if (stop_.stop_requested()) return fail(ErrorKind::kInterrupted, "the capture was stopped");
       size_t step = static_cast<size_t>(std::min<uint64_t>(end - at_, kReadStepBytes));
       if (buffer.size() < step) buffer.resize(step);
-      Result<size_t> got = pread_some(fd_, at_, {buffer.data(), step}, item_.entry.path);
-      if (!got) return unreadable(item_, std::move(got).error());
-      if (*got > 0) TRY(sink_.add({buffer.data(), *got}));
-      at_ += *got;
-      if (*got < step) {
-        ended_ = true;  // it was truncated meanwhile
-        return {};
-      }
+      const size_t got = read_some({buffer.data(), step});
+      if (got > 0) TRY(sink_.add({buffer.data(), got}));
+      at_ += got;
+      ended_ = got < step;  // it was truncated meanwhile, or failed
     }
     return {};
   }
 
+  size_t read_some(MutableByteView out) {
+    size_t done = 0;
+    while (done < out.size()) {
+      const ssize_t got =
+          ::pread(fd_.get(), out.data() + done, out.size() - done, static_cast<off_t>(at_ + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) failure_ = errno;
+      if (got <= 0) break;
+      done += static_cast<size_t>(got);
+    }
+    return done;
+  }
+
   const Fd& fd_;
-  const CaptureItem& item_;
   ContentSink& sink_;
   const std::stop_token& stop_;
   uint64_t at_ = 0;
   bool ended_ = false;
+  int failure_ = 0;
 };
 
 void take_over(CaptureItem& item, const struct stat& status, uint64_t bytes) {
@@ -129,8 +140,16 @@ Result<ContentRead> read_content(const std::function<Result<Fd>(int flags)>& ope
     }
     const uint64_t size = static_cast<uint64_t>(before.st_size);
     const bool sparse = static_cast<uint64_t>(before.st_blocks) * 512 < size;
-    TRY_ASSIGN(uint64_t bytes, Reading(*fd, item, sink, stop).run(size, sparse));
-    if (::fstat(fd->get(), &after) != 0) return unreadable(item, system_error("", errno));
+    Reading reading(*fd, sink, stop);
+    TRY_ASSIGN(const uint64_t bytes, reading.run(size, sparse));
+    int failure = reading.failure();
+    if (failure == 0 && ::fstat(fd->get(), &after) != 0) failure = errno;
+    if (failure == ESTALE && reads < kReadsMax) {
+      // On a network filesystem: another machine removed it. Its name may lead to another file by now.
+      TRY(sink.restart());
+      continue;
+    }
+    if (failure != 0) return unreadable(item, system_error("", failure));
     const bool whole = bytes == size && same(before, after);
     if (whole || reads == kReadsMax) {
       take_over(item, after, bytes);

@@ -17,6 +17,14 @@ using Severity = SourceFinding::Severity;
 constexpr int kOldestMajor = 2, kOldestMinor = 36;
 constexpr uint64_t kFreeAtLeastBytes = uint64_t{1} << 30;
 
+bool is_new_enough(const std::string& version) {
+  int major = 0, minor = 0;
+  const char* end = version.data() + version.size();
+  const auto first = std::from_chars(version.data(), end, major);
+  if (first.ptr != end) std::from_chars(first.ptr + 1, end, minor);
+  return major > kOldestMajor || (major == kOldestMajor && minor >= kOldestMinor);
+}
+
 class Examiner {
  public:
   explicit Examiner(const GitSettings& settings) : settings_(settings) {}
@@ -55,11 +63,7 @@ class Examiner {
            "it fetches, restores and checks repositories", "apt-get install git");
       return false;
     }
-    int major = 0, minor = 0;
-    const char* end = version->data() + version->size();
-    const auto first = std::from_chars(version->data(), end, major);
-    if (first.ptr != end) std::from_chars(first.ptr + 1, end, minor);
-    if (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor)) {
+    if (!is_new_enough(*version)) {
       tell(Severity::kProblem, "git", fmt::format("git {} is too old", *version),
            fmt::format("{}.{} and newer are used", kOldestMajor, kOldestMinor), "upgrade git");
     }
@@ -165,6 +169,39 @@ class Examiner {
 
 Result<std::vector<SourceFinding>> examine_git(const GitSettings& settings) {
   return Examiner(settings).run();
+}
+
+std::vector<SourceClient> needed_clients(const GitSettings& settings) {
+  std::vector<SourceClient> clients;
+  const auto at = [](const char* program) { return find_program(program).value_or(""); };
+  SourceClient git{.program = "git",
+                   .purpose = "fetches, restores and checks",
+                   .needed = fmt::format("{}.{} or newer", kOldestMajor, kOldestMinor)};
+  if (const auto version = Git::version()) {
+    git.found = fmt::format("{} at {}", *version, at("git"));
+    git.fits = is_new_enough(*version);
+  }
+  clients.push_back(std::move(git));
+  if (settings.lfs != LfsMode::kOff) {
+    SourceClient lfs{
+        .program = "git-lfs",
+        .purpose = settings.lfs == LfsMode::kOn ? "large files" : "large files, if there are any",
+        .needed = "any version"};
+    if (const auto version = Git::lfs_version()) {
+      lfs.found = fmt::format("{} at {}", *version, at("git-lfs"));
+      lfs.fits = true;
+    }
+    clients.push_back(std::move(lfs));
+  }
+  if (const auto place = place_of(settings); place && place->remote.way == Remote::Way::kSsh) {
+    const std::string path = at("ssh");
+    clients.push_back({.program = "ssh",
+                       .purpose = "reaches the remote",
+                       .needed = "any version",
+                       .found = path,
+                       .fits = !path.empty()});
+  }
+  return clients;
 }
 
 }  // namespace kuramori::git

@@ -25,6 +25,7 @@ class GitSource final : public Source {
     return drill_git(settings_, tree, sandbox, reporter, std::move(stop));
   }
   Result<std::vector<SourceFinding>> doctor() override { return examine_git(settings_); }
+  std::vector<SourceClient> clients() override { return needed_clients(settings_); }
   Result<std::unique_ptr<Watch>> watch() override { return watch_git(settings_); }
 
  private:

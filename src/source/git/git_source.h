@@ -61,5 +61,6 @@ Result<std::vector<CheckResult>> drill_git(const GitSettings& settings, const Ca
                                            const std::string& sandbox, Reporter& reporter,
                                            std::stop_token stop);
 Result<std::vector<SourceFinding>> examine_git(const GitSettings& settings);
+std::vector<SourceClient> needed_clients(const GitSettings& settings);
 
 }  // namespace kuramori::git

@@ -458,7 +458,7 @@ TEST_F(GitTest, what_a_killed_run_left_is_cleared_and_a_damaged_mirror_is_named)
   capture(settings);
   const std::string mirror = settings.mirror + "/repository";
   for (const char* left : {"/objects/pack/tmp_pack_x1", "/objects/pack/pack-1.keep", "/packed-refs.lock",
-                           "/refs/heads/main.lock", "/HEAD.lock", "/shallow.lock"}) {
+                           "/packed-refs.new", "/refs/heads/main.lock", "/HEAD.lock", "/shallow.lock"}) {
     ASSERT_TRUE(make_folders(folder_of(mirror + left)));
     ASSERT_TRUE(write_file_durably(mirror + left, as_bytes("x")));
   }

@@ -222,8 +222,9 @@ Result<void> Mirror::clear_leftovers() {
     }
     return {};
   };
-  const auto is_lock = [](std::string_view name) { return name.ends_with(".lock"); };
-  TRY(clear(repository(), is_lock));
+  TRY(clear(repository(), [](std::string_view name) {
+    return name.ends_with(".lock") || name == "packed-refs.new";  // which git makes under packed-refs.lock
+  }));
   TRY(clear(join_path(repository(), "objects"),
             [](std::string_view name) { return name.starts_with("incoming-") || name.starts_with("tmp_"); }));
   TRY(clear(join_path(repository(), "objects/pack"), [](std::string_view name) {

@@ -346,4 +346,12 @@ std::optional<SourceFinding> look_at_program(const std::vector<std::string>& arg
   return std::nullopt;
 }
 
+SourceClient client_of(const std::vector<std::string>& argv, std::string_view purpose) {
+  SourceClient client{
+      .program = argv.empty() ? "" : argv[0], .purpose = std::string(purpose), .needed = "any version"};
+  client.fits = !look_at_program(argv, "run");
+  if (client.fits) client.found = find_program(argv[0]).value_or("");
+  return client;
+}
+
 }  // namespace kuramori

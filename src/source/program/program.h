@@ -49,4 +49,7 @@ bool hides_failures(const std::vector<std::string>& argv);
 // A program that cannot be run, as a finding; nothing: it can. `setting`: "run".
 std::optional<SourceFinding> look_at_program(const std::vector<std::string>& argv, std::string_view setting);
 
+// The program of such a setting, for Source::clients().
+SourceClient client_of(const std::vector<std::string>& argv, std::string_view purpose);
+
 }  // namespace kuramori

@@ -253,4 +253,33 @@ Result<std::vector<SourceFinding>> examine_redis(const RedisSettings& settings) 
   return judge(look);
 }
 
+std::vector<SourceClient> needed_clients(const RedisSettings& settings) {
+  const std::vector<ServerProgram> here = find_server_programs(settings.program_folders);
+  SourceClient client{.program = "redis-server or valkey-server", .purpose = "drills and restores"};
+  const auto shown = [](const ServerProgram& one) {
+    return fmt::format("{} at {}", one.describe(), one.path);
+  };
+  const auto ask = [&]() -> Result<ServerVersion> {
+    TRY_ASSIGN(const Endpoint endpoint, endpoint_of(settings));
+    TRY_ASSIGN(Connection connection, Connection::open(endpoint));
+    TRY_ASSIGN(const Info info, read_info(connection));
+    return version_in(info);
+  };
+  const auto version = ask();
+  if (!version || version->text.empty()) {
+    client.needed = "one that reads what the server writes, which does not answer";
+    client.fits = !here.empty();
+    if (client.fits) client.found = shown(here.front());
+    return {client};
+  }
+  client.needed = fmt::format("one that reads what {} {} writes", name_of(version->flavour), version->text);
+  const auto chosen = choose_program(here, version->flavour, rdb_version_of(*version));
+  client.fits = chosen.has_value();
+  if (chosen)
+    client.found = shown(*chosen);
+  else if (!here.empty())
+    client.found = shown(here.front());
+  return {client};
+}
+
 }  // namespace kuramori::redis

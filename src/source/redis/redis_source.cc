@@ -20,6 +20,7 @@ class RedisSource : public Source {
     return drill_redis(settings_, tree, sandbox, reporter, std::move(stop));
   }
   Result<std::vector<SourceFinding>> doctor() override { return examine_redis(settings_); }
+  std::vector<SourceClient> clients() override { return needed_clients(settings_); }
 
  private:
   const RedisSettings settings_;

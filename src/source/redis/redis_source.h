@@ -53,5 +53,7 @@ Result<std::vector<CheckResult>> drill_redis(const RedisSettings& settings, cons
                                              const std::string& sandbox, Reporter& reporter,
                                              std::stop_token stop);
 Result<std::vector<SourceFinding>> examine_redis(const RedisSettings& settings);
+// The server program that drills and restores start; by the server's version, if it answers.
+std::vector<SourceClient> needed_clients(const RedisSettings& settings);
 
 }  // namespace kuramori::redis

@@ -31,8 +31,8 @@ class DotenvReader {
   ~DotenvReader() { wipe(MutableByteView(value_)); }
   DotenvReader(const DotenvReader&) = delete;
 
-  Result<std::vector<DotenvKey>> read() {
-    std::map<std::string, Digest, std::less<>> keys;
+  template <class Visit>
+  Result<void> read(Visit&& visit) {
     while (at_ < text_.size()) {
       skip_blanks();
       if (at_end_of_line() || text_[at_] == '#') {
@@ -41,14 +41,11 @@ class DotenvReader {
       }
       TRY_ASSIGN(std::string key, take_key());
       TRY(take_value());
-      keys[std::move(key)] = sha256(value_);
+      visit(key, ByteView(value_));
       wipe(MutableByteView(value_));
       value_.clear();
     }
-    std::vector<DotenvKey> sorted;
-    sorted.reserve(keys.size());
-    for (auto& [name, value] : keys) sorted.push_back({name, value});
-    return sorted;
+    return {};
   }
 
  private:
@@ -147,7 +144,21 @@ class DotenvReader {
 }  // namespace
 
 Result<std::vector<DotenvKey>> parse_dotenv(ByteView text) {
-  return DotenvReader(as_text(text)).read();
+  std::map<std::string, Digest, std::less<>> keys;
+  TRY(DotenvReader(as_text(text)).read([&](const std::string& name, ByteView value) {
+    keys[name] = sha256(value);
+  }));
+  std::vector<DotenvKey> sorted;
+  sorted.reserve(keys.size());
+  for (auto& [name, value] : keys) sorted.push_back({name, value});
+  return sorted;
+}
+
+Result<void> visit_dotenv(ByteView text,
+                          const std::function<void(std::string_view name, std::string_view value)>& visit) {
+  return DotenvReader(as_text(text)).read([&](const std::string& name, ByteView value) {
+    visit(name, as_text(value));
+  });
 }
 
 Result<std::vector<PartChange>> diff_keys(ByteView before, ByteView after) {

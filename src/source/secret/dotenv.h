@@ -4,7 +4,9 @@
 // A value ends at the line's end or at " #"; in '…' it is taken as it stands, in "…" the escapes \n \r \t \"
 // \\ \$ count; both may go on over lines. A key that stands twice has its last value.
 #pragma once
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -23,6 +25,11 @@ struct DotenvKey {
 
 // Sorted by name. kUsage: a line that is none of these; the message has its number and nothing of it.
 Result<std::vector<DotenvKey>> parse_dotenv(ByteView text);
+
+// Each key with its value, in the order of the file; the value is wiped when `visit` returns. For who must
+// know one: where a database is.
+Result<void> visit_dotenv(ByteView text,
+                          const std::function<void(std::string_view name, std::string_view value)>& visit);
 
 // By key; nothing where the same keys have the same values, however they are written.
 Result<std::vector<PartChange>> diff_keys(ByteView before, ByteView after);

@@ -266,6 +266,11 @@ class SecretSource final : public Source {
     return files::watch_files({.paths = settings_.paths});
   }
 
+  std::vector<SourceClient> clients() override {
+    if (settings_.run.empty()) return {};
+    return {client_of(settings_.run, "prints the secret")};
+  }
+
   Result<std::vector<SourceFinding>> doctor() override {
     using Severity = SourceFinding::Severity;
     std::vector<SourceFinding> findings;

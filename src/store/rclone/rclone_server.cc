@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/world.h"
 #include "net/url.h"
 #include "os/process.h"
 #include "store/rclone/rclone_answers.h"
@@ -22,6 +23,10 @@ constexpr Duration kShortWait = std::chrono::minutes(10);
 constexpr Duration kTransferWait = std::chrono::hours(6);  // rclone gives up before, when no byte moves
 constexpr size_t kWordsKept = 4096;                        // bytes of what it last said
 constexpr size_t kAnswerBytesMax = size_t{1} << 30;        // a list of everything
+constexpr int kTriesMax = 4;
+constexpr Duration kPause = std::chrono::milliseconds(100);  // before the second try; then longer
+constexpr Duration kAtOnce = std::chrono::seconds(2);
+constexpr std::string_view kMove = "operations/movefile";
 constexpr std::string_view kReady = "Serving remote control on ";
 constexpr const char* kUser = "kuramori";
 
@@ -87,13 +92,13 @@ class Server final : public RcloneServer {
                         .body = as_bytes(json),
                         .body_bytes_max = kAnswerBytesMax,
                         .timeouts = {.first_byte = patience, .stall = patience, .total = patience}};
-    TRY_ASSIGN(HttpAnswer answer, send(request));
+    TRY_ASSIGN(HttpAnswer answer, send(request, command == kMove ? Tries::kOne : Tries::kSeveral));
     if (answer.status != 200) return refusal(answer, command);
     return std::move(answer.body);
   }
 
   Result<Bytes> read(std::string_view place, std::string_view name) override {
-    TRY_ASSIGN(HttpAnswer answer, send(request_of(place, name)));
+    TRY_ASSIGN(HttpAnswer answer, send(request_of(place, name), Tries::kSeveral));
     if (answer.status != 200) return refusal(answer, name);
     return std::move(answer.body);
   }
@@ -103,7 +108,7 @@ class Server final : public RcloneServer {
     HttpRequest request = request_of(place, name);
     request.headers.push_back({"range", fmt::format("bytes={}-{}", offset, offset + into.size() - 1)});
     request.into = into;
-    TRY_ASSIGN(HttpAnswer answer, send(request));
+    TRY_ASSIGN(HttpAnswer answer, send(request, Tries::kSeveral));
     if (answer.status != 206 && answer.status != 200) return refusal(answer, name);
     // 200: the whole object, for a remote that knows no ranges; right only where it was asked for from its
     // start.
@@ -121,13 +126,26 @@ class Server final : public RcloneServer {
             .timeouts = {.first_byte = kShortWait, .stall = kShortWait, .total = kTransferWait}};
   }
 
-  Result<HttpAnswer> send(const HttpRequest& request) {
-    Result<HttpAnswer> answer = http_->send(request);
-    if (answer) return answer;
-    Error error = std::move(answer).error();
-    std::lock_guard hold(mutex_);
-    if (ended_) error.why = "rclone has ended: " + last_words();
-    return error;
+  // A connection that breaks without a word is made again: all but a move come to the same when done twice.
+  // One that was silent for long is not: rclone may still be at work on what was asked.
+  enum class Tries { kOne, kSeveral };
+  Result<HttpAnswer> send(const HttpRequest& request, Tries tries) {
+    for (int made = 1;; ++made) {
+      const Duration began = system_clock().steady();
+      Result<HttpAnswer> answer = http_->send(request);
+      if (answer) return answer;
+      {
+        std::lock_guard hold(mutex_);
+        const bool again = tries == Tries::kSeveral && made < kTriesMax && !ended_ &&
+                           system_clock().steady() - began < kAtOnce;
+        if (!again || answer.error().kind != ErrorKind::kUnknown) {
+          Error error = std::move(answer).error();
+          if (ended_) error.why = "rclone has ended: " + last_words();
+          return error;
+        }
+      }
+      system_clock().sleep(kPause * made);
+    }
   }
 
   static Error refusal(const HttpAnswer& answer, std::string_view what) {

@@ -123,7 +123,8 @@ class RcloneStore final : public Store {
         std::chrono::time_point_cast<Time::duration>(std::chrono::system_clock::now()) - older_than;
     for (const RcloneItem& item : items) {
       if (item.is_folder || !item.info.stored_at || *item.info.stored_at > limit) continue;
-      TRY(command("operations/deletefile", item.info.name, Wait::kShort));
+      Result<void> gone = command("operations/deletefile", item.info.name, Wait::kShort);
+      if (!gone && gone.error().kind != ErrorKind::kNotFound) return std::move(gone).error();
       ++removed;
     }
     return removed;

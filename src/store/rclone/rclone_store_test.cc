@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -169,6 +170,61 @@ TEST_F(RcloneStoreTest, an_rclone_that_ended_is_named_and_nothing_waits) {  // P
     why = got.error().why;
   }
   EXPECT_FALSE(status_of(root() + "/vault/b"));
+}
+
+// Between us and the real one: takes a connection and drops it without a word, as often as it is told.
+constexpr const char* kDropping = R"(#!/usr/bin/python3
+import ctypes, os, socket, subprocess, sys, threading
+
+def die_with_us():
+    ctypes.CDLL(None).prctl(1, 9)
+
+real = subprocess.Popen([os.environ["REAL_RCLONE"], *sys.argv[1:]], stderr=subprocess.PIPE, text=True, preexec_fn=die_with_us)
+for line in real.stderr:
+    if "Serving remote control on " in line:
+        port = int(line.split(":")[-1].strip().strip("/"))
+        break
+listener = socket.create_server(("127.0.0.1", 0))
+print(f"Serving remote control on http://127.0.0.1:{listener.getsockname()[1]}/", file=sys.stderr, flush=True)
+
+def pump(source, sink):
+    while data := source.recv(65536):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+for _ in range(int(os.environ["DROPPED"])):
+    connection = listener.accept()[0]
+    connection.recv(1)  # all that was sent must be read, or it ends with a reset
+    connection.recv(65536)
+    connection.close()
+while True:
+    ours, theirs = listener.accept()[0], socket.create_connection(("127.0.0.1", port))
+    for pair in ((ours, theirs), (theirs, ours)):
+        threading.Thread(target=pump, args=pair, daemon=True).start()
+)";
+
+TEST_F(RcloneStoreTest, a_connection_that_breaks_without_a_word_is_made_again) {  // P71
+  const std::string real = *find_program("rclone");
+  const std::string path = getenv("PATH");
+  ASSERT_TRUE(make_folders(folder_ / "bin"));
+  ASSERT_TRUE(write_file_durably(folder_ / "bin/rclone", as_bytes(kDropping)));
+  ASSERT_EQ(::chmod((folder_ / "bin/rclone").c_str(), 0700), 0);
+  setenv("REAL_RCLONE", real.c_str(), 1);
+  setenv("PATH", (folder_ / "bin:" + path).c_str(), 1);
+  setenv("DROPPED", "2", 1);
+  {
+    auto store = create_rclone_store("disk:", {});
+    ASSERT_TRUE(store) << store.error().what << ": " << store.error().why;
+    EXPECT_TRUE((*store)->put_if_absent("a/b", as_bytes("there")));
+    EXPECT_EQ(*(*store)->get("a/b"), to_bytes(as_bytes("there")));
+  }
+  setenv("DROPPED", "1000", 1);
+  const auto never = create_rclone_store("disk:", {});
+  ASSERT_FALSE(never);
+  EXPECT_EQ(never.error().kind, ErrorKind::kUnknown);
+  setenv("PATH", path.c_str(), 1);
+  unsetenv("REAL_RCLONE");
+  unsetenv("DROPPED");
 }
 
 TEST_F(RcloneStoreTest, without_rclone_it_says_what_to_install) {

@@ -95,6 +95,5 @@ Result<bool> parse_legal_hold(ByteView body);
 // "2026-02-11T03:00:00.000Z" of XML, "Wed, 11 Feb 2026 03:00:00 GMT" of headers.
 std::optional<Time> parse_s3_time(std::string_view text);
 std::optional<Time> parse_http_date(std::string_view text);
-std::string xml_escape(std::string_view text);
 
 }  // namespace kuramori

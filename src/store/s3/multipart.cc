@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "base/text.h"
+
 namespace kuramori {
 
 std::string md5_of_etag(std::string_view etag) {
@@ -42,8 +44,8 @@ std::optional<Error> MultipartUpload::wait() {
 Result<S3Answer> MultipartUpload::complete(std::function<Result<bool>()> look, bool conditional) {
   std::string body = "<CompleteMultipartUpload>";
   for (size_t i = 0; i < etags_.size(); ++i)
-    body +=
-        fmt::format("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", i + 1, xml_escape(etags_[i]));
+    body += fmt::format("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", i + 1,
+                        markup_escaped(etags_[i]));
   body += "</CompleteMultipartUpload>";
   S3Request request{.method = "POST",
                     .key = key_,

@@ -1,9 +1,12 @@
 #include "testing/postgres_server.h"
 
 #include <grp.h>
+#include <libpq-fe.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +22,7 @@ namespace {
 constexpr Duration kStartTimeout = std::chrono::seconds(90);
 constexpr Duration kStopTimeout = std::chrono::seconds(60);
 constexpr Duration kPollInterval = std::chrono::milliseconds(10);
+constexpr int kSessionEndMillisecondsMax = 10'000;
 // The file of a data directory's pid file that tells its state: "ready" or "standby".
 constexpr size_t kStatusLine = 7;
 
@@ -270,12 +274,52 @@ void PostgresServer::kill() {
   pid_ = -1;
 }
 
+namespace {
+
+// A session for one question, without a process of its own: tests ask thousands of them.
+struct EndSession {
+  // Returns when the server has forgotten it, so that what comes next may drop or rename its database.
+  void operator()(PGconn* session) const {
+    if (PQstatus(session) == CONNECTION_OK && ::shutdown(PQsocket(session), SHUT_WR) == 0) {
+      pollfd end = {.fd = PQsocket(session), .events = POLLIN, .revents = 0};
+      ::poll(&end, 1, kSessionEndMillisecondsMax);
+    }
+    PQfinish(session);
+  }
+};
+using Session = std::unique_ptr<PGconn, EndSession>;
+using Answer = std::unique_ptr<PGresult, decltype([](PGresult* answer) { PQclear(answer); })>;
+
+void append_rows(const PGresult* answer, std::string& text) {
+  for (int row = 0; row < PQntuples(answer); ++row) {
+    for (int field = 0; field < PQnfields(answer); ++field) {
+      if (field > 0) text += '|';
+      text += PQgetvalue(answer, row, field);
+    }
+    text += '\n';
+  }
+}
+
+}  // namespace
+
 Result<std::string> PostgresServer::sql(const std::string& query, const std::string& database) {
-  TRY_ASSIGN(ProgramOutput output,
-             run("psql", {"-XAtq", "-v", "ON_ERROR_STOP=1", "-d", connect(database), "-c", query}));
-  if (output.status != 0) return fail(ErrorKind::kFailed, "SQL failed: " + query, output.text);
-  while (!output.text.empty() && output.text.back() == '\n') output.text.pop_back();
-  return std::move(output.text);
+  const auto failed = [&](const char* why) { return fail(ErrorKind::kFailed, "SQL failed: " + query, why); };
+  const Session session(PQconnectdb((connect(database) + " options='-c TimeZone=UTC'").c_str()));
+  if (PQstatus(session.get()) != CONNECTION_OK) return failed(PQerrorMessage(session.get()));
+  PQsetNoticeProcessor(session.get(), [](void*, const char*) {}, nullptr);
+  if (!PQsendQuery(session.get(), query.c_str())) return failed(PQerrorMessage(session.get()));
+  std::string text;
+  while (const Answer answer{PQgetResult(session.get())}) {
+    const ExecStatusType status = PQresultStatus(answer.get());
+    if (status == PGRES_TUPLES_OK) {
+      append_rows(answer.get(), text);
+    } else if (status != PGRES_COMMAND_OK) {
+      const std::string_view why = PQresultErrorMessage(answer.get());
+      return failed(why.empty() ? "an answer that only psql understands" : why.data());
+    }
+  }
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
 }
 
 namespace {

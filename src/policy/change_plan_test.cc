@@ -1,0 +1,172 @@
+#include "policy/change_plan.h"
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "base/time_text.h"
+
+namespace kuramori {
+namespace {
+
+const ConfigWorld kNothing{
+    .environment = [](const std::string&) { return std::optional<std::string>(); },
+    .read_file = [](const std::string& path) -> Result<std::string> { return path; },
+    .run_command = [](const std::string& command) -> Result<std::string> { return command; },
+};
+
+Time at(const char* text) {
+  return parse_moment(text)->time;
+}
+const Time kNow = at("2026-11-22 00:00:00Z");
+
+constexpr const char* kUsual =
+    "resources: [db], vault: near, schedule: \"0 3 * * *\", timezone: Asia/Tokyo, wal: archive, "
+    "window: 14d, keep: { all: 14d, last: 3 }, copies: [ { to: far, keep: 7d } ], "
+    "drill: { schedule: \"0 5 1 * *\" }";
+
+Config config_of(const std::string& plan, const std::string& lock = "lock: 14d",
+                 const std::string& objectives = "rpo: 1d") {
+  const std::string text = fmt::format(
+      "vaults:\n  near: {{ at: /vault/near, {} }}\n  far: {{ at: /vault/far, copy_of: near }}\n"
+      "resources:\n  db: {{ kind: postgres, connect: \"host=db\", criticality: high, objectives: {{ {} }} "
+      "}}\n"
+      "  docs: {{ kind: files, paths: [/docs], criticality: critical }}\nplans:\n  p: {{ {} }}\n",
+      lock, objectives, plan);
+  auto config = parse_config(text, "/etc/kuramori/kuramori.yaml", kNothing);
+  EXPECT_TRUE(config) << config.error().what << " " << config.error().why;
+  return config ? std::move(*config) : Config{};
+}
+
+// Snapshots of db in near, one a day up to now, each kept until `until`.
+VaultLook held(int count, Time until) {
+  VaultLook look{.vault = "near"};
+  PruneQuestion question{.resource = "db"};
+  for (int i = 0; i < count; ++i) {
+    SnapshotFacts facts{.id = {},
+                        .lineage = "1",
+                        .time = kNow - std::chrono::hours(24 * (count - i)),
+                        .stop = {},
+                        .keep_until = until};
+    facts.id.raw[7] = static_cast<uint8_t>(i + 1);
+    facts.stop = facts.time + std::chrono::minutes(1);
+    question.snapshots.push_back(facts);
+  }
+  look.held.push_back(question);
+  return look;
+}
+
+std::string told(const ChangePlan& plan) {
+  std::string out;
+  for (const Consequence& one : plan.consequences)
+    out += fmt::format("{}{} {}: {}\n", one.loses ? "! " : "", one.id, one.about, one.what);
+  return out;
+}
+bool says(const ChangePlan& plan, std::string_view part) {
+  return told(plan).find(part) != std::string::npos;
+}
+
+TEST(ChangePlan, what_did_not_change_gives_nothing_up) {
+  const Config config = config_of(kUsual);
+  const ChangePlan plan = judge_change(&config, config, {held(5, kForever)}, kNow);
+  EXPECT_FALSE(plan.loses()) << told(plan);
+  EXPECT_TRUE(plan.going.empty());
+}
+
+TEST(ChangePlan, targets_are_named_the_most_critical_first_and_what_no_plan_has_is_said) {
+  const ChangePlan plan = judge_change(nullptr, config_of(kUsual), {}, kNow);
+  ASSERT_EQ(plan.targets.size(), 2u);
+  EXPECT_EQ(plan.targets[0].resource, "docs");
+  EXPECT_TRUE(plan.targets[0].plans.empty());
+  EXPECT_EQ(plan.targets[1].vaults, (std::vector<std::string>{"near", "far"}));
+  EXPECT_TRUE(says(plan, "unprotected resource \"docs\": no plan has it")) << told(plan);
+}
+
+TEST(ChangePlan, B2_the_next_run_is_told_in_the_zone_of_the_plan) {
+  const ChangePlan plan = judge_change(nullptr, config_of(kUsual), {}, kNow);
+  ASSERT_EQ(plan.next.size(), 2u);
+  EXPECT_EQ(format_moment(*plan.next[0].at, plan.next[0].zone),
+            "2026-11-23 03:00:00 +09:00 (2026-11-22 18:00:00 UTC)");
+  EXPECT_EQ(plan.next[1].what, "drill");
+}
+
+TEST(ChangePlan, S15_a_shorter_keep_takes_nothing_that_is_there_and_says_what_it_comes_to) {
+  const Config before = config_of(kUsual);
+  const Config after = config_of(
+      "resources: [db], vault: near, schedule: \"0 3 * * *\", timezone: Asia/Tokyo, wal: archive, window: "
+      "14d, "
+      "keep: { all: 7d, last: 3 }, copies: [ { to: far, keep: 7d } ], drill: { schedule: \"0 5 1 * *\" }");
+  const ChangePlan plan = judge_change(&before, after, {held(5, kNow + std::chrono::hours(48))}, kNow);
+  EXPECT_TRUE(plan.going.empty()) << told(plan);
+  EXPECT_TRUE(says(plan, "keeps db in near: in a year there will be")) << told(plan);
+}
+
+TEST(ChangePlan, what_stayed_for_a_promise_goes_when_the_promise_does) {
+  const Config before =
+      config_of("resources: [db], vault: near, schedule: \"0 3 * * *\", keep: { all: 1d, last: 4 }");
+  const Config after =
+      config_of("resources: [db], vault: near, schedule: \"0 3 * * *\", keep: { all: 1d, last: 2 }");
+  // All are due; the last four stay, then the last two.
+  const ChangePlan plan = judge_change(&before, after, {held(6, kNow - std::chrono::hours(1))}, kNow);
+  std::vector<int> by_change, due;
+  for (const Going& going : plan.going) (going.by_change ? by_change : due).push_back(going.line.id.raw[7]);
+  EXPECT_EQ(due, (std::vector<int>{1, 2}));
+  EXPECT_EQ(by_change, (std::vector<int>{3, 4}));
+  EXPECT_TRUE(plan.loses());
+  EXPECT_TRUE(says(plan,
+                   "! goes db in near: 2 snapshots that would have stayed go at the next prune, "
+                   "2026-11-22 06:00:00"))
+      << told(plan);
+  EXPECT_TRUE(says(plan, "due db in near: 2 snapshots are due whatever this changes")) << told(plan);
+}
+
+TEST(ChangePlan, every_promise_that_is_given_up_is_named) {
+  const Config before = config_of(kUsual);
+  const ChangePlan plan = judge_change(
+      &before,
+      config_of("resources: [db], vault: near, schedule: \"0 3 * * *\", timezone: Asia/Tokyo, wal: none, "
+                "keep: { all: 14d, last: 3 }",
+                "lock: 7d", "rpo: 7d"),
+      {held(2, kForever)}, kNow);
+  EXPECT_TRUE(says(plan, "! lock vault \"near\": what is put from now on is locked for 7d instead of 14d"))
+      << told(plan);
+  EXPECT_TRUE(says(plan, "! promise resource \"db\": rpo 1d is promised no longer: 7d is")) << told(plan);
+  EXPECT_TRUE(says(plan, "! place db in far: nothing of it is put there any more")) << told(plan);
+  EXPECT_TRUE(says(plan, "! window db in near: any second of the last 14d is promised no longer: none is"))
+      << told(plan);
+  EXPECT_TRUE(says(plan, "! window resource \"db\": its WAL is kept no longer")) << told(plan);
+  EXPECT_TRUE(says(plan, "! unproven resource \"db\"")) << told(plan);
+}
+
+TEST(ChangePlan, a_resource_that_loses_its_plan_is_unprotected_and_its_snapshots_stay) {
+  const Config before = config_of(kUsual);
+  const Config after = config_of("resources: [docs], vault: near, schedule: \"0 3 * * *\", keep: 14d");
+  const ChangePlan plan = judge_change(&before, after, {held(2, at("2026-12-01 00:00:00Z"))}, kNow);
+  EXPECT_TRUE(says(plan,
+                   "! unprotected resource \"db\": is protected no longer: no new snapshots are made; 2 "
+                   "snapshots there are kept until"))
+      << told(plan);
+  EXPECT_TRUE(plan.loses());
+}
+
+TEST(ChangePlan, vaults_that_are_not_there_are_made_and_those_that_do_not_answer_are_named) {
+  VaultLook missing{.vault = "near", .state = VaultLook::State::kMissing};
+  VaultLook silent{.vault = "far",
+                   .state = VaultLook::State::kUnknown,
+                   .trouble = fail(ErrorKind::kUnknown, "no answer", "time-out")};
+  const ChangePlan plan = judge_change(nullptr, config_of(kUsual), {missing, silent}, kNow);
+  EXPECT_TRUE(says(plan, "made vault \"near\": is made at /vault/near")) << told(plan);
+  EXPECT_TRUE(says(plan, "unknown vault \"far\": cannot be looked at: no answer: time-out")) << told(plan);
+  EXPECT_FALSE(plan.loses());
+}
+
+TEST(ChangePlan, a_budget_of_deletion_stands_in_its_way_too) {
+  std::string plan_text = "resources: [db], vault: near, schedule: \"0 3 * * *\", keep: { all: 1d }";
+  Config config = config_of(plan_text);
+  config.resources[0].delete_budget = *parse_delete_budget("20%");
+  const ChangePlan plan = judge_change(&config, config, {held(10, kNow - std::chrono::hours(1))}, kNow);
+  EXPECT_TRUE(plan.going.empty());
+  EXPECT_TRUE(says(plan, "prune refuses until somebody says --yes")) << told(plan);
+}
+
+}  // namespace
+}  // namespace kuramori
