@@ -38,7 +38,7 @@ step_ctest() {
   folder=$RESULTS/$preset-${name// /-}
   mkdir -p "$folder"
   say "== $name"
-  env "${STEP_ENVIRONMENT[@]}" TMPDIR="${MEMORY:-${TMPDIR:-/tmp}}" KURAMORI_TEST_DISK="${TMPDIR:-/tmp}" GTEST_OUTPUT="xml:$folder/" ctest --test-dir "build/$preset" --output-on-failure --no-tests=ignore -j "$(nproc)" \
+  env "${STEP_ENVIRONMENT[@]}" TMPDIR="${MEMORY:-${TMPDIR:-/tmp}}" KURAMORI_TEST_DISK="${TMPDIR:-/tmp}" GTEST_BRIEF=1 GTEST_OUTPUT="xml:$folder/" ctest --test-dir "build/$preset" --output-on-failure --no-tests=ignore -j "$(nproc)" \
     --output-junit "$folder/ctest.xml" "$@" >"$folder/log" 2>&1
   if ! counts=$(python3 tools/count_results.py "$folder"); then
     tail -50 "$folder/log" >&2

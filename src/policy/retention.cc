@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
@@ -86,8 +87,8 @@ Result<void> check_clocks(const PruneQuestion& question, Time now) {
 class Reasons {
  public:
   explicit Reasons(size_t snapshots) : of_(snapshots) {}
-  void give(size_t place, std::string reason) {
-    if (!of_[place]) of_[place] = std::move(reason);
+  void give(size_t place, std::string_view reason) {
+    if (!of_[place]) of_[place].emplace(reason);
   }
   const std::optional<std::string>& of(size_t place) const { return of_[place]; }
 
@@ -95,58 +96,79 @@ class Reasons {
   std::vector<std::optional<std::string>> of_;
 };
 
-const Lineage* find_lineage(const PruneQuestion& question, const std::string& id) {
-  for (const Lineage& lineage : question.lineages)
-    if (lineage.id == id) return &lineage;
-  return nullptr;
-}
+// What serves a window that starts at a moment: of each lineage the newest snapshot that was consistent by
+// then, on the timeline itself or, where it has none so old, on the one it forked from (up to the fork).
+class WindowBases {
+ public:
+  WindowBases(const PruneQuestion& question, const std::vector<const SnapshotFacts*>& ordered) {
+    for (const Lineage& lineage : question.lineages) branches_[lineage.id].lineage = &lineage;
+    for (size_t i = 0; i < ordered.size(); ++i) {
+      const SnapshotFacts& snapshot = *ordered[i];
+      if (!snapshot.readable) continue;
+      Branch& branch = branches_[snapshot.lineage];
+      // When it was there: by its own word, or by the store's as well. One that a thief dates back to the
+      // window's begin must not take the place of the one that stood there (V20), so that one stays beside
+      // it.
+      branch.there_since[0].emplace_back(snapshot.stop, i);
+      if (snapshot.stored_at)
+        branch.there_since[1].emplace_back(std::max(snapshot.stop, *snapshot.stored_at), i);
+    }
+    for (auto& [id, branch] : branches_)
+      for (auto& one : branch.there_since) std::ranges::sort(one);
+  }
 
-// A window that starts at `start` is served by the newest snapshot that was consistent by then, on the
-// timeline itself or, where it has none so old, on the one it forked from (up to the fork).
-void keep_window_bases(const PruneQuestion& question, const std::vector<const SnapshotFacts*>& ordered,
-                       Time start, Reasons& reasons) {
-  std::set<std::string> lineages;
-  for (const SnapshotFacts* snapshot : ordered) lineages.insert(snapshot->lineage);
-  for (const Lineage& lineage : question.lineages) lineages.insert(lineage.id);
+  // Their places; one may be named more than once.
+  std::vector<size_t> of(Time start) const {
+    std::vector<size_t> places;
+    for (const auto& [id, branch] : branches_) {
+      if (branch.has_ended_before(start)) continue;
+      for (size_t reading = 0; reading < branch.there_since.size(); ++reading)
+        if (const auto place = base_of(id, reading, start)) places.push_back(*place);
+    }
+    return places;
+  }
 
-  std::string text =
-      fmt::format("base of the window of {} that begins {}", format_period(*question.window), when(start));
-  // When a snapshot was there: by its own word, or by the store's as well. One that a thief dates back to the
-  // window's begin must not take the place of the one that stood there (V20), so that one stays beside it.
-  auto by_its_word = [](const SnapshotFacts& s) { return std::optional(s.stop); };
-  auto by_the_stores = [](const SnapshotFacts& s) {
-    return s.stored_at ? std::optional(std::max(s.stop, *s.stored_at)) : std::nullopt;
-  };
-  auto keep_base_of = [&](const std::string& id, const auto& there_since) {
-    Time by = start;
-    std::string branch = id;
-    std::set<std::string> seen;  // a parent that is its own ancestor must not keep us here
-    while (seen.insert(branch).second) {
-      std::optional<size_t> base;
-      for (size_t i = 0; i < ordered.size(); ++i) {
-        if (!ordered[i]->readable || ordered[i]->lineage != branch) continue;
-        std::optional<Time> since = there_since(*ordered[i]);
-        if (!since || *since > by) continue;
-        if (!base || *since >= *there_since(*ordered[*base])) base = i;
-      }
-      if (base) {
-        reasons.give(*base, text);
-        return;
-      }
-      const Lineage* here = find_lineage(question, branch);
-      if (!here || !here->parent) return;
-      if (here->forked_at) by = std::min(by, *here->forked_at);
-      branch = *here->parent;
+  // Moments between which no start of a window has other bases than the next.
+  std::vector<Time> changes() const {
+    std::vector<Time> moments;
+    for (const auto& [id, branch] : branches_) {
+      for (const auto& one : branch.there_since)
+        for (const auto& [since, place] : one) moments.push_back(since);
+      if (branch.lineage && branch.lineage->covered_until && *branch.lineage->covered_until != kForever)
+        moments.push_back(*branch.lineage->covered_until + Duration(1));
+    }
+    return moments;
+  }
+
+ private:
+  struct Branch {
+    const Lineage* lineage = nullptr;
+    std::array<std::vector<std::pair<Time, size_t>>, 2> there_since;  // by its word, by the store's
+
+    bool has_ended_before(Time start) const {
+      return lineage && lineage->covered_until && *lineage->covered_until < start;
     }
   };
-  for (const std::string& id : lineages) {
-    const Lineage* lineage = find_lineage(question, id);
-    if (lineage && lineage->covered_until && *lineage->covered_until < start)
-      continue;  // ended before the window
-    keep_base_of(id, by_its_word);
-    keep_base_of(id, by_the_stores);
+
+  std::optional<size_t> base_of(std::string id, size_t reading, Time by) const {
+    std::set<std::string> seen;  // a parent that is its own ancestor must not keep us here
+    while (seen.insert(id).second) {
+      const auto branch = branches_.find(id);
+      if (branch == branches_.end()) return std::nullopt;
+      const auto& there = branch->second.there_since[reading];
+      const auto later_ones =
+          std::ranges::upper_bound(there, by, {}, [](const auto& one) { return one.first; });
+      if (later_ones != there.begin()) return std::prev(later_ones)->second;
+      const Lineage* here = branch->second.lineage;
+      if (!here || !here->parent) return std::nullopt;
+      if (here->forked_at) by = std::min(by, *here->forked_at);
+      id = *here->parent;
+    }
+    return std::nullopt;
   }
-}
+
+  std::map<std::string, Branch> branches_;
+};
 
 // A newer one that stays for the same label's sake is proven: what this one was kept for is over.
 bool is_reviewed(const std::vector<const SnapshotFacts*>& ordered, size_t place) {
@@ -172,6 +194,79 @@ std::string list_of(const std::vector<std::string>& names) {
   std::string out;
   for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
   return out;
+}
+
+// Oldest first, by what the store observed.
+std::vector<const SnapshotFacts*> in_order(const PruneQuestion& question) {
+  std::vector<const SnapshotFacts*> ordered;
+  for (const SnapshotFacts& snapshot : question.snapshots) ordered.push_back(&snapshot);
+  std::ranges::sort(ordered, [](const SnapshotFacts* a, const SnapshotFacts* b) {
+    return std::pair(observed(*a), a->id) < std::pair(observed(*b), b->id);
+  });
+  return ordered;
+}
+
+// At that moment; without one: what keeps them at any.
+Reasons why_they_stay(const PruneQuestion& question, const std::vector<const SnapshotFacts*>& ordered,
+                      std::optional<Time> now) {
+  const bool tells_all = question.tell == PruneQuestion::Tell::kEverything;
+  Reasons reasons(ordered.size());
+  std::vector<size_t> readable;
+  // Of those proven the newest, and the one that was proven last: which of the two counts for more is
+  // nobody's to guess.
+  std::optional<size_t> last_proven, proven_last;
+  for (size_t i = 0; i < ordered.size(); ++i) {
+    const SnapshotFacts& snapshot = *ordered[i];
+    if (!snapshot.readable) {
+      reasons.give(i, "its records cannot be read: nothing is decided against it");
+      continue;
+    }
+    readable.push_back(i);
+    if (snapshot.proven) last_proven = i;
+    if (snapshot.proven && snapshot.proven_at &&
+        (!proven_last || *snapshot.proven_at > *ordered[*proven_last]->proven_at))
+      proven_last = i;
+    if (!snapshot.holds.empty()) {
+      const std::vector<std::string> holds = holds_in_force(ordered, i);
+      if (!holds.empty()) reasons.give(i, "held by " + list_of(holds));
+    }
+    if (snapshot.keep_until == kForever)
+      reasons.give(i, "kept for ever");
+    else if (now && snapshot.keep_until > *now)
+      reasons.give(i, tells_all ? "kept until " + when(snapshot.keep_until) : std::string());
+  }
+  if (last_proven)
+    reasons.give(*last_proven, fmt::format("the last proven snapshot of {}", question.resource));
+  if (proven_last)
+    reasons.give(*proven_last, fmt::format("the snapshot of {} that was proven last", question.resource));
+  if (!readable.empty())
+    reasons.give(readable.back(), fmt::format("the {} snapshot of {}",
+                                              readable.size() == 1 ? "only" : "newest", question.resource));
+  if (now && question.window) {
+    const Time start = earlier(*now, *question.window);
+    const std::string text =
+        fmt::format("base of the window of {} that begins {}", format_period(*question.window), when(start));
+    for (size_t place : WindowBases(question, ordered).of(start)) reasons.give(place, text);
+  }
+  for (size_t k = 0; k < readable.size() && k < static_cast<size_t>(std::max(0, question.keep_last)); ++k)
+    reasons.give(readable[readable.size() - 1 - k], fmt::format("among the last {}", question.keep_last));
+  return reasons;
+}
+
+// Among these are all moments from which on windows of that length begin at `start` or later, and all until
+// which they do.
+std::vector<Time> when_windows_begin(Time start, Period window) {
+  const Time same_day = later(start, window);
+  if (window.is_exact() || same_day == kForever) return {same_day};
+  // A month has no 31st: several days have the same one before them, by the hour, or a day is nobody's.
+  constexpr int kDaysMissingMost = 3;
+  std::vector<Time> moments;
+  for (int day = 0; day <= kDaysMissingMost + 1; ++day) {
+    const Time moment = same_day + std::chrono::days(day);
+    moments.push_back(moment);
+    moments.push_back(std::chrono::floor<std::chrono::days>(moment));
+  }
+  return moments;
 }
 
 }  // namespace
@@ -212,49 +307,9 @@ Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question) {
   // The earlier of the two clocks: what is due by it is due by both.
   Time now = question.store_now ? std::min(question.now, *question.store_now) : question.now;
   TRY(check_clocks(question, now));
-
-  std::vector<const SnapshotFacts*> ordered;
-  for (const SnapshotFacts& snapshot : question.snapshots) ordered.push_back(&snapshot);
-  std::ranges::sort(ordered, [](const SnapshotFacts* a, const SnapshotFacts* b) {
-    return std::pair(observed(*a), a->id) < std::pair(observed(*b), b->id);
-  });
-
   const bool tells_all = question.tell == PruneQuestion::Tell::kEverything;
-  Reasons reasons(ordered.size());
-  std::vector<size_t> readable;
-  // Of those proven the newest, and the one that was proven last: which of the two counts for more is
-  // nobody's to guess.
-  std::optional<size_t> last_proven, proven_last;
-  for (size_t i = 0; i < ordered.size(); ++i) {
-    const SnapshotFacts& snapshot = *ordered[i];
-    if (!snapshot.readable) {
-      reasons.give(i, "its records cannot be read: nothing is decided against it");
-      continue;
-    }
-    readable.push_back(i);
-    if (snapshot.proven) last_proven = i;
-    if (snapshot.proven && snapshot.proven_at &&
-        (!proven_last || *snapshot.proven_at > *ordered[*proven_last]->proven_at))
-      proven_last = i;
-    if (!snapshot.holds.empty()) {
-      const std::vector<std::string> holds = holds_in_force(ordered, i);
-      if (!holds.empty()) reasons.give(i, "held by " + list_of(holds));
-    }
-    if (snapshot.keep_until == kForever)
-      reasons.give(i, "kept for ever");
-    else if (snapshot.keep_until > now)
-      reasons.give(i, tells_all ? "kept until " + when(snapshot.keep_until) : std::string());
-  }
-  if (last_proven)
-    reasons.give(*last_proven, fmt::format("the last proven snapshot of {}", question.resource));
-  if (proven_last)
-    reasons.give(*proven_last, fmt::format("the snapshot of {} that was proven last", question.resource));
-  if (!readable.empty())
-    reasons.give(readable.back(), fmt::format("the {} snapshot of {}",
-                                              readable.size() == 1 ? "only" : "newest", question.resource));
-  if (question.window) keep_window_bases(question, ordered, earlier(now, *question.window), reasons);
-  for (size_t k = 0; k < readable.size() && k < static_cast<size_t>(std::max(0, question.keep_last)); ++k)
-    reasons.give(readable[readable.size() - 1 - k], fmt::format("among the last {}", question.keep_last));
+  const std::vector<const SnapshotFacts*> ordered = in_order(question);
+  const Reasons reasons = why_they_stay(question, ordered, now);
 
   std::vector<PruneLine> lines;
   for (size_t i = 0; i < ordered.size(); ++i) {
@@ -273,31 +328,40 @@ Result<std::vector<PruneLine>> decide_prune(const PruneQuestion& question) {
   return lines;
 }
 
-Result<std::optional<NextDrop>> next_drop(PruneQuestion question) {
-  question.tell = PruneQuestion::Tell::kDropsAlone;
-  question.store_now.reset();
-  // What keeps a snapshot ends at such a moment, and nothing begins to: so the first at which something goes
-  // can be searched for by halves.
-  std::vector<Time> moments{question.now};
-  for (const SnapshotFacts& snapshot : question.snapshots) {
-    if (snapshot.keep_until != kForever) moments.push_back(snapshot.keep_until);
-    if (question.window) moments.push_back(later(snapshot.stop, *question.window));
+Result<std::optional<NextDrop>> next_drop(const PruneQuestion& question) {
+  TRY(check_clocks(question, question.now));
+  const std::vector<const SnapshotFacts*> ordered = in_order(question);
+  const Reasons lasting = why_they_stay(question, ordered, std::nullopt);
+  std::vector<std::pair<Time, size_t>>
+      due;  // whatever only its date or a window keeps, from when on no date does
+  for (size_t i = 0; i < ordered.size(); ++i)
+    if (!lasting.of(i)) due.emplace_back(std::max(question.now, ordered[i]->keep_until), i);
+  std::ranges::sort(due);
+  if (due.empty()) return std::nullopt;
+  if (!question.window) return NextDrop{ordered[due.front().second]->id, due.front().first};
+
+  // From the first that is due on, moment by moment: one that is due may begin to serve the window as well as
+  // cease to.
+  const WindowBases bases(question, ordered);
+  Time moment = due.front().first;
+  std::vector<Time> changes;
+  for (Time start : bases.changes())
+    for (Time change : when_windows_begin(start, *question.window))
+      if (change > moment) changes.push_back(change);
+  std::ranges::sort(changes);
+  std::set<size_t> waiting;  // due, and in use
+  auto next_due = due.begin();
+  auto next_change = changes.begin();
+  for (;;) {
+    for (; next_due != due.end() && next_due->first <= moment; ++next_due) waiting.insert(next_due->second);
+    const std::vector<size_t> in_use = bases.of(earlier(moment, *question.window));
+    for (size_t place : waiting)
+      if (std::ranges::count(in_use, place) == 0) return NextDrop{ordered[place]->id, moment};
+    while (next_change != changes.end() && *next_change <= moment) ++next_change;
+    if (next_due == due.end() && next_change == changes.end()) return std::nullopt;
+    moment = std::min(next_due == due.end() ? Time::max() : next_due->first,
+                      next_change == changes.end() ? Time::max() : *next_change);
   }
-  std::erase_if(moments, [&](Time moment) { return moment < question.now; });
-  std::ranges::sort(moments);
-  std::optional<NextDrop> first;
-  for (size_t from = 0, to = moments.size(); from < to;) {
-    const size_t middle = from + (to - from) / 2;
-    question.now = moments[middle];
-    TRY_ASSIGN(const std::vector<PruneLine> drops, decide_prune(question));
-    if (drops.empty()) {
-      from = middle + 1;
-      continue;
-    }
-    first = NextDrop{drops.front().id, moments[middle]};
-    to = middle;
-  }
-  return first;
 }
 
 }  // namespace kuramori

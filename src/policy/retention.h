@@ -109,6 +109,7 @@ struct NextDrop {
   SnapshotId id;
   Time at;
 };
-Result<std::optional<NextDrop>> next_drop(PruneQuestion question);
+// kRefused when this machine's clock cannot be believed; the store's is not asked.
+Result<std::optional<NextDrop>> next_drop(const PruneQuestion& question);
 
 }  // namespace kuramori

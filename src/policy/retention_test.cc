@@ -245,6 +245,7 @@ PruneQuestion any_question() {
     q.snapshots.push_back(s);
   }
   if (*rc::gen::arbitrary<bool>()) q.window = Period::of_seconds(86400 * *rc::gen::inRange(1, 50));
+  if (*rc::gen::inRange(0, 5) == 0) q.window = Period{.months = 1};
   q.keep_last = *rc::gen::inRange(0, 4);
   return q;
 }
@@ -292,10 +293,35 @@ TEST(Prune, PropertyWhatMustStayStays) {
   }));
 }
 
+// One that is due may begin to serve the window: it goes before, or not at all.
+TEST(Prune, WhatGoesNextMayStayLater) {
+  PruneQuestion q = question(
+      {due(1, "2026-01-10 00:00:00Z"), due(2, "2026-01-20 00:00:00Z"), due(3, "2026-02-20 00:00:00Z")});
+  q.snapshots[0].holds = {"legal"};
+  q.window = Period::of_seconds(86400 * 45);  // begins at Jan 15; from Mar 6 on the second would be its base
+  const auto now = next_drop(q);
+  ASSERT_TRUE(now && *now);
+  EXPECT_EQ((*now)->id, id_of(2));
+  EXPECT_EQ((*now)->at, q.now);
+  // It was promised until it is the base already: then it waits for the third.
+  q.snapshots[1].keep_until = at("2026-03-10 00:00:00Z");
+  const auto after = next_drop(q);
+  ASSERT_TRUE(after && *after);
+  EXPECT_EQ((*after)->id, id_of(2));
+  EXPECT_EQ((*after)->at, at("2026-04-06 00:10:00Z"));
+}
+
 // Against prunes at every hour for half a year: the first that drops anything.
 TEST(Prune, PropertyWhatGoesNextIsWhatTheFirstPruneDrops) {
   EXPECT_TRUE(rc::check("next_drop is exact", [] {
-    const PruneQuestion q = any_question();
+    PruneQuestion q = any_question();
+    const auto any_time = [] {
+      return at("2026-01-01 00:00:00Z") + std::chrono::hours(*rc::gen::inRange(0, 58 * 24));
+    };
+    if (*rc::gen::arbitrary<bool>()) {
+      q.lineages.push_back({.id = "1", .parent = {}, .forked_at = {}, .covered_until = any_time()});
+      q.lineages.push_back({.id = "2", .parent = "1", .forked_at = any_time(), .covered_until = {}});
+    }
     const auto next = next_drop(q);
     check(next.has_value());
     PruneQuestion later_on = q;

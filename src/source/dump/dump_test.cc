@@ -279,9 +279,15 @@ TEST_F(Dump, rows_that_a_policy_hides_and_tables_that_may_not_be_read_are_no_sna
   };
   EXPECT_TRUE(holds(problems(), "ALTER ROLE \"dumper\" BYPASSRLS"));
   sql(*server_, "ALTER ROLE dumper BYPASSRLS");
-  sql(*server_, "ALTER ROLE dumper SET statement_timeout TO 5");  // milliseconds
+  sql(*server_, "ALTER ROLE dumper SET statement_timeout TO '500ms'");
   sql(*server_, "SELECT lo_unlink(oid) FROM pg_largeobject_metadata", "shop");
   EXPECT_EQ(problems(), "");
+  // Its statements take longer than that role may: they wait for a table.
+  const auto holder = server_->start_program(
+      "psql", {"-h", server_->folder(), "-d", "shop", "-c", "BEGIN; LOCK TABLE users; SELECT pg_sleep(2)"});
+  while (sql(*server_, "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted") ==
+         "0") {
+  }
   const auto whole = capture_of(*source);
   EXPECT_FALSE(whole.error) << whole.error->what << whole.error->why;
   EXPECT_EQ(whole.facts.at("role_passwords"), "yes");  // pg_read_all_data reads those, too
@@ -378,13 +384,20 @@ TEST_F(Dump, a_connection_that_is_lost_midway_is_no_snapshot) {
         return;
       }
     });
-    const auto captured = capture_of(*source);
+    // Slowly, so that it is still at it when the killer has looked.
+    const auto slowly = [&] {
+      if (!done) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    };
+    const auto capture = source->capture(silent_reporter(), {});
+    files::Captured captured;
+    if (capture) captured = files::run_capture(**capture, slowly);
     done = true;
     killer.join();
     // By this thread, whose end would end the server.
     if (restart) {
       EXPECT_TRUE(server_->start());
     }
+    ASSERT_TRUE(capture) << capture.error().what;
     ASSERT_TRUE(captured.error);
     EXPECT_FALSE(captured.error->why.empty());
   }

@@ -76,7 +76,8 @@ struct Captured {
   }
 };
 
-inline Captured run_capture(TreeCapture& capture) {
+// `on_add` is called at each piece of content.
+inline Captured run_capture(TreeCapture& capture, const std::function<void()>& on_add = {}) {
   Captured all;
   for (;;) {
     Result<std::optional<CaptureItem>> item = capture.next();
@@ -88,6 +89,7 @@ inline Captured run_capture(TreeCapture& capture) {
     Kept kept{.item = **item};
     Result<void> done = capture.complete(kept.item);
     MemorySink sink;
+    sink.on_add = on_add;
     if (done && kept.item.entry.content == ContentKind::kBytes) done = capture.read(kept.item, sink);
     if (!done && done.error().kind == ErrorKind::kNotFound) continue;
     if (!done && done.error().kind == ErrorKind::kPartial) {
