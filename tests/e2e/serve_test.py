@@ -1,6 +1,7 @@
 """The daemon's socket: WAL pushed and fetched through `kuramori serve`, and what happens when it is not there, dies, or
 is asked by somebody who should not."""
 
+import contextlib
 import copy
 import os
 import pathlib
@@ -264,6 +265,12 @@ def processes_with(word):
     return found
 
 
+def kill_all(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.kill(pid, signal.SIGKILL)
+
+
 class Get(ServeCase):
     def archived_cluster(self):
         server = self.cluster(6)
@@ -338,7 +345,7 @@ class Get(ServeCase):
         folder.mkdir(parents=True)
         harness.give_to_server(folder)
         own, target = folder / "kuramori.get", folder / "RECOVERYXLOG"
-        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in processes_with(own)])
+        self.addCleanup(lambda: kill_all(processes_with(own)))
         self.assertEqual(self.get(names[0], target, env={"KURAMORI_SERVE_IDLE": 60}).err, "")
         self.assertEqual(target.read_bytes(), self.bytes_of(server, names[0]))
         # Asked again until it listens, knows where recovery is, and has something ready.
@@ -353,10 +360,9 @@ class Get(ServeCase):
         self.assertEqual(sorted(os.listdir(folder)), ["RECOVERYXLOG", "kuramori.get", "kuramori.get.lock"])
         # Killed, it leaves nothing but its names. The next segment comes without it, and makes another, which ends by itself
         # and takes the socket away: nobody else would.
-        for pid in processes_with(own):
-            os.kill(pid, signal.SIGKILL)
-        while processes_with(own):
-            time.sleep(0.02)
+        while alive := processes_with(own):  # one that was begun meanwhile takes the lock when the first is gone
+            kill_all(alive)
+            time.sleep(0.05)
         self.assertTrue(own.is_socket())
         self.get(names[3], target, env={"KURAMORI_SERVE_IDLE": 1})
         self.assertEqual(target.read_bytes(), self.bytes_of(server, names[3]))
