@@ -64,7 +64,7 @@ function(kuramori_test name)
   if(NOT T_LABEL)
     set(T_LABEL unit)
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT 600)
+  set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT 900)
   kuramori_test_order(${name})
   # `ninja tests_unit` builds what one kind of test needs, and no more.
   if(NOT TARGET tests_${T_LABEL})
