@@ -88,10 +88,28 @@ void lint_window(Lint& lint, const PlanConfig& plan) {
            has_server ? "add wal: stream" : "take window out");
 }
 
+// The base of the window stays, so the promise holds; but nothing ever takes its place.
+void lint_ageing_base(Lint& lint, const PlanConfig& plan, const std::string& vault, const KeepRules& keep,
+                      const std::optional<Period>& window, const KeyLines& lines) {
+  if (!window || keep.empty()) return;
+  const auto longest = kept_at_all(keep);
+  if (!longest || !is_longer(*window, *longest)) return;
+  lint.add(LintLevel::kRisk, "window-longer-than-keep", lines.of("window"), about("plan", plan.name),
+           fmt::format("window: {} in vault \"{}\" is longer than anything is kept there{}",
+                       format_period(*window), vault,
+                       longest->is_zero() ? "" : " (" + format_period(*longest) + ")"),
+           "the base of the window has no successor: it grows older for ever, all WAL since it stays, and a "
+           "restore replays it",
+           fmt::format("add daily: {} to keep", format_period(*window)));
+}
+
 void lint_plan(Lint& lint, const PlanConfig& plan) {
   const auto gap = gap_of(plan, lint.facts.now);
   lint_calendar(lint, plan, gap);
   lint_window(lint, plan);
+  lint_ageing_base(lint, plan, plan.vault, plan.keep, plan.window, plan.lines);
+  for (const CopyConfig& copy : plan.copies)
+    lint_ageing_base(lint, plan, copy.to, copy.keep, copy.window, copy.lines);
   const auto longest = kept_at_all(plan.keep);
   const bool counts = plan.keep.last > 0;
   if (gap && longest && !counts && is_longer(gap->length(), *longest))

@@ -136,6 +136,21 @@ TEST(Lint, S29_runs_that_a_maintenance_window_swallows_are_missing) {
   EXPECT_TRUE(says(report, "rpo", "up to 6 h"));
 }
 
+TEST(Lint, a_window_whose_base_nothing_succeeds_is_named) {
+  const auto found_in = [](const std::string& keep) {
+    return found(lint_text(small("    every: 3h\n    wal: stream\n    window: 14d\n" + keep)),
+                 "window-longer-than-keep");
+  };
+  ASSERT_EQ(found_in("    keep: { hourly: 2d, daily: 7d }\n").size(), 1u);
+  EXPECT_NE(
+      found_in("    keep: { hourly: 2d, daily: 7d }\n")[0].find("is longer than anything is kept there (7d)"),
+      std::string::npos);
+  EXPECT_EQ(found_in("    keep: { last: 5 }\n").size(), 1u);
+  EXPECT_TRUE(found_in("    keep: { hourly: 2d, daily: 14d }\n").empty());
+  EXPECT_TRUE(found_in("    keep: { hourly: 2d, yearly: forever }\n").empty());
+  EXPECT_TRUE(found_in("").empty()) << "for ever";
+}
+
 TEST(Lint, what_never_runs_is_named) {
   EXPECT_TRUE(says(lint_text(small("")), "never-runs", "risk plan \"p\""));
   EXPECT_TRUE(says(lint_text(small("")), "rpo", "nothing bounds what can be lost"));

@@ -151,20 +151,24 @@ class WindowBases {
   };
 
   std::optional<size_t> base_of(std::string id, size_t reading, Time by) const {
+    std::optional<size_t> oldest;
+    Time fork = kForever;        // what came after it serves nobody here
     std::set<std::string> seen;  // a parent that is its own ancestor must not keep us here
     while (seen.insert(id).second) {
       const auto branch = branches_.find(id);
-      if (branch == branches_.end()) return std::nullopt;
+      if (branch == branches_.end()) break;
       const auto& there = branch->second.there_since[reading];
       const auto later_ones =
           std::ranges::upper_bound(there, by, {}, [](const auto& one) { return one.first; });
       if (later_ones != there.begin()) return std::prev(later_ones)->second;
+      if (!there.empty() && there.front().first <= fork) oldest = there.front().second;
       const Lineage* here = branch->second.lineage;
-      if (!here || !here->parent) return std::nullopt;
-      if (here->forked_at) by = std::min(by, *here->forked_at);
+      if (!here || !here->parent) break;
+      fork = std::min(fork, here->forked_at.value_or(fork));
+      by = std::min(by, fork);
       id = *here->parent;
     }
-    return std::nullopt;
+    return oldest;
   }
 
   std::map<std::string, Branch> branches_;
@@ -244,9 +248,12 @@ Reasons why_they_stay(const PruneQuestion& question, const std::vector<const Sna
                                               readable.size() == 1 ? "only" : "newest", question.resource));
   if (now && question.window) {
     const Time start = earlier(*now, *question.window);
-    const std::string text =
+    const std::string base =
         fmt::format("base of the window of {} that begins {}", format_period(*question.window), when(start));
-    for (size_t place : WindowBases(question, ordered).of(start)) reasons.give(place, text);
+    const std::string oldest =
+        fmt::format("the oldest that serves the window of {}", format_period(*question.window));
+    for (size_t place : WindowBases(question, ordered).of(start))
+      reasons.give(place, ordered[place]->stop <= start ? base : oldest);
   }
   for (size_t k = 0; k < readable.size() && k < static_cast<size_t>(std::max(0, question.keep_last)); ++k)
     reasons.give(readable[readable.size() - 1 - k], fmt::format("among the last {}", question.keep_last));

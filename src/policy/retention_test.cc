@@ -158,6 +158,22 @@ TEST(Prune, TheBaseOfAPromisedWindowStays) {
   EXPECT_EQ(dropped(q), "2 3");
 }
 
+// What is kept for a shorter time than the window still becomes its base: the window grows until it is whole.
+TEST(Prune, TheOldestServesAWindowThatIsNotWholeYet) {
+  PruneQuestion q = question(
+      {due(1, "2026-02-20 00:00:00Z"), due(2, "2026-02-24 00:00:00Z"), due(3, "2026-02-28 00:00:00Z")});
+  q.window = period("14d");
+  EXPECT_EQ(dropped(q), "2");
+  EXPECT_EQ(reason(q, 1), "keep: the oldest that serves the window of 14d");
+  // Of a timeline that forked before it the oldest of both serves; what came after the fork does not.
+  q.snapshots[1].lineage = q.snapshots[2].lineage = "2";
+  q.lineages = {{"1", std::nullopt, std::nullopt, at("2026-02-21 00:00:00Z")},
+                {"2", "1", at("2026-02-19 00:00:00Z"), std::nullopt}};
+  EXPECT_EQ(dropped(q), "");
+  q.lineages[1].forked_at = at("2026-02-20 12:00:00Z");
+  EXPECT_EQ(dropped(q), "2");
+}
+
 // P59: order is time within a lineage; names and timelines say nothing about age.
 TEST(Prune, P59_ATimelinesBaseIsFoundByTimeAndDescent) {
   PruneQuestion q = question({due(9, "2026-02-01 00:00:00Z", "1"), due(8, "2026-02-12 00:00:00Z", "1"),
@@ -281,13 +297,14 @@ TEST(Prune, PropertyWhatMustStayStays) {
       // Whatever second of the window could be restored before can be restored after.
       Time start = earlier(q.now, *q.window);
       for (const char* lineage : {"1", "2"}) {
-        bool before = false, after = false;
+        std::optional<Time> before, after;  // from when on
         for (const SnapshotFacts& s : q.snapshots) {
-          if (!s.readable || s.lineage != lineage || s.stop > start) continue;
-          before = true;
-          after |= !drops(s);
+          if (!s.readable || s.lineage != lineage) continue;
+          const Time from = std::max(start, s.stop);
+          before = std::min(before.value_or(from), from);
+          if (!drops(s)) after = std::min(after.value_or(from), from);
         }
-        check(!before || after);
+        check(before == after);
       }
     }
   }));

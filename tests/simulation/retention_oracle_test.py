@@ -150,7 +150,7 @@ class Place:
         stay = set(times[-max(1, self.last):])
         if self.window:
             old = [time for time in times if time <= moved(now, self.window, -1)]
-            stay.update(old[-1:])
+            stay.update(old[-1:] or times[:1])
         for time in times:
             if self.there[time] <= now and time not in stay:
                 del self.there[time]
