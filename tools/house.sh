@@ -135,7 +135,7 @@ dev_doctor() {
   . /etc/os-release
   say "system      $PRETTY_NAME, $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB memory"
   say "disk        $(df -h --output=avail . | tail -1 | tr -d ' ') free here"
-  for group in build demo test fuzz lint bench swift; do
+  for group in build demo test fuzz lint bench swift vm; do
     missing=$(missing_packages "$group" | tr '\n' ' ')
     printf '%-11s %s\n' "$group" "${missing:+missing: }${missing:-ok}" >&2
   done

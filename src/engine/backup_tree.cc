@@ -525,7 +525,11 @@ Result<TreeBackupOutcome> backup_tree(Vault& vault, Source& source, const TreeBa
           .run(request.workers, stop));
   TRY(capture->finish());
   outcome.read_waited = throttle.waited();
-  for (const Defect& defect : capture->defects()) outcome.defects.push_back(defect);
+  // Of an entry whose content could not be read, its attributes mostly could not either: named once.
+  std::unordered_set<std::string> named;
+  for (const Defect& defect : outcome.defects) named.insert(defect.path);
+  for (Defect& defect : capture->defects())
+    if (!named.contains(defect.path)) outcome.defects.push_back(std::move(defect));
   const int64_t finished_ns = to_unix_ns(vault.clock().now());
   TRY(add_about(writer, request, outcome.defects));
 

@@ -126,6 +126,37 @@ TEST_F(Apply, capabilities_and_setuid_outlive_the_change_of_owner) {
   EXPECT_EQ(look(ground_ / "ping").st_mode & 07777, 06711u);
 }
 
+TEST(Nfs4Acl, says_what_the_mode_says_or_more) {
+  struct Entry {
+    uint32_t type, flags;
+    std::string who;
+  };
+  const auto acl = [](const std::vector<Entry>& entries) {
+    std::string bytes;
+    const auto number = [&](uint32_t value) {
+      for (int shift : {24, 16, 8, 0}) bytes.push_back(static_cast<char>(value >> shift));
+    };
+    number(static_cast<uint32_t>(entries.size()));
+    for (const Entry& entry : entries) {
+      number(entry.type), number(entry.flags), number(0x1601a7),
+          number(static_cast<uint32_t>(entry.who.size()));
+      bytes += entry.who;
+      bytes.resize((bytes.size() + 3) / 4 * 4);
+    }
+    return bytes;
+  };
+  const Entry owner{0, 0, "OWNER@"}, denied{1, 0x40, "GROUP@"}, everyone{0, 0, "EVERYONE@"};
+  EXPECT_TRUE(is_mode_as_nfs4_acl(acl({owner, denied, everyone})));
+  EXPECT_FALSE(is_mode_as_nfs4_acl(acl({owner, {0, 0, "alice@example.org"}, everyone})));
+  EXPECT_FALSE(is_mode_as_nfs4_acl(acl({owner, {0, 0, "1234"}})));
+  EXPECT_FALSE(is_mode_as_nfs4_acl(acl({owner, {2, 0, "EVERYONE@"}})));     // audit
+  EXPECT_FALSE(is_mode_as_nfs4_acl(acl({owner, {0, 0x0b, "EVERYONE@"}})));  // inherited
+  const std::string whole = acl({owner, everyone});
+  for (size_t size = 0; size < whole.size(); ++size)
+    EXPECT_FALSE(is_mode_as_nfs4_acl(whole.substr(0, size))) << size;
+  EXPECT_FALSE(is_mode_as_nfs4_acl(whole + "more"));
+}
+
 TEST_F(Apply, an_acl_that_was_inherited_in_the_target_does_not_stay) {
   // user::rwx user:1234:rwx group::r-x mask::rwx other::---
   const unsigned char acl[] = {2, 0,    0,   0,   1,   0,   7,    0, 255, 255, 255, 255, 2,   0,    7,

@@ -46,6 +46,12 @@ bool is_ours_to_remove(std::string_view attribute) {
   return attribute.starts_with("user.") || attribute.starts_with("system.posix_acl_");
 }
 
+uint32_t be32(std::string_view from) {
+  uint32_t number = 0;
+  for (size_t i = 0; i < sizeof number; ++i) number = number << 8 | static_cast<uint8_t>(from[i]);
+  return number;
+}
+
 // What says "not here" or "not you", not "it broke".
 bool is_not_allowed(int code) {
   return code == EPERM || code == EACCES || code == ENOSPC || code == E2BIG || code == EINVAL ||
@@ -53,6 +59,28 @@ bool is_not_allowed(int code) {
 }
 
 }  // namespace
+
+// RFC 7530, section 6: a count, then of each entry type, flags, rights and for whom, as XDR has them.
+bool is_mode_as_nfs4_acl(std::string_view acl) {
+  constexpr uint32_t kAllowOrDeny = 1;  // beyond: audit, alarm
+  constexpr uint32_t kInherited = 0x0f;
+  constexpr size_t kFixedBytes = 16;
+  if (acl.size() < sizeof(uint32_t)) return false;
+  uint32_t left = be32(acl);
+  acl.remove_prefix(sizeof(uint32_t));
+  for (; left > 0; --left) {
+    if (acl.size() < kFixedBytes) return false;
+    const uint32_t type = be32(acl), flags = be32(acl.substr(4));
+    const size_t length = be32(acl.substr(12)), padded = (length + 3) / 4 * 4;
+    acl.remove_prefix(kFixedBytes);
+    if (padded > acl.size()) return false;
+    const std::string_view who = acl.substr(0, length);
+    if (type > kAllowOrDeny || (flags & kInherited) != 0) return false;
+    if (who != "OWNER@" && who != "GROUP@" && who != "EVERYONE@") return false;
+    acl.remove_prefix(padded);
+  }
+  return acl.empty();
+}
 
 std::string path_of(const Fd& opened) {
   return fmt::format("/proc/self/fd/{}", opened.get());
@@ -68,6 +96,8 @@ Result<Attributes> read_attributes(const Fd& opened, std::string_view name,
     int code = fill(
         value, [&](char* to, size_t room) { return ::getxattr(path.c_str(), attribute.c_str(), to, room); });
     if (code == ENODATA) continue;  // removed since it was listed
+    // NFS 4 has it for every entry, and a local filesystem would not take it.
+    if (code == 0 && attribute == "system.nfs4_acl" && is_mode_as_nfs4_acl(value)) continue;
     if (code != 0) {
       unreadable.emplace_back(std::move(attribute), system_error("", code).why);
       continue;

@@ -42,6 +42,8 @@ class Reading {
   // sink's, or that it was stopped.
   Result<uint64_t> run(uint64_t size, bool sparse) {
     (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+    // NFS before 4.2 says how little a file takes, and not where its holes are.
+    zeros_are_holes_ = sparse && ::lseek(fd_.get(), 0, SEEK_HOLE) == static_cast<off_t>(size);
     while (at_ < size && !ended_) {
       uint64_t data = at_, end = size;
       if (sparse) find_data(size, data, end);
@@ -76,11 +78,19 @@ class Reading {
       size_t step = static_cast<size_t>(std::min<uint64_t>(end - at_, kReadStepBytes));
       if (buffer.size() < step) buffer.resize(step);
       const size_t got = read_some({buffer.data(), step});
-      if (got > 0) TRY(sink_.add({buffer.data(), got}));
+      if (got == step && zeros_are_holes_ && is_zero({buffer.data(), got})) {
+        TRY(sink_.add_hole(got));
+      } else if (got > 0) {
+        TRY(sink_.add({buffer.data(), got}));
+      }
       at_ += got;
       ended_ = got < step;  // it was truncated meanwhile, or failed
     }
     return {};
+  }
+
+  static bool is_zero(ByteView bytes) {
+    return bytes.front() == 0 && std::equal(bytes.begin() + 1, bytes.end(), bytes.begin());
   }
 
   size_t read_some(MutableByteView out) {
@@ -101,6 +111,7 @@ class Reading {
   const std::stop_token& stop_;
   uint64_t at_ = 0;
   bool ended_ = false;
+  bool zeros_are_holes_ = false;  // those that fill a whole step
   int failure_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "source/files/walk.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -63,6 +64,11 @@ bool is_of_the_kernel(int folder) {
       CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, BPF_FS_MAGIC,  SECURITYFS_MAGIC,
       SELINUX_MAGIC,      DEVPTS_SUPER_MAGIC,  BINFMTFS_MAGIC};
   return std::ranges::find(kTypes, static_cast<unsigned long>(status.f_type)) != kTypes.end();
+}
+
+bool is_nfs(int folder) {
+  struct statfs status;
+  return ::fstatfs(folder, &status) == 0 && static_cast<unsigned long>(status.f_type) == NFS_SUPER_MAGIC;
 }
 
 // Where a link points; -errno.
@@ -151,6 +157,10 @@ void Walk::begin(const Place& place) {
     defect(place.path, errno);  // and its own entry follows
   }
   struct stat status;
+  // Where it is remembered from earlier, as NFS does for up to a minute, it is asked for anew.
+  struct statx asked;
+  (void)::statx(place.fd.get(), place.name.c_str(), AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC,
+                STATX_BASIC_STATS, &asked);
   if (::fstatat(place.fd.get(), place.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno != ENOENT || place.folder) defect(place.path, errno);
     return;
@@ -272,12 +282,14 @@ void Walk::enter(Fd fd, std::string path, size_t below, const Folder* above, boo
   if (is_outside && !stays_out && counts_.outside_snapshots++ < kLiveNamedMax) live_folders_.push_back(path);
   if (!settings_.one_filesystem && unmounted_.contains(path))
     defect_({path, "what belongs there is not mounted"});
+  const bool nfs = above != nullptr && !crosses ? above->nfs : is_nfs(fd.get());
   Folder folder{.fd = std::move(fd),
                 .path = std::move(path),
                 .below = below,
                 .device = item.device,
                 .inode = item.inode,
                 .top_device = top_device,
+                .nfs = nfs,
                 .included = in};
   if (in || !may_wait) {
     give(std::move(item));
@@ -308,6 +320,10 @@ bool Walk::look_outside_snapshot(const std::string& path, Fd& fd, struct stat& s
 // Its names, sorted; false: not all could be read, which is a defect by now.
 bool Walk::list(Folder& folder) {
   bool whole = true;
+  // NFS remembers a listing, and what each entry is for 3 to 60 seconds: what another machine changed would
+  // not be seen, and each entry that is remembered no longer is asked for alone. A listing that is
+  // forgotten is fetched anew, some hundreds of entries a call, each with what it is.
+  if (folder.nfs) (void)::posix_fadvise(folder.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
   for (;;) {
     ssize_t got = ::getdents64(folder.fd.get(), buffer_.data(), buffer_.size());
     if (got < 0) {

@@ -70,6 +70,7 @@ class Walk {
     size_t below = 0;  // where in `path` + "/…" the part begins that patterns see
     uint64_t device = 0, inode = 0;
     uint64_t top_device = 0;             // of the place the walk began at
+    bool nfs = false;                    // the kernel remembers what the server said
     bool included = false;               // and so is all it holds
     std::optional<CaptureItem> waiting;  // its own entry, given once something in it is included
     std::string bytes;
