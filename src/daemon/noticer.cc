@@ -100,6 +100,7 @@ class Noticer::Work {
     AlertStore::Waiting waiting;
     std::string store;  // its name
     bool is_of_memory = false;
+    std::vector<AlertStore::Former> former = {};
   };
   struct SentMessage {
     int64_t id = 0;
@@ -107,6 +108,8 @@ class Noticer::Work {
     Time at;
   };
   std::optional<SentMessage> send_one(const Taken& taken, std::stop_token stop);
+  static std::map<int64_t, std::vector<std::string>> names_since(
+      const std::vector<AlertStore::Former>& former, const std::string& store);
   std::map<int64_t, std::string> links_of(const Config& config, const std::string& store,
                                           const TellMessage& message);
   void look_at_vaults(std::stop_token stop);
@@ -460,6 +463,7 @@ void Noticer::Work::send_all(const std::string& label, std::stop_token stop) {
         if (auto next = (*kept)->next_to_send(label, clock_.now()); next && *next)
           taken = Taken{std::move(**next), (*kept)->name(), kept->is_memory};
         if (!taken) break;
+        if (auto former = (*kept)->former()) taken->former = std::move(*former);
         // First that it is tried: on a disk that is full it would otherwise go out again and again.
         const Time again = clock_.now() + resend_pause(taken->waiting.tries + 1);
         if (!(*kept)->set_trying(taken->waiting.message.id, again)) break;
@@ -467,6 +471,18 @@ void Noticer::Work::send_all(const std::string& label, std::stop_token stop) {
       unwritten = send_one(*taken, stop);
     }
   } while (sleep_for(stop, kSendLookEvery));
+}
+
+// What was told of alerts while they were only held in memory named them otherwise.
+std::map<int64_t, std::vector<std::string>> Noticer::Work::names_since(
+    const std::vector<AlertStore::Former>& former, const std::string& store) {
+  std::map<int64_t, std::vector<std::string>> names;
+  for (const AlertStore::Former& one : former) {
+    std::vector<std::string>& of = names[one.alert];
+    if (of.empty() && !one.is_new) of.push_back(fmt::format("{}-{}", store, one.alert));
+    of.push_back(fmt::format("{}-{}", one.store, one.there));
+  }
+  return names;
 }
 
 // Made when it is sent: one that waited does not hold for less.
@@ -499,7 +515,8 @@ std::optional<Noticer::Work::SentMessage> Noticer::Work::send_one(const Taken& t
                           .dedup = fmt::format("{}-m{}", taken.store, message.id),
                           .journal = taken.store,
                           .host = host_,
-                          .links = links_of(*config, taken.store, message)};
+                          .links = links_of(*config, taken.store, message),
+                          .names = names_since(taken.former, taken.store)};
   auto done = [&]() -> Result<void> {
     if (message.items.empty())
       return fail(ErrorKind::kDamaged, "the message was damaged in the daemon's alerts");
