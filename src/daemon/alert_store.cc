@@ -470,15 +470,25 @@ Result<std::vector<AlertStore::Acknowledgement>> AlertStore::take_acknowledged()
   return out;
 }
 
-Result<void> AlertStore::acknowledge(int64_t alert, const std::string& by, Time at) {
+Result<void> AlertStore::acknowledge(int64_t told_as, const std::string& by, Time at) {
   return database_->at_once([&]() -> Result<void> {
+    int64_t alert = told_as;
     bool is_there = false, is_over = false;
-    TRY(database_->query("select closed from alert where id = ?", {alert}, [&](const Database::Row& row) {
-      is_there = true;
-      is_over = !row.is_null(0);
-    }));
+    const auto look = [&] {
+      return database_->query("select closed from alert where id = ?", {alert},
+                              [&](const Database::Row& row) {
+                                is_there = true;
+                                is_over = !row.is_null(0);
+                              });
+    };
+    TRY(look());
+    if (!is_there) {  // by the number under which it was told before it came here
+      TRY(database_->query("select alert from formerly where there = ? order by rowid", {told_as},
+                           [&](const Database::Row& row) { alert = row.number(0); }));
+      TRY(look());
+    }
     if (!is_there)
-      return fail(ErrorKind::kNotFound, fmt::format("there is no alert {}", alert), "",
+      return fail(ErrorKind::kNotFound, fmt::format("there is no alert {}", told_as), "",
                   "kuramori alerts lists those that are open");
     if (is_over)
       return fail(ErrorKind::kRefused, fmt::format("alert {} is over", alert),

@@ -63,8 +63,8 @@ class AlertStore {
     Time at;
   };
   Result<std::vector<Acknowledgement>> take_acknowledged();
-  // kNotFound: there is no such alert. kRefused: it is over.
-  Result<void> acknowledge(int64_t alert, const std::string& by, Time at);
+  // Also by a number of former(). kNotFound: there is no such alert. kRefused: it is over.
+  Result<void> acknowledge(int64_t told_as, const std::string& by, Time at);
 
   // The next message for `label` that is to go out at `now`; in their order.
   struct Waiting {

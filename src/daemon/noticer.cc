@@ -85,6 +85,7 @@ class Noticer::Work {
 
  private:
   bool be_the_only_one(const std::stop_token& stop);
+  bool is_store_there() const;
   bool open_store();
   void go_over_to_file();
   void decide_all(std::stop_token stop);
@@ -192,6 +193,12 @@ bool Noticer::Work::be_the_only_one(const std::stop_token& stop) {
   return false;
 }
 
+// Also where that cannot be known.
+bool Noticer::Work::is_store_there() const {
+  const auto there = status_if_there(join_path(settings_.state_folder, kAlertStoreFile));
+  return !there || there->has_value();
+}
+
 // False: nobody can be told of anything.
 bool Noticer::Work::open_store() {
   auto store = AlertStore::open(join_path(settings_.state_folder, kAlertStoreFile));
@@ -213,6 +220,10 @@ bool Noticer::Work::open_store() {
     reporter_.warning(fmt::format("whom earlier daemons told is not known: {}", shown(kept.error())));
     kept = AlertStore::Kept{};
   }
+  // What stands in that file has numbers from 1 on: none of it is to be acknowledged by a number told now.
+  if (is_memory && is_store_there())
+    kept->state.next_alert =
+        std::chrono::floor<std::chrono::seconds>(clock_.now().time_since_epoch()).count();
   *store_.lock() = Kept{.store = std::move(*store), .is_memory = is_memory, .moved = {}};
   is_new_ = !kept->marks.wall;
   marks_ = kept->marks;

@@ -107,6 +107,7 @@ class Links(web.Case):
         self.until("a message without a file", lambda: len(self.sink.got("/hook")) > told)
         second = self.sink.got("/hook")[-1][1]["items"][0]
         self.assertNotEqual(second["alert"], first["alert"])
+        number = re.search(r"acknowledge: kuramori ack (\d+)", self.sink.got("/hook")[-1][1]["text"])[1]
         store.rmdir()
         kept.rename(store)
         self.until("that it went over", lambda: "is written down from now on" in served.text())
@@ -115,11 +116,16 @@ class Links(web.Case):
         looked = self.go("GET", second["link"])
         self.assertEqual(looked.status, 200, looked)
         self.assertEqual(self.go("GET", first["link"]).status, 200)
+        # By its number as well, which none of those in the file can have.
+        self.assertGreater(int(number), 1_000_000_000)
         forged = second["link"][:-1] + ("0" if second["link"][-1] != "0" else "1")
         self.assertEqual(self.go("POST", forged, body="").status, 403)
         self.assertEqual(self.go("POST", second["link"], body="").status, 200)
         [alert] = self.mine("alerts", "--json").json()["alerts"]
         self.assertEqual((alert["state"], alert["acknowledged_by"]), ("acknowledged", "link"))
+        self.mine("ack", number, "--by", "mori")
+        self.mine("ack", str(int(number) + 1), status=1)
+        self.assertEqual([one["acknowledged_by"] for one in self.mine("alerts", "--json").json()["alerts"]], ["link"], "it was, before")
         # That it is over is told of both names.
         self.listen('  p: { resources: [files], vault: here, schedule: "0 3 * * *" }\n', port=self.port,
                     more=f'notify:\n  - {{ name: hook, to: "webhook:{self.sink.url}/hook", when: [failure] }}\n')
