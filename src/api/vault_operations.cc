@@ -75,7 +75,7 @@ constexpr Option kCollectOptions[] = {
     {.name = "dry-run", .metavar = "", .help = "say what would be freed, change nothing"},
     {.name = "if-allowed",
      .metavar = "",
-     .help = "with a key whose role may not do this: say so, and end with 0"},
+     .help = "with a key whose role may not do this, or before others agreed: say so, and end with 0"},
     {.name = "dead-after",
      .metavar = "DURATION",
      .help =

@@ -45,6 +45,7 @@ constexpr Row kAudited[] = {
     {"vault key new", About::kVault, Tie::kNo, Records::kUnlessDone},
     {"vault key revoke", About::kVault, Tie::kNo, Records::kUnlessDone},
     {"vault kit", About::kVault, Tie::kNo, Records::kUnlessDone},
+    {"vault key rewrap", About::kVault},
     {"vault init", About::kVault},
     {"vault probe", About::kVault, Tie::kNo, Records::kIfNamed},
     {"apply", About::kVault, Tie::kNo, Records::kIfNamed},
@@ -81,7 +82,6 @@ constexpr Exception kNotAudited[] = {
     {"vault show", kLooks},
     {"vault key list", kLooks},
     {"vault policy", kLooks},
-    {"vault key rewrap", "it writes a key file, and touches no vault"},
     {"guard", kRuns},
     {"serve", kRuns},
     {"jobs", kOutside},
@@ -104,8 +104,8 @@ const Row* row_of(const Invocation& line) {
   for (std::string_view look : {"dry-run", "estimate"})
     if (line.has(look)) return nullptr;
   if ((row->verb == "review" || row->verb == "approve") && line.arguments.empty()) return nullptr;
-  // A checkpoint: what was seen to hold is bound by whoever saw it.
-  if (row->verb == "audit" && line.argument(0) != "verify") return nullptr;
+  // verify: a checkpoint, what was seen to hold is bound by whoever saw it. archive: by it records go.
+  if (row->verb == "audit" && line.argument(0) != "verify" && line.argument(0) != "archive") return nullptr;
   return row;
 }
 
@@ -171,7 +171,7 @@ std::string_view why_not_audited(std::string_view verb) {
 
 void record_run(Context& context, const Result<int>& status) {
   const Row* row = row_of(context.line());
-  if (row == nullptr || context.opened().empty()) return;
+  if (row == nullptr || context.opened().empty() || context.is_skipped()) return;
   const bool is_done = status && *status == 0;
   if (row->records == Records::kUnlessDone && is_done) return;
   if (row->records == Records::kIfNamed && is_done && context.act_object().empty()) return;

@@ -48,6 +48,9 @@ class Context {
   const std::vector<OpenedVault>& opened() const { return opened_; }
   void set_act_object(std::string object) { act_object_ = std::move(object); }
   const std::string& act_object() const { return act_object_; }
+  // It was not done, and was right not to be: no act.
+  void set_skipped() { is_skipped_ = true; }
+  bool is_skipped() const { return is_skipped_; }
 
   // --config, else ./kuramori.yaml, else /etc/kuramori/kuramori.yaml. kUsage when there is none.
   Result<const Config*> config();
@@ -74,6 +77,7 @@ class Context {
   std::optional<Config> config_;
   std::vector<OpenedVault> opened_;
   std::string act_object_;
+  bool is_skipped_ = false;
 };
 
 // "orders-db@3f2a" → {"orders-db", "3f2a"}; without @ the snapshot is "". Names hold no @.

@@ -124,6 +124,16 @@ Result<int> run_vault_key_rewrap(Context& context) {
   TRY_ASSIGN(auto passphrase, passphrase_of(context, "new-passphrase-file"));
   bool wrapped = passphrase.has_value();
   TRY(rewrap_key(keys, to, wrapped ? &*passphrase : nullptr));
+  // No vault is touched, but for its log: who made another copy of a key stands there. One that is away keeps
+  // nobody from it.
+  context.set_act_object(to);
+  address.keys = std::make_shared<const KeyBundle>(std::move(keys));
+  address.purpose = VaultAddress::For::kWalAlone;  // the log needs no ledger
+  if (auto vault = open_vault(address); vault)
+    context.note_opened(choice, **vault);
+  else
+    context.console().warning(
+        fmt::format("this does not stand in the audit log of {}: {}", choice.shown(), vault.error().what));
   if (context.console().json()) {
     JsonWriter json;
     json.begin_object().field("schema", "kuramori/done/1").field("action", "rewrapped").field("object", to);

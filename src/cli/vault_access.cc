@@ -88,9 +88,14 @@ Result<FoundSnapshot> find_typed_snapshot(Vault& vault, const std::string& typed
 bool is_skipped(Context& context, const Vault& vault, Act act, const std::string& shown_vault) {
   const Role role = vault.keys().role;
   if (!context.line().has("if-allowed") || role_may(role, act)) return false;
-  const std::string why = fmt::format("a {} key may not do this in {}", name_of(role), shown_vault);
+  say_skipped(context, fmt::format("a {} key may not do this in {}", name_of(role), shown_vault));
+  return true;
+}
+
+void say_skipped(Context& context, const std::string& why) {
+  context.set_skipped();
   context.console().note("skipped: " + why);
-  if (!context.console().json()) return true;
+  if (!context.console().json()) return;
   JsonWriter json;
   json.begin_object()
       .field("schema", "kuramori/done/1")
@@ -98,7 +103,6 @@ bool is_skipped(Context& context, const Vault& vault, Act act, const std::string
       .field("object", why)
       .end_object();
   context.console().print_document(json);
-  return true;
 }
 
 }  // namespace kuramori

@@ -18,6 +18,8 @@ Result<std::unique_ptr<Vault>> open_for_wal(Context& context, const VaultChoice&
 
 // With --if-allowed and a key whose role may not do this: says so, and true. Whoever asked for it is done.
 bool is_skipped(Context& context, const Vault& vault, Act act, const std::string& shown_vault);
+// Says so: nothing was done, and that is right.
+void say_skipped(Context& context, const std::string& why);
 
 // "3f2a", "orders-db@latest", "orders-db@3f2a": one snapshot of this vault.
 Result<FoundSnapshot> find_typed_snapshot(Vault& vault, const std::string& typed);

@@ -139,7 +139,13 @@ Result<int> run_vault_collect(Context& context) {
     for (const char* option : {"share-max", "dead-after"})
       if (context.line().has(option))
         planned.lines.push_back(fmt::format("with --{} {}", option, context.line().value(option)));
-    TRY(must_be_approved(context, choice, *vault, planned));
+    // One that nobody asked for waits for that word without failing until then.
+    if (auto agreed = must_be_approved(context, choice, *vault, planned); !agreed) {
+      if (agreed.error().kind != ErrorKind::kRefused || !context.line().has("if-allowed"))
+        return std::move(agreed).error();
+      say_skipped(context, fmt::format("{}; {}", agreed.error().what, agreed.error().next));
+      return 0;
+    }
   }
   TRY_ASSIGN(const CollectOutcome outcome, collect_vault(*vault, request));
   const CollectReport& report = outcome.collected;

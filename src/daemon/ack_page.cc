@@ -64,6 +64,19 @@ ServerAnswer shown(const Alert& alert) {
   return page(200, fmt::format("Alert {}: {}{}", alert.id, about.event, of), body);
 }
 
+// Also of a link that was sent while its alert was only held in memory.
+Result<int64_t> alert_of(AlertStore& store, const Secret& key, std::string_view token, Time now) {
+  auto id = alert_of_token(key, store.name(), token, now);
+  if (id || id.error().kind != ErrorKind::kDenied) return id;
+  TRY_ASSIGN(const auto former, store.former());
+  for (const AlertStore::Former& one : former) {
+    auto there = alert_of_token(key, one.store, token, now);
+    if (there && *there == one.there) return one.alert;
+    if (!there && there.error().kind != ErrorKind::kDenied) return there;
+  }
+  return id;
+}
+
 }  // namespace
 
 ServerAnswer answer_ack(const std::string& state_folder, const ServerRequest& request, Reporter& reporter) {
@@ -76,7 +89,7 @@ ServerAnswer answer_ack(const std::string& state_folder, const ServerRequest& re
   if (!key) return trouble(fail(ErrorKind::kFailed, "links cannot be read now", "", "type: kuramori ack"));
   auto store = AlertStore::open(join_path(state_folder, kAlertStoreFile));
   if (!store) return trouble(store.error());
-  const auto id = alert_of_token(*key, (*store)->name(), token, now);
+  const auto id = alert_of(**store, *key, token, now);
   if (!id) return refusal(id.error().kind == ErrorKind::kRefused ? 410 : 403, id.error());
   auto alert = (*store)->find(*id);
   if (!alert) return trouble(alert.error());

@@ -31,7 +31,9 @@ constexpr const char* kSchema =
     "integer,"
     " fail integer);"
     "create table if not exists acknowledged(alert integer primary key, by text, at integer, is_taken "
-    "integer);";
+    "integer);"
+    "create table if not exists formerly(store text, there integer, alert integer, is_new integer,"
+    " primary key(store, there));";
 
 using Json = nlohmann::json;
 
@@ -350,6 +352,7 @@ Result<AlertStore::Moved> AlertStore::take_over(AlertStore& memory, Duration shi
     TRY(memory.database_->query((kSelectAlerts + "order by id").c_str(), {},
                                 [&](const Database::Row& row) { alerts.push_back(alert_of(row)); }));
     std::map<int64_t, int64_t> ids;
+    std::set<int64_t> stood_here;
     std::set<std::pair<int64_t, std::string>> told_before;  // of an alert that stood here: to whom
     for (Alert& alert : alerts) {
       const int64_t there = alert.id;
@@ -363,6 +366,7 @@ Result<AlertStore::Moved> AlertStore::take_over(AlertStore& memory, Duration shi
       const int64_t id = goes_on ? same->first : number(there, state.next_alert);
       ids[there] = id;
       if (goes_on) {
+        stood_here.insert(id);
         for (const Told& told : same->second.told) told_before.emplace(id, told.label);
         Alert one = same->second;
         go_on(one, alert);
@@ -432,6 +436,11 @@ Result<AlertStore::Moved> AlertStore::take_over(AlertStore& memory, Duration shi
       state.next_alert = theirs.state.next_alert;
       state.next_message = theirs.state.next_message;
     }
+    // What was told of them names them by what they were there: links, incidents at PagerDuty.
+    if (!is_fresh)
+      for (const auto& [there, here] : ids)
+        TRY(database_->query("insert or replace into formerly values(?, ?, ?, ?)",
+                             {memory.name_, there, here, int64_t{stood_here.contains(here) ? 0 : 1}}));
     TRY(put_state(state));
     // The runs that were dealt with since are all those that were dealt with.
     if (theirs.marks.wall) moved.kept.marks = theirs.marks;
@@ -461,15 +470,25 @@ Result<std::vector<AlertStore::Acknowledgement>> AlertStore::take_acknowledged()
   return out;
 }
 
-Result<void> AlertStore::acknowledge(int64_t alert, const std::string& by, Time at) {
+Result<void> AlertStore::acknowledge(int64_t told_as, const std::string& by, Time at) {
   return database_->at_once([&]() -> Result<void> {
+    int64_t alert = told_as;
     bool is_there = false, is_over = false;
-    TRY(database_->query("select closed from alert where id = ?", {alert}, [&](const Database::Row& row) {
-      is_there = true;
-      is_over = !row.is_null(0);
-    }));
+    const auto look = [&] {
+      return database_->query("select closed from alert where id = ?", {alert},
+                              [&](const Database::Row& row) {
+                                is_there = true;
+                                is_over = !row.is_null(0);
+                              });
+    };
+    TRY(look());
+    if (!is_there) {  // by the number under which it was told before it came here
+      TRY(database_->query("select alert from formerly where there = ? order by rowid", {told_as},
+                           [&](const Database::Row& row) { alert = row.number(0); }));
+      TRY(look());
+    }
     if (!is_there)
-      return fail(ErrorKind::kNotFound, fmt::format("there is no alert {}", alert), "",
+      return fail(ErrorKind::kNotFound, fmt::format("there is no alert {}", told_as), "",
                   "kuramori alerts lists those that are open");
     if (is_over)
       return fail(ErrorKind::kRefused, fmt::format("alert {} is over", alert),
@@ -582,6 +601,15 @@ Result<std::vector<std::pair<std::string, std::string>>> AlertStore::undelivered
   return out;
 }
 
+Result<std::vector<AlertStore::Former>> AlertStore::former() {
+  std::vector<Former> out;
+  TRY(database_->query("select store, there, alert, is_new from formerly order by rowid", {},
+                       [&](const Database::Row& row) {
+                         out.push_back({row.text(0), row.number(1), row.number(2), row.number(3) != 0});
+                       }));
+  return out;
+}
+
 Result<std::optional<Alert>> AlertStore::find(int64_t alert) {
   std::optional<Alert> found;
   TRY(database_->query((kSelectAlerts + "where id = ?").c_str(), {alert},
@@ -631,7 +659,8 @@ Result<void> AlertStore::trim(Time now) {
     TRY(database_->query("delete from acknowledged where alert in (select id from alert where closed < ?)",
                          {alerts}));
     TRY(no_ping_ahead(now));
-    return database_->query("delete from alert where closed < ?", {alerts});
+    TRY(database_->query("delete from alert where closed < ?", {alerts}));
+    return database_->query("delete from formerly where alert not in (select id from alert)");
   });
 }
 

@@ -45,8 +45,8 @@ class AlertStore {
   Result<Kept> read();
   // What a daemon decided while this file could not be opened comes into it from where that is kept in
   // memory, all of it or nothing: nothing is lost, nobody told again. `shift`: of its steady clock to this
-  // one's. Where nothing was decided here yet, names and numbers stay, and so the links that were sent;
-  // otherwise an alert of the same trouble is the one that stands here.
+  // one's. Where nothing was decided here yet, names and numbers stay; otherwise an alert of the same trouble
+  // is the one that stands here, and former() says by which names others know it.
   struct Moved {
     Kept kept;                            // as it stands here now
     std::map<int64_t, int64_t> messages;  // the numbers they have here; of some there was nothing left to say
@@ -63,8 +63,8 @@ class AlertStore {
     Time at;
   };
   Result<std::vector<Acknowledgement>> take_acknowledged();
-  // kNotFound: there is no such alert. kRefused: it is over.
-  Result<void> acknowledge(int64_t alert, const std::string& by, Time at);
+  // Also by a number of former(). kNotFound: there is no such alert. kRefused: it is over.
+  Result<void> acknowledge(int64_t told_as, const std::string& by, Time at);
 
   // The next message for `label` that is to go out at `now`; in their order.
   struct Waiting {
@@ -95,6 +95,13 @@ class AlertStore {
     std::vector<std::pair<std::string, std::string>>
         deliveries;  // label, and "sent", "waits: why", "failed: why"
   };
+  // By which number which of them went in a store that was taken over (take_over).
+  struct Former {
+    std::string store;
+    int64_t there = 0, alert = 0;
+    bool is_new = false;  // nobody had been told of it under the number it has here
+  };
+  Result<std::vector<Former>> former();
   // One of them, open or over, without who was told; nothing: there is none.
   Result<std::optional<Alert>> find(int64_t alert);
   // Those that are open, and the newest `closed` of those that are over.

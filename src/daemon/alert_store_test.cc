@@ -153,6 +153,15 @@ TEST_F(AlertStoreTest, M4_what_was_decided_in_memory_goes_on_with_what_stands_in
     ASSERT_TRUE(next->set_sent(waiting->message.id, now_));
   }
   EXPECT_EQ(told, std::vector<std::string>{"another"}) << "of the first they know";
+  // What was told of them meanwhile named them by their numbers in memory.
+  const auto former = next->former();
+  ASSERT_TRUE(former);
+  ASSERT_EQ(former->size(), 2U);
+  for (const AlertStore::Former& one : *former) {
+    EXPECT_EQ(one.store, memory->name());
+    EXPECT_EQ(one.alert, one.there);
+    EXPECT_EQ(one.is_new, one.alert == 2) << "of the first they knew by the number it has here";
+  }
   AlertBook goes_on(kept->state);
   EXPECT_TRUE(decide(*next, goes_on, two, 22h).messages.empty());
   EXPECT_EQ(decide(*next, goes_on, AlertBook::Seen{}, 23h).messages.size(), 2U) << "both are over";

@@ -188,15 +188,20 @@ Result<void> to_mail(const AlertChannel& channel, const Delivery& delivery, std:
   return send_mail(server, mail, std::move(stop));
 }
 
+std::vector<std::string> names_of(const Delivery& delivery, int64_t alert) {
+  const auto known = delivery.names.find(alert);
+  return known != delivery.names.end() ? known->second
+                                       : std::vector{fmt::format("{}-{}", delivery.journal, alert)};
+}
+
 // Events API v2: one event an alert. Of reports and successes it is not told: each would be an incident.
 Result<void> to_pagerduty(const AlertChannel& channel, const std::string& key, const Delivery& delivery,
                           const std::stop_token& stop) {
-  const auto event = [&](const TellItem& item, std::string_view action,
-                         std::string_view severity) -> Result<void> {
+  const auto event_of = [&](const std::string& dedup, const TellItem& item, std::string_view action,
+                            std::string_view severity) -> Result<void> {
     JsonWriter json;
     json.begin_object().field("routing_key", key).field("event_action", action);
-    json.field("dedup_key",
-               item.alert != 0 ? fmt::format("{}-{}", delivery.journal, item.alert) : delivery.dedup);
+    json.field("dedup_key", dedup);
     json.field("client", "kuramori").key("payload").begin_object();
     json.field("summary", cut(headline(item), kSummaryBytesMax)).field("source", delivery.host);
     json.field("severity", severity).field("timestamp", format_utc(item.at));
@@ -212,7 +217,16 @@ Result<void> to_pagerduty(const AlertChannel& channel, const std::string& key, c
     return post(channel, channel.endpoint.empty() ? kPagerDuty : channel.endpoint, json.take(),
                 delivery.dedup, stop);
   };
+  const auto event = [&](const TellItem& item, std::string_view action, std::string_view severity) {
+    return event_of(item.alert != 0 ? names_of(delivery, item.alert).front() : delivery.dedup, item, action,
+                    severity);
+  };
   for (const TellItem& item : delivery.message.items) {
+    // Under each of its names there is an incident.
+    if (is_end(item.kind) && item.alert != 0) {
+      const std::vector<std::string> names = names_of(delivery, item.alert);
+      for (size_t i = 1; i < names.size(); ++i) TRY(event_of(names[i], item, "resolve", "info"));
+    }
     if (is_trouble(item.kind)) TRY(event(item, "trigger", item.is_critical ? "critical" : "error"));
     if (item.kind == TellKind::kPassed || item.kind == TellKind::kTest) TRY(event(item, "trigger", "info"));
     if (is_end(item.kind) || item.kind == TellKind::kTest) TRY(event(item, "resolve", "info"));
@@ -323,7 +337,13 @@ std::string json_of(const Delivery& delivery) {
   json.key("items").begin_array();
   for (const TellItem& item : message.items) {
     json.begin_object().field("kind", name_of(item.kind)).key("alert");
-    item.alert != 0 ? json.value(fmt::format("{}-{}", delivery.journal, item.alert)) : json.null();
+    const auto names = item.alert != 0 ? names_of(delivery, item.alert) : std::vector<std::string>();
+    names.empty() ? json.null() : json.value(names.front());
+    if (names.size() > 1) {
+      json.key("also_known_as").begin_array();
+      for (size_t i = 1; i < names.size(); ++i) json.value(names[i]);
+      json.end_array();
+    }
     json.field("event", item.event).field("resource", item.resource).field("what", item.what);
     json.field("next", item.next).field("link", link_of(delivery, item));
     json.field("critical", item.is_critical).field("time", format_utc(item.at));

@@ -34,6 +34,9 @@ struct Delivery {
   std::string journal;                        // of its alerts: "JOURNAL-ALERT" is one alert anywhere
   std::string host;                           // who says it
   std::map<int64_t, std::string> links = {};  // by alert: where it is acknowledged; who has one can do so
+  // By alert: the names under which others know it, where that is not "JOURNAL-ALERT" alone; the oldest
+  // first.
+  std::map<int64_t, std::vector<std::string>> names = {};
 };
 
 // What all channels say of a message.

@@ -107,6 +107,8 @@ class JobLoop::Loop {
     Run run;
     JobProcess process;
     bool is_question = false;         // whether an earlier try had succeeded
+    Duration began{0};                // this process
+    bool is_overdue = false;          // a question that had no answer in time
     std::optional<Duration> kill_at;  // it was asked to end
     std::string progress;             // what was written of it last
     std::vector<std::string> tried;   // tags of runs of other daemons that may have made its snapshot
@@ -141,8 +143,7 @@ class JobLoop::Loop {
   void take_lease_events();
   void give_back(int64_t run);
   std::vector<std::string> words_of(const Job& job, const Run& run) const;
-  std::vector<std::string> question_of(const Job& job, const Run& run,
-                                       const std::vector<std::string>& tried) const;
+  std::vector<std::string> question_of(const Run& run, const std::vector<std::string>& tried) const;
   std::vector<std::string> command_of(const std::vector<std::string>& words) const;
   std::string tag_of(const Run& run) const { return fmt::format("{}-{}", journal_->name(), run.id); }
   void write_progress();
@@ -354,10 +355,11 @@ std::vector<std::string> JobLoop::Loop::words_of(const Job& job, const Run& run)
 }
 
 // Of a backup: is there a snapshot that this run made, or one of those that serve for it? It need not be the
-// newest: a clock may have been put back since. Everything else may be done once more.
-std::vector<std::string> JobLoop::Loop::question_of(const Job& job, const Run& run,
+// newest: a clock may have been put back since. Everything else may be done once more. Its resource is not
+// named: a vault that knows none of that name has an empty list, and an error is never an answer.
+std::vector<std::string> JobLoop::Loop::question_of(const Run& run,
                                                     const std::vector<std::string>& tried) const {
-  std::vector<std::string> words{"snapshots", job.resource, "--vault", run.vault};
+  std::vector<std::string> words{"snapshots", "--vault", run.vault};
   auto add = [&](const std::string& tag) {
     words.insert(words.end(), {"--tag", fmt::format("{}={}", kRunTag, tag)});
   };
@@ -402,8 +404,8 @@ void JobLoop::Loop::begin(const Run& run, Doubt doubt, std::vector<std::string> 
   const bool is_question = doubt == Doubt::kAsk && may_stand && job->kind == JobKind::kBackup;
   std::vector<std::pair<std::string, std::string>> set;
   if (mark) set.emplace_back(kLeaseVariable, text_of(*mark));
-  auto process = JobProcess::start(
-      command_of(is_question ? question_of(*job, run, tried) : words_of(*job, run)), std::move(set));
+  auto process = JobProcess::start(command_of(is_question ? question_of(run, tried) : words_of(*job, run)),
+                                   std::move(set));
   if (!process) {
     give_back(run.id);
     scheduler_->ended(run.id, {.code = 1, .why = shown(process.error())}, now_of(clock_));
@@ -414,6 +416,7 @@ void JobLoop::Loop::begin(const Run& run, Doubt doubt, std::vector<std::string> 
   active_.insert_or_assign(run.id, Active{.run = run,
                                           .process = std::move(*process),
                                           .is_question = is_question,
+                                          .began = clock_.steady(),
                                           .kill_at = std::nullopt,
                                           .progress = {},
                                           .tried = std::move(tried),
@@ -535,10 +538,14 @@ void JobLoop::Loop::write_progress() {
 void JobLoop::Loop::look_at_jobs() {
   std::vector<int64_t> over;
   for (auto& [id, active] : active_) {
-    if (active.process.poll_once())
+    if (active.process.poll_once()) {
       over.push_back(id);
-    else if (active.kill_at && clock_.steady() >= *active.kill_at)
-      active.process.kill();
+    } else if (active.kill_at) {
+      if (clock_.steady() >= *active.kill_at) active.process.kill();
+    } else if (active.is_question && clock_.steady() - active.began >= settings_.answer_within) {
+      active.is_overdue = true;
+      end_job(active);
+    }
   }
   for (int64_t id : over) {
     Active active = std::move(active_.at(id));
@@ -559,8 +566,9 @@ void JobLoop::Loop::finish(Active active) {
   }
   std::string stood;  // the run whose snapshot was found
   if (active.is_question) {
-    // Also where other snapshots cannot be read, which ends with another status.
-    const bool is_told = result.listed || result.error_kind == "not_found" || result.error_kind == "usage";
+    // Also where other snapshots cannot be read, which ends with another status. No error is an answer: a
+    // vault that cannot be opened now may have it all the same.
+    const bool is_told = result.listed.has_value();
     for (const JobResult::Listed& one : result.listed.value_or(std::vector<JobResult::Listed>())) {
       const auto tag = one.tags.find(kRunTag);
       if (tag == one.tags.end() || (tag->second != tag_of(active.run) &&
@@ -573,6 +581,9 @@ void JobLoop::Loop::finish(Active active) {
       return begin(active.run, Doubt::kNone, std::move(active.tried), std::move(active.mark));
     // An answer is no backup, whatever its status: where there is none, it is asked again before the next
     // try.
+    if (active.is_overdue)
+      ending.why = fmt::format("the vault did not say within {} whether its snapshot stands",
+                               format_duration(settings_.answer_within));
     ending = stood.empty() ? Ending{.code = 1, .why = std::move(ending.why)} : Ending{};
   }
   // Refused because another has it: that passes.

@@ -34,6 +34,9 @@ struct JobLoopSettings {
   // asked.
   std::function<Result<std::unique_ptr<Vault>>(const std::string& vault)> open_vault;
   Duration stop_within;  // for jobs that run when a stop is asked for; then they are ended
+  // For a vault to say whether a run that ended without telling made its snapshot; then it is asked again, as
+  // a try that failed. What a job itself takes, its plan bounds (completion_window).
+  Duration answer_within = std::chrono::minutes(10);
 };
 
 // What of a configuration is run by a daemon: streams by name, and the words of their command line.

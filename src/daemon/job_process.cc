@@ -105,7 +105,6 @@ JobResult read_job_result(const std::string& document) {
   const Json root = Json::parse(document, nullptr, false);
   if (!root.is_object()) return result;
   if (auto error = root.find("error"); error != root.end() && error->is_object()) {
-    result.error_kind = text_of(*error, "kind");
     result.error = text_of(*error, "what");
     if (const std::string why = text_of(*error, "why"); !why.empty()) result.error += ": " + why;
     result.error = result.error.substr(0, kErrorBytesMax);

@@ -92,7 +92,7 @@ struct JobResult {
     std::map<std::string, std::string> tags;
   };
   std::optional<std::vector<Listed>> listed;  // of a list of snapshots
-  std::string error_kind, error;              // "what: why"
+  std::string error;                          // "what: why"
   std::string skipped;                        // why it did nothing, and was right to
 };
 JobResult read_job_result(const std::string& document);

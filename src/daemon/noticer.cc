@@ -85,6 +85,7 @@ class Noticer::Work {
 
  private:
   bool be_the_only_one(const std::stop_token& stop);
+  bool is_store_there() const;
   bool open_store();
   void go_over_to_file();
   void decide_all(std::stop_token stop);
@@ -100,6 +101,7 @@ class Noticer::Work {
     AlertStore::Waiting waiting;
     std::string store;  // its name
     bool is_of_memory = false;
+    std::vector<AlertStore::Former> former = {};
   };
   struct SentMessage {
     int64_t id = 0;
@@ -107,6 +109,8 @@ class Noticer::Work {
     Time at;
   };
   std::optional<SentMessage> send_one(const Taken& taken, std::stop_token stop);
+  static std::map<int64_t, std::vector<std::string>> names_since(
+      const std::vector<AlertStore::Former>& former, const std::string& store);
   std::map<int64_t, std::string> links_of(const Config& config, const std::string& store,
                                           const TellMessage& message);
   void look_at_vaults(std::stop_token stop);
@@ -189,6 +193,12 @@ bool Noticer::Work::be_the_only_one(const std::stop_token& stop) {
   return false;
 }
 
+// Also where that cannot be known.
+bool Noticer::Work::is_store_there() const {
+  const auto there = status_if_there(join_path(settings_.state_folder, kAlertStoreFile));
+  return !there || there->has_value();
+}
+
 // False: nobody can be told of anything.
 bool Noticer::Work::open_store() {
   auto store = AlertStore::open(join_path(settings_.state_folder, kAlertStoreFile));
@@ -210,6 +220,10 @@ bool Noticer::Work::open_store() {
     reporter_.warning(fmt::format("whom earlier daemons told is not known: {}", shown(kept.error())));
     kept = AlertStore::Kept{};
   }
+  // What stands in that file has numbers from 1 on: none of it is to be acknowledged by a number told now.
+  if (is_memory && is_store_there())
+    kept->state.next_alert =
+        std::chrono::floor<std::chrono::seconds>(clock_.now().time_since_epoch()).count();
   *store_.lock() = Kept{.store = std::move(*store), .is_memory = is_memory, .moved = {}};
   is_new_ = !kept->marks.wall;
   marks_ = kept->marks;
@@ -460,6 +474,7 @@ void Noticer::Work::send_all(const std::string& label, std::stop_token stop) {
         if (auto next = (*kept)->next_to_send(label, clock_.now()); next && *next)
           taken = Taken{std::move(**next), (*kept)->name(), kept->is_memory};
         if (!taken) break;
+        if (auto former = (*kept)->former()) taken->former = std::move(*former);
         // First that it is tried: on a disk that is full it would otherwise go out again and again.
         const Time again = clock_.now() + resend_pause(taken->waiting.tries + 1);
         if (!(*kept)->set_trying(taken->waiting.message.id, again)) break;
@@ -467,6 +482,18 @@ void Noticer::Work::send_all(const std::string& label, std::stop_token stop) {
       unwritten = send_one(*taken, stop);
     }
   } while (sleep_for(stop, kSendLookEvery));
+}
+
+// What was told of alerts while they were only held in memory named them otherwise.
+std::map<int64_t, std::vector<std::string>> Noticer::Work::names_since(
+    const std::vector<AlertStore::Former>& former, const std::string& store) {
+  std::map<int64_t, std::vector<std::string>> names;
+  for (const AlertStore::Former& one : former) {
+    std::vector<std::string>& of = names[one.alert];
+    if (of.empty() && !one.is_new) of.push_back(fmt::format("{}-{}", store, one.alert));
+    of.push_back(fmt::format("{}-{}", one.store, one.there));
+  }
+  return names;
 }
 
 // Made when it is sent: one that waited does not hold for less.
@@ -499,7 +526,8 @@ std::optional<Noticer::Work::SentMessage> Noticer::Work::send_one(const Taken& t
                           .dedup = fmt::format("{}-m{}", taken.store, message.id),
                           .journal = taken.store,
                           .host = host_,
-                          .links = links_of(*config, taken.store, message)};
+                          .links = links_of(*config, taken.store, message),
+                          .names = names_since(taken.former, taken.store)};
   auto done = [&]() -> Result<void> {
     if (message.items.empty())
       return fail(ErrorKind::kDamaged, "the message was damaged in the daemon's alerts");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "policy/approval_time.h"
 #include "vault/names.h"
 #include "vault/vault.h"
 
@@ -17,9 +18,9 @@ struct PlannedAct {
   std::vector<std::string> lines;  // exactly what would be done; the same world gives the same lines
 };
 struct ApprovalRules {
-  int people = 2;                      // who asks counted in
-  std::vector<std::string> by;         // names of keys that may agree; none: any but a writer's
-  Period valid_for{.seconds = 86400};  // of a request, from its making
+  int people = 2;                     // who asks counted in
+  std::vector<std::string> by;        // names of keys that may agree; none: any but a writer's
+  Period valid_for = kApprovalHolds;  // of a request, from its making
 };
 
 // Returns once the act may be done, and has used the approval up: what fails after that is asked for anew.

@@ -196,6 +196,7 @@ class Judge {
     if (is != nullptr) {
       judge_objective(about, "rpo", was.rpo, is->rpo);
       judge_objective(about, "rto", was.rto, is->rto);
+      if (was.delete_budget) judge_budget(about, *was.delete_budget, is->delete_budget);
     }
     for (const std::string& vault : vaults_of(*before_, was.name)) judge_place(was.name, vault);
     const auto has_drill = [](const PlanConfig* plan) { return plan->drill.has_value(); };
@@ -213,6 +214,16 @@ class Judge {
     add("promise", about,
         fmt::format("{} {} is promised no longer: {}", what, format_period(*was),
                     is ? format_period(*is) + " is" : std::string("nothing is")),
+        true);
+  }
+
+  // Between a share and a number it depends on how many there are: what may be more is told.
+  void judge_budget(const std::string& about, const DeleteBudget& was,
+                    const std::optional<DeleteBudget>& is) {
+    if (is && is->share <= was.share && is->count <= was.count) return;
+    add("deletes", about,
+        fmt::format("one prune may let go {} of its snapshots without anybody's yes, instead of {}",
+                    is ? format_delete_budget(*is) : std::string("all"), format_delete_budget(was)),
         true);
   }
 
@@ -276,8 +287,12 @@ class Judge {
       auto played = simulate(config, {.from = now_, .until = later(now_, kPlayed), .plan = is.name});
       return played ? std::optional(std::move(*played)) : std::nullopt;
     };
-    const auto played_before = plays(*before_), played = plays(after_);
+    // What the rules come to. Where a budget of deletion refuses prunes there are more and more, and that
+    // would pass for a rule that keeps more: it is said on its own.
+    const auto played_before = plays(without_budgets(*before_)), played = plays(without_budgets(after_));
     if (!played_before || !played) return;
+    if (std::ranges::any_of(after_.resources, [](const auto& one) { return one.delete_budget.has_value(); }))
+      judge_refusals(plays(after_));
     for (const SimulatedPlace& place : played->places) {
       for (const SimulatedPlace& old : played_before->places) {
         if (old.resource != place.resource || old.vault != place.vault) continue;
@@ -288,6 +303,21 @@ class Judge {
                         "promised",
                         counted(after, "snapshot"), before));
       }
+    }
+  }
+
+  static Config without_budgets(Config config) {
+    for (ResourceConfig& resource : config.resources) resource.delete_budget.reset();
+    return config;
+  }
+
+  void judge_refusals(const std::optional<Simulation>& played) {
+    if (!played) return;
+    for (const SimulatedPlace& place : played->places) {
+      if (place.refused == 0) continue;
+      add("budget", fmt::format("{} in {}", place.resource, place.vault),
+          fmt::format("{} of a year would be refused, the first {}: {}", counted(place.refused, "prune"),
+                      format_moment(place.first_refused.value_or(now_)), place.refused_why));
     }
   }
 

@@ -159,6 +159,43 @@ TEST(ChangePlan, vaults_that_are_not_there_are_made_and_those_that_do_not_answer
   EXPECT_FALSE(plan.loses());
 }
 
+TEST(ChangePlan, a_budget_of_deletion_that_allows_more_is_given_up) {
+  const auto judged = [](const char* was, const char* is) {
+    Config before = config_of(kUsual), after = before;
+    before.resources[0].delete_budget = *parse_delete_budget(was);
+    if (is != nullptr) after.resources[0].delete_budget = *parse_delete_budget(is);
+    return judge_change(&before, after, {held(2, kForever)}, kNow);
+  };
+  EXPECT_TRUE(says(judged("10%", "20%"),
+                   "! deletes resource \"db\": one prune may let go 20% of its snapshots without anybody's "
+                   "yes, instead of 10%"));
+  EXPECT_TRUE(says(judged("10%", nullptr), "! deletes resource \"db\": one prune may let go all of its"));
+  EXPECT_TRUE(judged("5", "6").loses());
+  EXPECT_TRUE(judged("50", "20%").loses()) << "of a thousand that is more";
+  EXPECT_TRUE(judged("20%", "50").loses()) << "of a hundred that is more";
+  EXPECT_FALSE(judged("20%", "10%").loses());
+  EXPECT_FALSE(judged("20%", "20%").loses());
+  EXPECT_FALSE(judged("6", "5").loses());
+}
+
+TEST(ChangePlan, what_a_rule_comes_to_is_told_without_the_prunes_that_a_budget_refuses) {
+  const Config before =
+      config_of("resources: [db], vault: near, schedule: \"0 3 * * *\", keep: { all: 14d }");
+  Config after = config_of("resources: [db], vault: near, schedule: \"0 3 * * *\", keep: { all: 7d }");
+  const auto judged = [&] { return judge_change(&before, after, {held(2, kForever)}, kNow); };
+  const ChangePlan plain = judged();
+  ASSERT_TRUE(says(plain, "keeps db in near: in a year there will be 7 snapshots instead of 14"))
+      << told(plain);
+  EXPECT_FALSE(says(plain, "budget db in near"));
+  // A prune a week, of which a budget allows one: it is refused each time, and they become more and more.
+  after.vaults[0].upkeep.prune = *parse_schedule("0 6 * * 1");
+  after.resources[0].delete_budget = *parse_delete_budget("1");
+  const ChangePlan refused = judged();
+  EXPECT_TRUE(says(refused, "instead of 14; what is there now")) << told(refused);
+  EXPECT_TRUE(says(refused, "budget db in near: 51 prunes of a year would be refused, the first "))
+      << told(refused);
+}
+
 TEST(ChangePlan, a_budget_of_deletion_stands_in_its_way_too) {
   std::string plan_text = "resources: [db], vault: near, schedule: \"0 3 * * *\", keep: { all: 1d }";
   Config config = config_of(plan_text);

@@ -1,7 +1,9 @@
 // Who is told: targets that cannot work, events nobody hears of, approvals nobody can give.
 #include <algorithm>
 
+#include "policy/approval_time.h"
 #include "policy/lint_rules.h"
+#include "policy/longest_gap.h"
 
 namespace kuramori {
 namespace {
@@ -92,6 +94,24 @@ std::string never_asked(const Config& config, std::string_view act) {
   return {};
 }
 
+constexpr Duration kUntilUsed = std::chrono::minutes(1);  // from its moment until a collection has looked
+
+// What the daemon does by its own schedule asks as well, and is done by the next one.
+void lint_collections(Lint& lint, const ApprovalsConfig& approvals) {
+  const Period valid_for = approvals.valid_for.value_or(kApprovalHolds);
+  for (const VaultConfig& vault : lint.config.vaults) {
+    const UpkeepConfig& upkeep = vault.upkeep;
+    const auto gap = longest_gap([&](Time after) { return next_run(upkeep.collect, upkeep.timezone, after); },
+                                 lint.facts.now);
+    if (!gap || !is_longer(gap->length() + kUntilUsed, valid_for)) continue;
+    lint.add(LintLevel::kRisk, "approvals", approvals.lines.own, about("vault", vault.name),
+             "its collections wait for a word that is over before the next one",
+             fmt::format("the next one comes {} after it was asked for, and a word holds for {}",
+                         format_duration(gap->length()), format_period(valid_for)),
+             "write a longer valid_for, or say upkeep: { collect: off } and collect by hand");
+  }
+}
+
 void lint_approvals(Lint& lint, const ApprovalsConfig& approvals) {
   if (!approvals.by.empty() && approvals.people - 1 > static_cast<int>(approvals.by.size()))
     lint.add(LintLevel::kError, "approvals", approvals.lines.of("people"), "approvals",
@@ -105,6 +125,7 @@ void lint_approvals(Lint& lint, const ApprovalsConfig& approvals) {
       lint.add(LintLevel::kRisk, "approvals", approvals.lines.of("for"), "approvals",
                fmt::format("{} is never asked for", act), why,
                fmt::format("take {} out of for, or add what it is meant for", act));
+  if (std::ranges::count(approvals.acts, "collect") != 0) lint_collections(lint, approvals);
 }
 
 void lint_entry(Lint& lint, size_t index) {

@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import signal
 import sqlite3
 import time
 
@@ -91,6 +92,46 @@ class Links(web.Case):
         self.assertEqual(self.sink.got("/boss"), [])
         self.assertEqual(self.go("GET", link).status, 200)
         self.assertEqual((self.state_file("ack.key").stat().st_mode & 0o777), 0o600)
+        self.assertEqual(served.stop(), 0, served.text())
+
+    def test_M5_a_link_sent_while_the_alert_was_in_memory_is_that_alerts_when_it_is_in_a_file_that_held_others(self):
+        served = self.begin()
+        first = self.items("/hook")[0]
+        self.assertEqual(served.stop(), 0, served.text())
+        # What no daemon can open stands in the way of what is written there.
+        store, kept = self.state_file("alerts.sqlite"), self.folder / "kept.sqlite"
+        store.rename(kept)
+        store.mkdir()
+        told = len(self.sink.got("/hook"))
+        served = self.begin()
+        self.until("a message without a file", lambda: len(self.sink.got("/hook")) > told)
+        second = self.sink.got("/hook")[-1][1]["items"][0]
+        self.assertNotEqual(second["alert"], first["alert"])
+        number = re.search(r"acknowledge: kuramori ack (\d+)", self.sink.got("/hook")[-1][1]["text"])[1]
+        store.rmdir()
+        kept.rename(store)
+        self.until("that it went over", lambda: "is written down from now on" in served.text())
+        [alert] = self.mine("alerts", "--json").json()["alerts"]
+        self.assertEqual(alert["state"], "open")
+        looked = self.go("GET", second["link"])
+        self.assertEqual(looked.status, 200, looked)
+        self.assertEqual(self.go("GET", first["link"]).status, 200)
+        # By its number as well, which none of those in the file can have.
+        self.assertGreater(int(number), 1_000_000_000)
+        forged = second["link"][:-1] + ("0" if second["link"][-1] != "0" else "1")
+        self.assertEqual(self.go("POST", forged, body="").status, 403)
+        self.assertEqual(self.go("POST", second["link"], body="").status, 200)
+        [alert] = self.mine("alerts", "--json").json()["alerts"]
+        self.assertEqual((alert["state"], alert["acknowledged_by"]), ("acknowledged", "link"))
+        self.mine("ack", number, "--by", "mori")
+        self.mine("ack", str(int(number) + 1), status=1)
+        self.assertEqual([one["acknowledged_by"] for one in self.mine("alerts", "--json").json()["alerts"]], ["link"], "it was, before")
+        # That it is over is told of both names.
+        self.listen('  p: { resources: [files], vault: here, schedule: "0 3 * * *" }\n', port=self.port,
+                    more=f'notify:\n  - {{ name: hook, to: "webhook:{self.sink.url}/hook", when: [failure] }}\n')
+        served.process.send_signal(signal.SIGHUP)
+        over = self.until("its end", lambda: [item for _, body in self.sink.got("/hook") for item in body["items"] if item["kind"] == "resolved"])[0]
+        self.assertEqual([over["alert"], *over["also_known_as"]], [first["alert"], second["alert"]])
         self.assertEqual(served.stop(), 0, served.text())
 
     def state_file(self, name):

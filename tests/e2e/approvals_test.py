@@ -6,6 +6,7 @@ import shutil
 
 import jsonschema
 
+import daemon
 import harness
 
 SCHEMA = json.loads((harness.ROOT / "docs/schema/approvals.schema.json").read_text())
@@ -237,6 +238,25 @@ approvals: {{ {rules} }}
         self.asked("collect", "vault", "collect", "here", "--share-max", "100")
         self.kuramori("vault", "collect", "here")
 
+    def test_a_collection_that_nobody_asked_for_waits_until_it_is_agreed_to_O3(self):
+        self.configure_approvals("for: [collect]")
+        waits = [one for one in self.kuramori("lint", "--json", status=None).json()["findings"] if one["id"] == "approvals"]
+        self.assertEqual([one["what"] for one in waits], ["its collections wait for a word that is over before the next one"])
+        self.configure_approvals("for: [collect], valid_for: 36h")
+        self.assertNotIn("approvals", [one["id"] for one in self.kuramori("lint", "--json", status=None).json()["findings"]])
+        done = lambda: [act for act in self.kuramori("audit", "--json").json()["acts"] if act["verb"] == "vault collect"]  # noqa: E731
+        collect = ("vault", "collect", "here", "--if-allowed")
+        for _ in range(2):
+            skipped = self.kuramori(*collect, "--json").json()
+            self.assertEqual(skipped["action"], "skip")
+            self.assertIn("kuramori approve ", skipped["object"])
+        [request] = self.requests()
+        self.assertEqual((request["act"], request["state"], done()), ("collect", "waits", []))
+        self.approve(request["id"], self.second)
+        self.kuramori(*collect)
+        self.assertEqual((self.requests()[0]["state"], [act["result"] for act in done()]), ("used", ["done"]))
+        self.assertEqual(self.kuramori(*collect, "--json").json()["action"], "skip", "it is good for one time")
+
     def test_a_new_ledger_is_asked_for_O3(self):
         two = f"  two: {{ at: \"file://{self.folder}/objects\", ledger: \"file://{self.folder}/ledger\", site: two, key_file: \"{self.folder}/two.key\" }}\n"
         self.configure_approvals("for: [ledger-new]")
@@ -271,6 +291,37 @@ approvals: {{ {rules} }}
             self.assertLess(calls, 200)
         if self.held():
             self.assertNotEqual(self.ask(), request)
+
+
+class OfTheDaemon(daemon.Case):
+    def test_the_daemons_own_collections_ask_as_everybody_does_O3(self):
+        second = self.folder / "second.key"
+        self.mine("vault", "key", "new", "here", "--role", "keeper", "--name", "second", "--to", second)
+        plan = "  p: { resources: [files], vault: here, schedule: \"0 3 1 1 *\" }\n"
+        asks = "approvals: { for: [collect] }\n"
+
+        def collect(upkeep):
+            self.plan(plan + asks)
+            self.config.write_text(self.config.read_text().replace("upkeep: { prune: off, collect: off, scrub: off }", upkeep))
+            before = len(self.runs("collect here"))
+            served = self.serve()
+            self.await_true(lambda: self.query("select id from jobs where id = 'collect here'"), "that it knows of the job")
+            self.mine("jobs", "--start", "collect here")
+            run = self.await_true(lambda: [run for run in self.runs("collect here")[before:] if run["ended"]], "the collection")[0]
+            self.assertEqual(served.stop(), 0, served.text())
+            return run
+
+        by_itself, by_the_file = "upkeep: { prune: off, scrub: off }", "upkeep: { prune: off, scrub: off, collect: \"0 6 1 1 *\" }"
+        skipped = collect(by_itself)
+        [request] = self.mine("approve", "--vault", "here", "--json").json()["requests"]
+        self.assertEqual((skipped["state"], skipped["attempt"]), ("COMPLETED", 1))
+        self.assertIn("skipped: collect needs the approval of 1 more", skipped["why"])
+        failed = collect(by_the_file)
+        self.assertEqual((failed["state"], failed["attempt"]), ("FAILED", 1))
+        self.assertIn(request["id"], failed["why"])
+        self.mine("--key-file", second, "approve", request["id"], "--vault", "here")
+        self.assertEqual((collect(by_the_file)["state"], self.mine("approve", "--vault", "here", "--json").json()["requests"][0]["state"]),
+                         ("COMPLETED", "used"))
 
 
 if __name__ == "__main__":

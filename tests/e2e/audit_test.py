@@ -99,6 +99,20 @@ plans:
         status, said = harness.second_reader(self.vault, self.key, "check")
         self.assertEqual(status, 0, said)
 
+    def test_who_writes_a_key_into_another_file_is_recorded_where_the_vault_is_there_O4(self):
+        new = self.folder / "words"
+        new.write_text("hush\n")
+        self.give(new)
+        rewrap = ("vault", "key", "rewrap", "here", "--new-passphrase-file", new, "--to")
+        self.run_it(*rewrap, self.folder / "wrapped.key")
+        act = self.acts()[-1]
+        self.assertEqual((act["verb"], act["object"], act["result"]), ("vault key rewrap", str(self.folder / "wrapped.key"), "done"))
+        # Where it is away the key is written all the same, and that is said.
+        self.vault.rename(self.folder / "away")
+        outcome = self.run_it(*rewrap, self.folder / "again.key")
+        self.assertIn("does not stand in the audit log", outcome.err)
+        self.assertTrue((self.folder / "again.key").exists())
+
     def objects(self):
         """But for sessions: whoever reads content says so for as long as he does."""
         return {path: path.read_bytes() for path in self.vault.rglob("*") if path.is_file() and "sessions" not in path.parts}
@@ -251,8 +265,9 @@ plans:
         harness.time.sleep(1.2)
         done = self.run_it("audit", "archive", "--json").json()["archived"][0]
         self.assertEqual((done["archived"], done["expired"], done["left"]), (4, 0, 0))
-        self.assertEqual(len(list(signer.iterdir())), 2)
-        self.assertEqual(self.acts(), before)
+        self.assertEqual(len(list(signer.iterdir())), 3)
+        self.assertEqual([(act["verb"], act["object"], act["result"]) for act in self.acts()[len(before):]], [("audit", "archive", "done")])
+        self.assertEqual(self.acts()[:len(before)], before)
         self.assertTrue(self.verify()["holds"])
         self.run_it("vault", "scrub", "here")
         archive = next(path for path in signer.iterdir() if "-" in path.name)

@@ -174,6 +174,24 @@ class Plans(daemon.Case):
         self.assertIn("EXPIRED", served.text())
         self.assertIn("ABORTED", served.text())
 
+    def test_F3_S20_what_is_made_in_part_is_no_success_and_its_copy_follows(self):
+        program, told = self.folder / "export", self.folder / "told"
+        self.plan("  p: { resources: [export], vault: here, schedule: \"0 3 1 1 *\", copies: [ { to: there } ] }\n"
+                  f'notify:\n  - {{ name: told, to: "command:/usr/bin/tee -a {told}", when: [failure] }}\n',
+                  f'  export: {{ kind: command, run: ["/bin/sh", "{program}"] }}\n')
+        program.write_text("seq 1 20000\n")
+        self.mine("backup", "export", "--plan", "p")
+        program.write_text("echo nothing\n")  # it shrank: kept, and not believed to be whole
+        served = self.serve()
+        self.await_true(lambda: self.query("select id from jobs where id = 'backup p/export'"), "that it knows of the job")
+        self.mine("jobs", "--start", "backup p/export")
+        partial = self.await_runs(1, "backup p/export", "PARTIAL", "COMPLETED", "FAILED")[0]
+        self.assertEqual((partial["state"], partial["attempt"]), ("PARTIAL", 1))
+        self.await_true(lambda: told.exists() and "was done only in part" in told.read_text(), "that somebody is told")
+        self.await_true(lambda: self.runs("copy p/export to there", "COMPLETED", "PARTIAL"), "its copy")
+        self.assertEqual(len(self.snapshots("export", "there")), 2)
+        self.assertEqual(served.stop(), 0, served.text())
+
     def test_a_stop_lets_jobs_end_or_ends_them_and_the_next_daemon_goes_on(self):
         self.plan("  p: { resources: [slow], vault: here, every: 4s }\n")
         served = self.serve("--stop-within", "40s")

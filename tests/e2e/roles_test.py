@@ -194,7 +194,9 @@ class Keys(WithRoles):
         given = {"env": {"KURAMORI_PASSPHRASE_FILE": right}}
         self.run_as("wrapped", "vault", "key", "rewrap", "here", "--to", again, "--new-passphrase-file", other, **given)
         self.keys["again"] = again
-        self.assertEqual({path: path.read_bytes() for path in self.vault.rglob("*") if path.is_file()}, objects)
+        now = {path: path.read_bytes() for path in self.vault.rglob("*") if path.is_file()}
+        self.assertEqual({path: body for path, body in now.items() if path in objects}, objects)
+        self.assertEqual([path.parts[-3] for path in now.keys() - objects.keys()], ["audit"] * 2)  # a record of each
         self.run_as("again", "backup", "db", env={"KURAMORI_PASSPHRASE_FILE": other})
         self.run_as("again", "snapshots", env=given["env"], status=2)
         self.run_as("wrapped", "snapshots", **given)  # the old file works until it is removed

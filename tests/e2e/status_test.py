@@ -82,5 +82,36 @@ class Status(harness.Case):
         self.assertIn('nobody knows a resource "nobody"', refused.err)
 
 
+class Ages(harness.Case):
+    in_memory = True
+
+    def test_S18_M3_the_age_is_that_of_the_newest_by_time_whatever_its_name_and_whoever_looks(self):
+        data = self.folder / "uploads"
+        data.mkdir()
+        self.config.write_text(f"""vaults:
+  here: {{ at: "file://{self.vault}", site: here, key_file: "{self.key}" }}
+resources:
+  uploads: {{ kind: files, paths: [{data}], objectives: {{ rpo: 1h }} }}
+plans:
+  files: {{ resources: [uploads], vault: here, every: 1h, keep: {{ all: 14d }} }}
+""")
+        self.kuramori("vault", "init", "here")
+        made = []
+        # Its name comes before those of the first ones, as in a list of names; some are made until that is so.
+        while len(made) < 4 or made[-1]["id"] > min(one["id"] for one in made[:3]):
+            self.assertLess(len(made), 200)
+            (data / "one").write_text(str(len(made)))
+            made.append(self.kuramori("backup", "uploads", "--json").json()["snapshot"])
+        newest = max(self.kuramori("snapshots", "uploads", "--json").json()["snapshots"], key=lambda one: moment(one["time"]))
+        self.assertEqual(newest["id"], made[-1]["id"])
+        for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+            begun = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+            [at] = self.kuramori("status", "--json", env={"TZ": zone}).json()["resources"]
+            self.assertEqual((at["restorable_to"], at["broken"]), (newest["time"], []), zone)
+            age = (begun - moment(newest["time"])).total_seconds()
+            self.assertLess(abs(at["rpo_achieved_seconds"] - age), 30, zone)
+            self.kuramori("status", "--check", env={"TZ": zone})
+
+
 if __name__ == "__main__":
     harness.main()

@@ -156,6 +156,7 @@ class Package(unittest.TestCase):
         refused = root.run(*self.as_daemon("sh", "-c", "echo x > /srv/papers/two"), status=None)
         self.assertNotEqual(refused.returncode, 0)
         settings = unit_settings(root.run("cat", "/lib/systemd/system/kuramori.service").stdout)
+        root.run("chmod", settings["RuntimeDirectoryMode"], "/run/kuramori")
         # systemd's own datagram, as sd_notify(3) says.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
             name = f"\0kuramori-package-{os.getpid()}"
@@ -174,12 +175,29 @@ class Package(unittest.TestCase):
                 while self.snapshots() < 1:
                     self.assertLess(time.monotonic(), end, (self.folder / "daemon.err").read_text())
                     time.sleep(0.2)
-                self.assertIn("/run/kuramori/", root.run("sh", "-c", "ls -d /run/kuramori/*").stdout)
+                self.who_reaches_the_socket()
             finally:
                 daemon.send_signal(signal.SIGTERM)
                 ended = daemon.wait(SECONDS_MAX)
             self.assertEqual(ended, 0, (self.folder / "daemon.err").read_text())
         root.run("sh", "-c", "kuramori restore papers --to /tmp/back && grep -rq treasure /tmp/back && rm -r /tmp/back")
+
+    def who_reaches_the_socket(self):
+        """Whoever joins the daemon's group, as a server that archives through it does; nobody else."""
+        root = self.root
+        (where,) = root.run("find", "/run/kuramori", "-type", "s").stdout.split()
+        self.assertEqual(root.run("stat", "-c", "%F %U %G %a", where).stdout, "socket kuramori kuramori 660\n")
+        knock = "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.settimeout(60); s.connect(sys.argv[1]); " \
+                "s.send(b'?'); print(s.recv(70000))"
+        for user in ("joins", "stranger"):
+            root.run("adduser", "--system", "--group", "--quiet", "--no-create-home", f"kuramori-{user}")
+        root.run("adduser", "--quiet", "kuramori-joins", "kuramori")
+        as_user = lambda user: root.run("setpriv", "--reuid", user, "--regid", user, "--init-groups", "/usr/bin/python3", "-c", knock, where,  # noqa: E731
+                                        status=None)
+        taken, refused = as_user("kuramori-joins"), as_user("kuramori-stranger")
+        self.assertEqual(taken.returncode, 0, taken)
+        self.assertNotIn("may not use this socket", taken.stdout)
+        self.assertIn("PermissionError", refused.stderr)
 
     def snapshots(self):
         done = self.root.run("kuramori", "snapshots", "--json")
