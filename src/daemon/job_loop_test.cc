@@ -57,7 +57,7 @@ class JobLoopTest : public testing::Test {
                                                       .load_config = [config] { return config; },
                                                       .open_vault = {},
                                                       .stop_within = 0s,
-                                                      .answer_within = 2s},
+                                                      .answer_within = 5s},
                                       *config, silent_reporter());
     ASSERT_TRUE(await([&] { return loop_->facts().has_journal; }));
     auto journal = JobJournal::open(folder_ / "state/" + std::string(kJobJournalFile));
@@ -124,7 +124,7 @@ TEST_F(JobLoopTest, P71_AQuestionWithoutAnswerEndsAsATryThatFailed) {
   start();
   const JobRun run = ended(2);
   EXPECT_EQ(run.state, RunState::kCreated);
-  EXPECT_EQ(run.why, "the vault did not say within 2.0 s whether its snapshot stands");
+  EXPECT_EQ(run.why, "the vault did not say within 5.0 s whether its snapshot stands");
   ASSERT_TRUE(remove_file(folder_ / "hangs"));
   start();
   EXPECT_EQ(ended(3).state, RunState::kCompleted);
