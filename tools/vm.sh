@@ -4,8 +4,7 @@
 #   tools/vm.sh [CASE…]   the cases of tests/vm/mounts_test.py whose names begin so; none: all
 #
 # A guest of Debian's own kernel and packages (group `guest` of tools/packages.txt), unpacked and never installed. QEMU emulates
-# it, since a machine that is itself a guest has no KVM that can be relied on; where yours has, KURAMORI_VM_ACCEL=kvm is some ten
-# times as fast. Its three disks:
+# it even where there is a KVM: within a guest that cannot be relied on. Its three disks:
 #
 #   nvme0n1   Debian; what is written there is forgotten
 #   nvme1n1   the program, the libraries it needs, the tests
@@ -34,7 +33,7 @@ make_system() {
   mkdir -p "$new/debian"
   # shellcheck disable=SC2086  # a list
   newer_suite_unpack bookworm "$new/debian" $packages
-  mkdir -p "$new"/debian/{dev,proc,sys,run,tmp,mnt,srv,etc,var/lib/nfs/{sm,sm.bak,v4recovery}}
+  mkdir -p "$new"/debian/{dev,proc,sys,run,tmp,mnt,srv,var/lib/nfs/{sm,sm.bak,v4recovery}}
   ln -s /run "$new/debian/var/run"
   printf '%s:/:/bin/sh\n' root:x:0:0: _rpc:x:100:65534: statd:x:101:65534: nobody:x:65534:65534: >"$new/debian/etc/passwd"
   printf 'root:x:0:\nnogroup:x:65534:\n' >"$new/debian/etc/group"
@@ -67,7 +66,7 @@ disk() { echo "-drive if=none,id=$1,format=raw,file=$2 -device nvme,serial=$1,dr
 run_guest() {
   # shellcheck disable=SC2046  # words
   timeout --foreground "${GUEST_MINUTES_MAX}m" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-    -accel "${KURAMORI_VM_ACCEL:-tcg,thread=multi}" -cpu max -smp 2 -m 2G -snapshot \
+    -accel tcg,thread=multi -cpu max -smp 2 -m 2G -snapshot \
     $(disk system "$CACHE/system") $(disk cargo "$RUN/cargo.disk") $(disk empty "$RUN/empty.disk") \
     -serial file:"$RUN/kernel.log" -serial stdio -serial file:"$RUN/status" \
     -kernel "$CACHE/vmlinuz" -append "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 init=/bin/sh -- \

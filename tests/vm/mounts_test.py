@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -136,19 +137,26 @@ class Case(unittest.TestCase):
             time.sleep(0.05)
 
     def await_open(self, process, path):
-        """Until the program has opened this file."""
+        """Until the program has opened this file to read its content."""
         def is_open():
             self.assertIsNone(process.poll(), "it ended before it opened the file")
-            folder = f"/proc/{process.pid}/fd"
-            return any(link == str(path) for link in map(target_of, (f"{folder}/{name}" for name in os.listdir(folder))))
+            here = f"/proc/{process.pid}"
+            return any(text_of(os.readlink, f"{here}/fd/{name}") == str(path) and not is_for_its_path(f"{here}/fdinfo/{name}")
+                       for name in os.listdir(f"{here}/fd"))
         self.await_true(is_open)
 
 
-def target_of(link):
+def text_of(read, path):
     try:
-        return os.readlink(link)
-    except FileNotFoundError:
+        return read(path)
+    except FileNotFoundError:  # it was closed
         return ""
+
+
+def is_for_its_path(info):
+    """Opened by O_PATH: for its attributes."""
+    flags = re.search(r"flags:\s*(\d+)", text_of(lambda path: pathlib.Path(path).read_text(), info))
+    return flags is None or int(flags[1], 8) & os.O_PATH != 0
 
 
 def fill(folder, random, attributes):
@@ -283,6 +291,19 @@ class NfsCases:
         self.backup()
         self.assertEqual((self.restored() / "srv/seen/tree/f").read_bytes(), b"content")
 
+    def test_a_file_removed_here_while_it_is_held_open_stands_under_another_name_that_can_be_excluded(self):
+        tree = self.make_tree()
+        with open(tree / "held", "wb") as held:
+            held.write(b"held")
+            held.flush()
+            (tree / "held").unlink()
+            self.configure()
+            self.backup()
+            self.assertTrue(os.listdir(self.restored())[0].startswith(".nfs"))
+            self.configure(more='exclude: [".nfs*"]')
+            self.backup()
+            self.assertEqual(os.listdir(self.restored()), [])
+
     def test_a_look_at_all_files_takes_few_calls(self):
         tree = self.make_tree()
         for number in range(1000):
@@ -374,6 +395,19 @@ class NfsCases:
 
 class Nfs42(NfsCases, Case):
     version, has_attributes = "4.2", True
+
+    def test_an_acl_comes_back_there_and_elsewhere_it_is_said_that_it_did_not(self):
+        tree = self.make_tree()
+        (tree / "f").write_bytes(b"f")
+        sh(f"setfacl -m u:1234:rw {EXPORT}/tree/f")
+        self.configure()
+        self.backup()
+        self.run_program("restore", "tree", "--to", SEEN / "again")
+        acls = [sh(f"cd {EXPORT}/{folder} && getfacl -n f") for folder in ("tree", "again")]
+        self.assertIn("user:1234:rw-", acls[0])
+        self.assertEqual(*acls)
+        done = self.run_program("restore", "tree", "--to", self.folder / "local")
+        self.assertIn("1 extended attributes were left out", done.stdout + done.stderr)
 
 
 class Nfs41(NfsCases, Case):  # what EFS speaks

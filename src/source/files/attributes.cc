@@ -31,11 +31,17 @@ int fill(std::string& out, Call&& call) {
   return ERANGE;
 }
 
+Error gone_stale(std::string_view name) {
+  return fail(ErrorKind::kNotFound, fmt::format("read the attributes of \"{}\"", name),
+              system_error("", ESTALE).why);
+}
+
 Result<std::vector<std::string>> names_of(const std::string& path, std::string_view name) {
   std::string list;
   int code = fill(list, [&](char* to, size_t room) { return ::listxattr(path.c_str(), to, room); });
   std::vector<std::string> names;
   if (has_none(code)) return names;
+  if (code == ESTALE) return gone_stale(name);
   if (code != 0) return system_error(fmt::format("list the attributes of \"{}\"", name), code);
   for (size_t at = 0; at < list.size(); at += names.back().size() + 1) names.emplace_back(list.c_str() + at);
   std::ranges::sort(names);
@@ -96,6 +102,7 @@ Result<Attributes> read_attributes(const Fd& opened, std::string_view name,
     int code = fill(
         value, [&](char* to, size_t room) { return ::getxattr(path.c_str(), attribute.c_str(), to, room); });
     if (code == ENODATA) continue;  // removed since it was listed
+    if (code == ESTALE) return gone_stale(name);
     // NFS 4 has it for every entry, and a local filesystem would not take it.
     if (code == 0 && attribute == "system.nfs4_acl" && is_mode_as_nfs4_acl(value)) continue;
     if (code != 0) {

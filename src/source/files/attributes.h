@@ -14,6 +14,7 @@ namespace kuramori::files {
 using Attributes = std::vector<std::pair<std::string, std::string>>;  // sorted by name
 
 // `opened` may be O_PATH. Names that are there and could not be read go into `unreadable`, with the reason.
+// kNotFound: on a network filesystem, another machine removed it since it was opened.
 // A filesystem without attributes has none. An ACL of NFS 4 that only says what the mode says is left out.
 // `name` is for messages.
 Result<Attributes> read_attributes(const Fd& opened, std::string_view name,

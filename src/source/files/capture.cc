@@ -78,22 +78,7 @@ class FilesCapture : public TreeCapture {
 
   Result<void> complete(CaptureItem& item) override {
     TreeEntry& entry = item.entry;
-    Result<Fd> opened = places_.open_entry(entry.path, O_PATH);
-    std::vector<std::pair<std::string, std::string>> unreadable;
-    if (opened) {
-      Result<Attributes> attributes = read_attributes(*opened, entry.path, unreadable);
-      if (attributes) {
-        entry.attributes = std::move(*attributes);
-      } else {
-        add({entry.path, fmt::format("its attributes could not be read: {}", attributes.error().why)});
-      }
-      for (const auto& [name, why] : unreadable)
-        add({entry.path, fmt::format("its attribute {} could not be read: {}", name, why)});
-    } else if (opened.error().kind == ErrorKind::kNotFound) {
-      return std::move(opened).error();
-    } else {
-      add({entry.path, fmt::format("its attributes could not be read: {}", opened.error().why)});
-    }
+    TRY(take_attributes(entry));
     entry.user = names_.user(entry.uid);
     entry.group = names_.group(entry.gid);
     if (is_young(item.ctime_ns) || item.ctime_ns >= trusted_before_ns_) item.ctime_ns = 0;
@@ -165,6 +150,29 @@ class FilesCapture : public TreeCapture {
   }
 
  private:
+  Result<void> take_attributes(TreeEntry& entry) {
+    for (int reads = 1;; ++reads) {
+      Result<Fd> opened = places_.open_entry(entry.path, O_PATH);
+      if (!opened && opened.error().kind == ErrorKind::kNotFound) return std::move(opened).error();
+      if (!opened) {
+        add({entry.path, fmt::format("its attributes could not be read: {}", opened.error().why)});
+        return {};
+      }
+      std::vector<std::pair<std::string, std::string>> unreadable;
+      Result<Attributes> attributes = read_attributes(*opened, entry.path, unreadable);
+      // As its content (read_content): its name may lead to another file by now.
+      if (!attributes && attributes.error().kind == ErrorKind::kNotFound && reads < kReadsMax) continue;
+      if (attributes) {
+        entry.attributes = std::move(*attributes);
+      } else {
+        add({entry.path, fmt::format("its attributes could not be read: {}", attributes.error().why)});
+      }
+      for (const auto& [name, why] : unreadable)
+        add({entry.path, fmt::format("its attribute {} could not be read: {}", name, why)});
+      return {};
+    }
+  }
+
   // Subvolumes and mounts in what was captured: consistent in themselves at best.
   void tell_what_was_live() {
     const uint64_t count = walk_->counts().outside_snapshots;

@@ -95,6 +95,22 @@ TEST(FilesCapture, a_file_whose_handle_went_stale_is_opened_and_read_again_V13) 
   }
 }
 
+TEST(FilesCapture, attributes_whose_handle_went_stale_are_read_again_V13) {
+  Ground ground;
+  ground.file("a");
+  ASSERT_EQ(::setxattr((ground / "a").c_str(), "user.a", "1", 1, 0), 0);
+  for (const long number : {SYS_listxattr, SYS_getxattr}) {
+    Captured seen;
+    const size_t calls =
+        with_failing_call(number, 0, ESTALE, [&] { seen = capture({.paths = {ground / "a"}}); });
+    EXPECT_GT(calls, 1u);
+    EXPECT_FALSE(seen.error);
+    EXPECT_TRUE(seen.defects.empty());
+    const std::string path = (ground / "a").substr(1);
+    EXPECT_EQ(seen.entry(path).attributes, (Attributes{{"user.a", "1"}}));
+  }
+}
+
 TEST(FilesCapture, a_stale_file_that_is_gone_when_it_is_opened_again_is_gone_and_nothing_else_V13) {
   Ground ground;
   ground.file("a", std::string(2 * kReadStepBytes, '1'));
