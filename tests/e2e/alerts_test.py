@@ -306,6 +306,24 @@ class Alerts(daemon.Case):
         self.assertIn("of 1.0 KiB", item["what"])
         self.assertEqual(served.stop(), 0, served.text())
 
+    def test_M4_a_mail_server_that_speaks_tls_from_the_first_byte_and_is_who_it_says(self):
+        _, box = self.mail_server()  # for its certificate
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.folder / "mail.pem", self.folder / "mail.key")
+        server = Controller(box, hostname="127.0.0.1", port=harness.free_port(), ssl_context=context)
+        server.start()
+        self.addCleanup(server.stop)
+        entry = f'name: mail, to: "smtps://localhost:{server.port}/ops@example.jp", from: backup@example.jp, when: [failure]'
+        self.notify(f"  - {{ {entry} }}\n")
+        [refused] = self.document("notify", "test", status=1)["targets"]
+        self.assertIn("certificate", refused["why"])
+        self.assertEqual(box.mails, [])
+        self.notify(f"  - {{ {entry}, ca_file: \"{self.folder}/mail.pem\" }}\n")
+        self.assertTrue(self.document("notify", "test")["targets"][0]["sent"])
+        [(_, envelope, mail)] = box.mails
+        self.assertEqual((envelope.rcpt_tos, envelope.mail_from), (["ops@example.jp"], "backup@example.jp"))
+        self.assertIn("[TEST]", mail["Subject"])
+
     def test_M4_every_channel_can_be_tested(self):
         self.sink.fail(f"/gone/{TOKEN}", 10**6, 410)
         self.notify(f'  - {{ name: gone, to: "slack:{self.sink.url}/gone/{TOKEN}", when: [failure] }}\n'

@@ -142,6 +142,14 @@ class Init(harness.Case):
         self.assertIn("does not answer", "\n".join(done["found"]))
         self.assertIn("does not answer", done["text"])
 
+    def test_a_bucket_of_the_environment_is_proposed_where_it_is(self):
+        (self.project / ".env").write_text("")
+        done = self.init("--json", UPLOADS_BUCKET="shop-uploads", AWS_ENDPOINT_URL_S3="https://keep:hush-4@s3.example.jp", AWS_REGION="ap-northeast-1")
+        self.assertIn("bucket shop-uploads", "\n".join(done["found"]))
+        self.assertRegex(done["text"], r"(?s)kind: bucket.*s3://shop-uploads.*s3\.example\.jp")
+        self.assertIn("ap-northeast-1", done["text"])
+        self.assertNotIn("hush-4", json.dumps(done))
+
     def test_C4_C5_a_developers_machine_in_one_step_and_again(self):
         self.cluster.sql("create table entry as select i id, md5(i::text) t from generate_series(1, 20000) i", database="shop")
         self.cluster.sql("alter table entry owner to app", database="shop")
