@@ -73,6 +73,19 @@ TEST_F(JournalTest, B11_WhatWasWrittenIsThereForTheNextDaemon) {
   EXPECT_EQ(memory.had_run, (std::vector<Time>{from_unix_ns(1000), from_unix_ns(2000)}));
 }
 
+TEST_F(JournalTest, P67_WhatItHoldsBesideItsFileStaysSmall) {
+  auto journal = open();
+  uint64_t most = 0;
+  for (int64_t i = 1; i <= 400; ++i) {
+    Step step;
+    step.changed = {run(i, RunState::kFailed)};
+    step.changed[0].why = std::string(20'000, 'w');
+    ASSERT_TRUE(journal->write(step));
+    most = std::max(most, status_if_there(path_ + "-wal")->value().size);
+  }
+  EXPECT_LT(most, uint64_t{2} << 20) << "two of them fill a small disk, and none is cut while that is full";
+}
+
 TEST_F(JournalTest, ListsWhatIsOpenAndThenTheNewestThatAreOver) {
   auto journal = open();
   Step step;

@@ -8,6 +8,9 @@ namespace kuramori {
 namespace {
 
 constexpr int kBusyMilliseconds = 5000;  // another process writes its few rows
+// What a journal holds beside its file before it goes into that (SQLite's own 4 MiB each fill a small disk).
+constexpr int kLogPages = 128;                       // of 4 KiB
+constexpr int64_t kLogBytesKept = int64_t{1} << 20;  // it is cut to that afterwards
 
 sqlite3_stmt* statement_of(void* raw) {
   return static_cast<sqlite3_stmt*>(raw);
@@ -42,7 +45,11 @@ Result<std::unique_ptr<Database::Handle>> Database::open_handle(const std::strin
   if (opened != SQLITE_OK) return handle->error(path);
   sqlite3_busy_timeout(handle->raw, kBusyMilliseconds);
   Result<void> set_up;
-  if (options.is_journal) set_up = handle->execute("pragma journal_mode = wal; pragma synchronous = full");
+  if (options.is_journal)
+    set_up = handle->execute(fmt::format("pragma journal_mode = wal; pragma synchronous = full;"
+                                         "pragma wal_autocheckpoint = {}; pragma journal_size_limit = {}",
+                                         kLogPages, kLogBytesKept)
+                                 .c_str());
   if (set_up) set_up = handle->execute(options.schema.c_str());
   if (set_up) return handle;
   is_none = sqlite3_errcode(handle->raw) == SQLITE_NOTADB || sqlite3_errcode(handle->raw) == SQLITE_CORRUPT;
@@ -95,7 +102,10 @@ Result<void> Database::at_once(const std::function<Result<void>()>& work) {
   TRY(handle_->execute("begin immediate"));
   auto done = work();
   if (done) done = handle_->execute("commit");
-  if (!done) (void)handle_->execute("rollback");
+  if (done) return done;
+  (void)handle_->execute("rollback");
+  // It may be our own log that fills the disk: it shrinks only when something is committed, or now.
+  if (done.error().kind == ErrorKind::kNoSpace) (void)handle_->execute("pragma wal_checkpoint(truncate)");
   return done;
 }
 
