@@ -23,9 +23,25 @@ constexpr size_t kBlockPlainBytes = size_t{256} << 10;
 constexpr size_t kBlockBytesMax = size_t{64} << 20;  // one node may be large: an attribute, a million extents
 constexpr int kCacheZstdLevel = 1;
 constexpr std::string_view kMore = "more", kLast = "last";
+constexpr size_t kMarkBytes = 8;  // of a name that is not final yet
+// What is still written then was written by a run that was killed. A longer one forgets, and reads again.
+constexpr Duration kUnfinishedMax = std::chrono::hours(24 * 7);
 
 FrameCipher cipher_of(const KeyBundle& keys, ByteView salt) {
   return FrameCipher(hkdf_sha256(keys.chunk.view(), salt, as_bytes("kuramori tree cache 1")));
+}
+
+void remove_unfinished(const std::string& path) {
+  const auto entries = list_folder(folder_of(path));
+  if (!entries) return;
+  const std::string begin = path.substr(path.rfind('/') + 1) + ".";
+  for (const FolderEntry& entry : *entries) {
+    if (!entry.name.starts_with(begin) || entry.name.size() != begin.size() + 2 * kMarkBytes) continue;
+    const std::string at = join_path(folder_of(path), entry.name);
+    const auto status = status_if_there(at);
+    if (status && *status && (*status)->modified + kUnfinishedMax < system_clock().now())
+      (void)::unlink(at.c_str());
+  }
 }
 
 // Records: message { pack 1 (a new number) | node 2 (as in a tree) | stamp 3 (packed: device, inode, ctime)
@@ -65,14 +81,17 @@ Result<std::unique_ptr<TreeCacheWriter>> TreeCacheWriter::create(const std::stri
   TRY(make_folders(folder_of(path)));
   Bytes salt(kSaltBytes);
   random.fill(salt);
-  std::string temporary = fmt::format("{}.{}", path, to_hex(ByteView(salt).first(8)));
+  remove_unfinished(path);
+  std::string temporary = fmt::format("{}.{}", path, to_hex(ByteView(salt).first(kMarkBytes)));
   TRY_ASSIGN(Fd fd, open_file(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   Bytes head = to_bytes(as_bytes(kMagic));
   append(head, salt);
-  TRY(write_full(fd, head, temporary));
   std::unique_ptr<State> state(new State{
       .path = path, .temporary = std::move(temporary), .fd = std::move(fd), .cipher = cipher_of(keys, salt)});
-  return std::unique_ptr<TreeCacheWriter>(new TreeCacheWriter(std::move(state)));
+  std::unique_ptr<TreeCacheWriter> writer(
+      new TreeCacheWriter(std::move(state)));  // from here on it removes it
+  TRY(write_full(writer->state_->fd, head, writer->state_->temporary));
+  return writer;
 }
 
 uint32_t TreeCacheWriter::pack(const std::string& name) {

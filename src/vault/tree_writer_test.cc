@@ -2,7 +2,11 @@
 // byte, whatever was pruned before it.
 #include "vault/tree_writer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <numeric>
 #include <thread>
@@ -690,6 +694,29 @@ TEST_F(TreeCacheTest, an_unfinished_one_leaves_the_older) {
   }
   EXPECT_EQ(*read(keys), 5u);
   EXPECT_EQ(list_folder(folder.path())->size(), 1u);
+}
+
+TEST_F(TreeCacheTest, P67_what_a_full_disk_or_a_kill_leaves_goes) {
+  write(5);
+  rlimit usual{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &usual), 0);
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit none{.rlim_cur = 0, .rlim_max = usual.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
+  EXPECT_FALSE(TreeCacheWriter::create(path, keys, random));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &usual), 0);
+  EXPECT_EQ(list_folder(folder.path())->size(), 1u);
+  const std::string left = path + ".0123456789abcdef", young = path + ".fedcba9876543210",
+                    other = path + ".more";
+  for (const std::string& one : {left, young, other}) ASSERT_TRUE(write_new_file(one, {}));
+  const timespec days_ago[2] = {{.tv_sec = ::time(nullptr) - 8 * 86400, .tv_nsec = 0},
+                                {.tv_sec = ::time(nullptr) - 8 * 86400, .tv_nsec = 0}};
+  for (const std::string& one : {left, other}) ASSERT_EQ(::utimensat(AT_FDCWD, one.c_str(), days_ago, 0), 0);
+  write(6);
+  EXPECT_FALSE(*status_if_there(left));
+  EXPECT_TRUE(*status_if_there(young));
+  EXPECT_TRUE(*status_if_there(other));
+  EXPECT_EQ(*read(keys), 6u);
 }
 
 TEST_F(TreeCacheTest, V24_damage_makes_it_useless_and_never_wrong) {
