@@ -70,6 +70,16 @@ Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises) {
   for (const ObjectInfo& object : listed) {
     if (object.stored_at) stored_at[object.name] = *object.stored_at;
   }
+  // What a prune that was stopped has begun to let go is let go by the next one: nothing may count on it.
+  TRY_ASSIGN(const std::vector<PruneRound> prunes, Ledger(protocol).read_prunes());
+  std::multimap<ResourceId, Snapshot> going;
+  if (!prunes.empty() && !prunes.back().finished) {
+    std::erase_if(list.snapshots, [&](Snapshot& snapshot) {
+      if (!std::ranges::binary_search(prunes.back().commits, snapshot.commit_name)) return false;
+      going.emplace(snapshot.commit.resource, std::move(snapshot));
+      return true;
+    });
+  }
   PruneFacts facts;
   for (const Snapshot& snapshot : list.snapshots) {
     facts.commit_names[snapshot.commit.snapshot] = snapshot.commit_name;
@@ -83,16 +93,26 @@ Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises) {
       auto seen = stored_at.find(facts.commit_names[one.id]);
       if (seen != stored_at.end()) one.stored_at = seen->second;
     }
+    const auto [first, last] = going.equal_range(resource.id);
+    for (auto one = first; one != last; ++one) facts.going[resource.name].push_back(std::move(one->second));
     facts.questions.push_back(std::move(question));
   }
   return facts;
 }
 
-Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode, Budgets budgets) {
+namespace {
+
+// A prune as it was decided on one listing.
+struct DecidedPrune {
+  PruneFacts facts;
   PruneOutcome outcome;
-  if (mode == Pruner::Mode::kPrune) TRY(must_be_allowed(vault, Act::kPrune));
-  TRY_ASSIGN(PruneFacts facts, prune_facts(vault, promises));
   std::vector<PruneProposal> proposals;
+};
+
+Result<DecidedPrune> decide(Vault& vault, const Promises& promises, Budgets budgets) {
+  DecidedPrune decided;
+  TRY_ASSIGN(decided.facts, prune_facts(vault, promises));
+  const PruneFacts& facts = decided.facts;
   for (const PruneQuestion& question : facts.questions) {
     TRY_ASSIGN(auto lines, decide_prune(question));
     const auto drops = static_cast<size_t>(std::ranges::count(lines, true, &PruneLine::drop));
@@ -103,35 +123,62 @@ Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner:
           over_budget(promise->second.budget, question.resource, drops, question.snapshots.size());
     for (const PruneLine& line : resource.lines) {
       if (!line.drop || resource.refused) continue;
-      proposals.push_back({facts.commit_names[line.id], line.reason});
+      decided.proposals.push_back({facts.commit_names.at(line.id), line.reason});
       auto labelled = facts.labelled.find(line.id);
       if (!line.reviewed_hold.empty() && labelled != facts.labelled.end())
-        outcome.reviewed.push_back(labelled->second);
+        decided.outcome.reviewed.push_back(labelled->second);
     }
-    outcome.resources.push_back(std::move(resource));
+    if (const auto going = facts.going.find(question.resource); going != facts.going.end())
+      for (const Snapshot& snapshot : going->second)
+        resource.lines.insert(resource.lines.begin(), {.id = snapshot.commit.snapshot,
+                                                       .time = from_unix_ns(snapshot.commit.started_ns),
+                                                       .keep_until = from_unix_ns(snapshot.keep_until_ns),
+                                                       .drop = true,
+                                                       .reason = "a prune that was stopped lets it go"});
+    decided.outcome.resources.push_back(std::move(resource));
   }
-  if (proposals.empty() || mode == Pruner::Mode::kDryRun) return outcome;
-  // Before the prune, which goes by the holds that stand: whoever is stopped in between leaves a snapshot
-  // that is due and held by nothing.
-  for (const Snapshot& snapshot : outcome.reviewed)
-    TRY(remove_hold(vault, snapshot, label_hold(snapshot.commit.label),
-                    "a newer one of its label is proven"));
-  Protocol protocol = protocol_of(vault);
-  Pruner pruner(protocol);
-  // Decided on the listing above; what became of a snapshot since is the pruner's to check.
-  TRY_ASSIGN(outcome.report, pruner.run(
-                                 [&](const CommitListing& visible) -> Result<std::vector<PruneProposal>> {
-                                   std::vector<PruneProposal> still;
-                                   std::set<std::string_view> there;
-                                   for (const VisibleCommit* commit : visible.visible)
-                                     there.insert(commit->name);
-                                   for (const PruneProposal& proposal : proposals) {
-                                     if (there.contains(proposal.commit)) still.push_back(proposal);
-                                   }
-                                   return still;
-                                 },
-                                 mode));
-  return outcome;
+  return decided;
+}
+
+}  // namespace
+
+Result<PruneOutcome> prune_vault(Vault& vault, const Promises& promises, Pruner::Mode mode, Budgets budgets) {
+  if (mode == Pruner::Mode::kPrune) TRY(must_be_allowed(vault, Act::kPrune));
+  int finished_others = 0;
+  std::vector<Snapshot> reviewed;
+  for (int round = 0; round < kPruneRoundsMax; ++round) {
+    TRY_ASSIGN(DecidedPrune decided, decide(vault, promises, budgets));
+    PruneOutcome& outcome = decided.outcome;
+    const bool is_nothing_left = decided.proposals.empty() && decided.facts.going.empty();
+    if (mode == Pruner::Mode::kPrune && !is_nothing_left) {
+      // Before the prune, which goes by the holds that stand: whoever is stopped in between leaves a snapshot
+      // that is due and held by nothing.
+      for (const Snapshot& snapshot : outcome.reviewed)
+        TRY(remove_hold(vault, snapshot, label_hold(snapshot.commit.label),
+                        "a newer one of its label is proven"));
+      std::ranges::move(outcome.reviewed, std::back_inserter(reviewed));
+      Protocol protocol = protocol_of(vault);
+      Pruner pruner(protocol);
+      bool is_outdated = false;
+      // Decided on the listing above. Where another prune took something since, what was kept because of it
+      // would go and what took its place was not kept: all is decided anew.
+      const auto policy = [&](const CommitListing& commits) -> Result<std::vector<PruneProposal>> {
+        std::set<std::string_view> there;
+        for (const VisibleCommit* commit : commits.visible) there.insert(commit->name);
+        is_outdated = std::ranges::any_of(decided.facts.commit_names,
+                                          [&](const auto& one) { return !there.contains(one.second); });
+        return is_outdated ? std::vector<PruneProposal>() : decided.proposals;
+      };
+      TRY_ASSIGN(outcome.report, pruner.run(policy, mode));
+      finished_others += outcome.report.finished_others;
+      if (is_outdated) continue;
+      outcome.report.finished_others = finished_others;
+    }
+    if (mode == Pruner::Mode::kPrune) outcome.reviewed = std::move(reviewed);
+    return std::move(outcome);
+  }
+  return fail(ErrorKind::kFailed, fmt::format("{} other prunes were first", kPruneRoundsMax), "",
+              "run the command again");
 }
 
 namespace {

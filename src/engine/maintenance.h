@@ -20,6 +20,8 @@ struct PruneFacts {
   std::vector<PruneQuestion> questions;
   std::map<SnapshotId, std::string> commit_names;
   std::map<SnapshotId, Snapshot> labelled;  // those with the hold of their label
+  // By resource: named by a prune that is not finished, and by none of the above.
+  std::map<std::string, std::vector<Snapshot>> going;
 };
 Result<PruneFacts> prune_facts(Vault& vault, const Promises& promises);
 // The same of one resource, as far as a listing tells: not what the store says of their age.

@@ -2,10 +2,15 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
 import time
+import unittest
 
 import jsonschema
 
+import daemon
 import harness
 
 CONFIG = """vaults:
@@ -127,6 +132,75 @@ class Retention(harness.Case):
         self.mine("simulate", "--starting-with", "vault", "--from", "2026-01-01T00:00:00Z", status=2)
         self.mine("simulate", "--plan", "doc", status=2)
         self.mine("simulate", "--years", "0", status=2)
+
+
+@unittest.skipUnless(daemon.LATER_LIBRARY, "needs libfaketime")
+class KilledPrune(daemon.Case):
+    """A prune that is killed once its intent stands is finished by the next one, whose window begins later. What serves that
+    window is decided by what is left then: else the killed one takes what is the base by now, and the next one what was it before."""
+
+    CALLS_MAX = 200
+
+    def test_a_prune_that_finishes_a_killed_one_leaves_the_base_of_the_window_P57_P72(self):
+        at, made = self.three_snapshots()
+        self.kill_before_the_final(at)
+        self.assertEqual(list((self.vault / "prune").glob("*/final")), [])
+        told = {made[one["id"]]: one for one in at(270, "prune", "--vault", "here", "--dry-run", "--json").json()["vaults"][0]["snapshots"]}
+        self.assertEqual([(seconds, told[seconds]["drop"]) for seconds in sorted(told)], [(0, False), (50, True), (120, False)])
+        self.assertEqual(told[50]["reason"], "a prune that was stopped lets it go")
+        at(270, "prune", "--vault", "here")
+        self.assertEqual(self.left(made), [0, 120])
+
+    def test_a_prune_that_another_overtakes_decides_anew_P57(self):
+        at, made = self.three_snapshots()
+        template = self.folder / "template"
+        shutil.copytree(self.vault, template)
+        intent = self.kill_before_the_final(at)
+        for call in range(max(1, intent - 3), intent):
+            with self.subTest(call=call):
+                shutil.rmtree(self.vault)
+                shutil.copytree(template, self.vault)
+                self.clock.set(220)
+                command = [self.programs / "kuramori", "--config", self.config, "prune", "--vault", "here"]
+                first = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                         env=harness.environment(KURAMORI_STATE=self.state, KURAMORI_TEST_STOP_AT_STORE_CALL=call, **self.clock.environment))
+                self.addCleanup(first.stdout.close)
+                self.addCleanup(first.kill)
+                self.assertTrue(harness.stands_still(first))
+                self.assertEqual(list((self.vault / "prune").glob("*/intent")), [])
+                at(270, "prune", "--vault", "here")
+                self.assertEqual(self.left(made), [50, 120])
+                first.send_signal(signal.SIGCONT)
+                said = first.communicate(timeout=harness.COMMAND_SECONDS_MAX)[0]
+                self.assertEqual(first.returncode, 0, said)
+                self.assertEqual(self.left(made), [50, 120], said)
+
+    def three_snapshots(self):
+        """Of which the first is the base of the window at 220, the second at 270. (how to run something then, seconds by id)"""
+        self.plan("  p: { resources: [files], vault: here, every: 1h, window: 200s, keep: { all: 1s } }\n")
+        self.clock = daemon.MovedClock(self.folder)
+
+        def at(seconds, *words, status=0, **env):
+            self.clock.set(seconds)
+            return self.kuramori(*words, user=False, status=status, env={"KURAMORI_STATE": self.state, **self.clock.environment, **env})
+
+        made = {}
+        for seconds in (0, 50, 120):
+            (self.folder / "files" / "a.txt").write_text(str(seconds))
+            made[at(seconds, "backup", "files", "--plan", "p", "--json").json()["snapshot"]["id"]] = seconds
+        return at, made
+
+    def kill_before_the_final(self, at):
+        """A prune at 220. The store call by which its intent stands."""
+        for call in range(1, self.CALLS_MAX):
+            outcome = at(220, "prune", "--vault", "here", status=None, KURAMORI_TEST_KILL_AT_STORE_CALL=call)
+            self.assertEqual(outcome.status, -signal.SIGKILL, outcome)
+            if list((self.vault / "prune").glob("*/intent")):
+                return call
+        self.fail("it never had one")
+
+    def left(self, made):
+        return [made[one["id"]] for one in self.snapshots()]
 
 
 if __name__ == "__main__":
