@@ -1,6 +1,7 @@
 """Everything at once: daemons and jobs killed, the clock put forward and back, the disks of the vault and of the daemon's
-state full, the line to the copy's store cut, whoever is told out of reach. Afterwards there is what the plan asks for, no
-more and no less, and everybody has been told once what they had to be told.
+state full, the line to the copy's store cut, whoever is told out of reach; and snapshots that go when their time is over.
+Afterwards there is what the plans ask for, no more and no less, nothing that had to stay ever went, and everybody has been
+told once what they had to be told.
 
 As root only, in a mount namespace of its own, which holds the small disks.
 """
@@ -8,6 +9,7 @@ As root only, in a mount namespace of its own, which holds the small disks.
 import collections
 import contextlib
 import os
+import pathlib
 import random
 import signal
 import socket
@@ -20,6 +22,7 @@ import urllib.parse
 
 import daemon
 import harness
+import kept
 import places
 import rgw
 from daemon import LATER_LIBRARY, SECONDS_MAX
@@ -29,6 +32,18 @@ OWN_MOUNTS = "KURAMORI_TEST_OWN_MOUNTS"
 EVERY = 2 * 10**9
 # RGW believes no request whose time is more than 15 minutes from its own.
 CLOCK_MOST, CLOCK_AFTERWARDS = 400, 600
+SECOND = 10**9
+PLANS = """  p: {{ resources: [files], vault: here, every: 2s, keep: {{ last: 3, all: 5s }}, copies: [ {{ to: there, keep: {{ last: 2, all: 4s }} }} ],
+       drill: {{ schedule: "* * * * *", vault: alternate }} }}
+  w: {{ resources: [other], vault: here, every: 2s, keep: {{ all: 3s }}, window: 7s, copies: [ {{ to: there, keep: {{ all: 20s }}, window: 30s }} ],
+       drill: {{ schedule: "* * * * *", vault: alternate }} }}
+{more}notify:
+  - {{ name: hook, to: "webhook:{url}/hook", when: [failure] }}
+"""
+RULES = {"here": {"files": kept.Rule(last=3), "other": kept.Rule(window=7 * SECOND)},
+         "there": {"files": kept.Rule(last=2), "other": kept.Rule(window=30 * SECOND)}}
+LEAST_COPIED = {"files": 2, "other": 1}
+PRUNES, DRILLS = ("prune here", "prune there"), ("drill p/files", "drill w/other")
 
 
 class Line:
@@ -122,26 +137,89 @@ class Chaos(daemon.Case):
         super().plan(plans, resources)
         text = self.config.read_text()
         start = text.index("  there:")
-        far = f'  there: {{ {self.far.yaml()}, site: there, key_file: "{self.key}", copy_of: here, upkeep: {{ prune: off, collect: off, scrub: off }} }}\n'
-        self.config.write_text(text[:start] + far + text[text.index("resources:"):])
+        upkeep = 'upkeep: { prune: "* * * * *", collect: off, scrub: off }'
+        far = f'  there: {{ {self.far.yaml()}, site: there, key_file: "{self.key}", copy_of: here, {upkeep} }}\n'
+        self.config.write_text(text[:start].replace("upkeep: { prune: off, collect: off, scrub: off }", upkeep) + far + text[text.index("resources:"):])
 
     def told(self, kind, resource=None):
         """What has arrived of that kind; the same message twice, under one key, is one: its taker knows it by that."""
         taken = {(headers["Idempotency-Key"], item["alert"]): item for headers, body in self.sink.got("/hook") for item in body["items"]}
         return [item for item in taken.values() if item["kind"] == kind and resource in (None, item["resource"])]
 
-    def test_B11_P69_P72_everything_at_once_leaves_what_the_plan_asks_for_and_everybody_told_once(self):
+    def put_clock(self, seconds):
+        self.clock.set(seconds)
+        self.offsets.note(time.time_ns(), seconds * SECOND)
+
+    def keep_one(self, choose):
+        """Some snapshot is kept by hand, while whatever goes on goes on. Its id, if that worked."""
+        if there := self.snapshots(choose.choice(["files", "other"])):
+            chosen = choose.choice(there)["id"]
+            words = choose.choice([["hold", "add", chosen, "--name", "chaos"], ["extend", chosen, "--keep", "1h"]])
+            if self.mine(*words, "--vault", "here", status=None).status == 0:
+                return {chosen}
+        return set()
+
+    def is_at_work(self, child):
+        """It has opened something. Before that nobody is killed: libfaketime locks something then which all jobs of a daemon share."""
+        with contextlib.suppress(OSError):
+            for link in (os.readlink(path) for path in pathlib.Path(f"/proc/{child}/fd").iterdir()):
+                if link.startswith((str(self.folder / "vault"), str(self.state), "socket:")):
+                    return True
+        return False
+
+    def start_upkeep(self, choose, served):
+        job = choose.choice([*PRUNES, *DRILLS])
+        self.mine("jobs", "--start", job, status=None)  # who is not there hears nothing
+        if job in DRILLS or choose.random() < 0.4:
+            return
+        # Killed in the middle, if it is still there.
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            for child in served.children():
+                with contextlib.suppress(OSError):
+                    if b"\0prune\0" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes() and self.is_at_work(child):
+                        time.sleep(choose.uniform(0, 0.05))
+                        os.kill(child, signal.SIGKILL)
+                        return
+            time.sleep(0.001)
+
+    def records(self):
+        """What stands in both vaults, while nothing is done."""
+        here = kept.of_folder(self.folder / "vault", self.key, RULES["here"])
+        there = kept.of_bucket(self.far, harness.new_folder(), self.key, RULES["there"], here)
+        return {"here": here, "there": there}
+
+    def runs_of_snapshots(self, resource):
+        return [one.run for one in self.found["here"].ever(resource)]
+
+    def assert_kept(self, vault):
+        """A prune in peace leaves what must stay, and nothing else."""
+        self.await_true(lambda: self.prune_once(vault), f"a moment at which nothing of {vault} becomes due")
+        for resource in ("files", "other"):
+            self.assertEqual({one.id for one in self.found[vault].visible(resource)}, {one["id"] for one in self.snapshots(resource, vault)})
+        self.assertEqual(self.found[vault].wrongly_pruned(self.offsets), [])
+
+    def prune_once(self, vault):
+        moments, before = [time.time_ns() + CLOCK_AFTERWARDS * SECOND], self.records()[vault]
+        self.kuramori("prune", "--vault", vault, user=False, env={"KURAMORI_STATE": self.state, **self.clock.environment})
+        moments.append(time.time_ns() + CLOCK_AFTERWARDS * SECOND)
+        first, last = (before.must_stay(moment) for moment in moments)
+        self.found = self.records()
+        if first.keys() != last.keys():
+            return False
+        self.assertEqual({one.id for one in self.found[vault].visible()}, first.keys(), first)
+        return True
+
+    def test_B11_P57_P69_P72_everything_at_once_leaves_what_the_plans_ask_for_and_everybody_told_once(self):
         seed = int(os.environ.get("KURAMORI_SOAK_SEED", "5"))
         seconds = float(os.environ.get("KURAMORI_SOAK_SECONDS") or (240 if harness.ALL else 25))
         choose = random.Random(seed)
-        plan = "  p: { resources: [files, other], vault: here, every: 2s, copies: [ { to: there } ] }\n"
-        notify = f'notify:\n  - {{ name: hook, to: "webhook:{self.sink.url}/hook", when: [failure] }}\n'
-        self.plan(plan + notify)
-        clock = daemon.MovedClock(self.folder)
-        served = self.serve("--stop-within", "1s", **clock.environment)
+        self.plan(PLANS.format(more="", url=self.sink.url))
+        self.clock, self.offsets = daemon.MovedClock(self.folder), kept.Offsets()
+        served = self.serve("--stop-within", "1s", **self.clock.environment)
         begun = time.monotonic()
-        done, undo = collections.Counter(), []
-        acts = ("daemon", "job", "clock", "disk", "line", "sink")
+        done, undo, by_hand = collections.Counter(), [], set()
+        acts = ("daemon", "job", "clock", "disk", "line", "sink", "keep", "upkeep", "upkeep")
         while time.monotonic() < begun + seconds or not all(done[act] for act in acts):
             self.assertLess(time.monotonic(), begun + seconds + SECONDS_MAX, done)
             time.sleep(choose.uniform(0.05, 1.0))
@@ -152,15 +230,15 @@ class Chaos(daemon.Case):
             act = choose.choice(acts)
             if act == "daemon":
                 served.kill()
-                served = self.serve("--stop-within", "1s", **clock.environment)
+                served = self.serve("--stop-within", "1s", **self.clock.environment)
             elif act == "job":
-                children = served.children()
+                children = [child for child in served.children() if self.is_at_work(child)]
                 if not children:
                     continue
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(choose.choice(children), signal.SIGKILL)
             elif act == "clock":
-                clock.set(choose.randrange(-CLOCK_MOST, CLOCK_MOST))
+                self.put_clock(choose.randrange(-CLOCK_MOST, CLOCK_MOST))
             elif act == "disk":
                 disk = choose.choice(self.disks)
                 disk.fill()
@@ -168,19 +246,23 @@ class Chaos(daemon.Case):
             elif act == "line":
                 self.line.cut(choose.choice(["silent", "drops"]))
                 undo.append((time.monotonic() + choose.uniform(0.2, 3), self.line.mend))
+            elif act == "keep":
+                by_hand |= self.keep_one(choose)
+            elif act == "upkeep":
+                self.start_upkeep(choose, served)
             else:
                 self.sink.fail("/hook", choose.randrange(1, 4), 503)
             done[act] += 1
         for _, act in undo:
             act()
         # Quiet again, and later than ever.
-        clock.set(CLOCK_AFTERWARDS)
-        quiet = time.time_ns() + CLOCK_AFTERWARDS * 10**9
+        self.put_clock(CLOCK_AFTERWARDS)
+        quiet = time.time_ns() + CLOCK_AFTERWARDS * SECOND
         self.sink.fail("/hook", 0, 0)
         # One plan more. One of its sources fails, and then the other, with a daemon killed in between; both are mended.
         gates = {name: self.folder / f"{name}-is-open" for name in ("east", "west")}
         gates["west"].touch()
-        self.plan(plan + "  q: { resources: [east, west], vault: here, every: 4s, completion_window: 3s }\n" + notify,
+        self.plan(PLANS.format(more="  q: { resources: [east, west], vault: here, every: 4s, completion_window: 3s }\n", url=self.sink.url),
                   "".join(f'  {name}: {{ kind: command, run: ["/bin/sh", "-c", "test -e {gate} && echo here || sleep 600"] }}\n'
                           for name, gate in gates.items()))
         self.await_true(lambda: "listening" in served.text(), "that it hears")
@@ -189,27 +271,42 @@ class Chaos(daemon.Case):
             gate.unlink(missing_ok=True)
             self.await_true(lambda: self.told("opened", name), "an alarm")
             served.kill()
-            served = self.serve("--stop-within", "1s", **clock.environment)
+            served = self.serve("--stop-within", "1s", **self.clock.environment)
             gate.touch()
             self.await_true(lambda: self.told("resolved", name), "its end")
-        for resource in ("files", "other"):
-            self.await_true(lambda: sum(run["due"] > quiet for run in self.runs(f"backup p/{resource}", "COMPLETED")) > 4, f"runs of {resource}")
-        newest = {resource: self.snapshots(resource)[-1]["id"] for resource in ("files", "other")}
-        self.await_true(lambda: all(any(one["id"] == wanted for one in self.snapshots(resource, "there")) for resource, wanted in newest.items()),
-                        "the copies")
+        jobs = {"files": "backup p/files", "other": "backup w/other"}
+        for resource, job in jobs.items():
+            self.await_true(lambda: sum(run["due"] > quiet for run in self.runs(job, "COMPLETED")) > 4, f"runs of {resource}")
+        for job in (*PRUNES, *DRILLS):
+            self.await_true(lambda: self.mine("jobs", "--start", job, status=None).status == 0, f"{job} is heard of")
+            self.await_true(lambda: any(run["due"] > quiet for run in self.runs(job, "COMPLETED")), job)
+        self.await_true(lambda: len(self.told("opened")) == len(self.told("resolved")), "the end of every alarm")
+        newest = {resource: self.snapshots(resource)[-1]["id"] for resource in jobs}
+        self.await_true(lambda: all(any(f"/{wanted}." in name for name, _ in self.far.objects("commits/")) for wanted in newest.values()), "the copies")
         served.stop()
+        self.found = self.records()
+        for vault, records in self.found.items():
+            print(f"{vault}: {len(records.first)} snapshots, {len(records.pruned)} went in {len(records.finals)} prunes")
+            self.assertTrue(records.pruned, vault)
+        print(f"{dict(done)}, {len(by_hand)} kept by hand")
         self.assert_no_moment_twice()
-        for resource in ("files", "other"):
+        for resource in jobs:
             self.assert_no_run_twice(resource)
             self.assert_none_left_out(resource, quiet, EVERY)
-            here, there = ([one["id"] for one in self.snapshots(resource, vault)] for vault in ("here", "there"))
+            here, there = ([one.id for one in self.found[vault].ever(resource)] for vault in RULES)
             self.assertLessEqual(set(there), set(here))
-            # All but what was made since we looked.
-            self.assertLessEqual(set(here) - set(there), set(here[here.index(newest[resource]) + 1:]))
-        for vault in ("here", "there"):
+            wanted = here[:here.index(newest[resource]) + 1][-LEAST_COPIED[resource]:]
+            self.assertLessEqual(set(wanted), set(there))
+        for vault in RULES:
+            self.assert_kept(vault)
             self.assertEqual(self.mine("vault", "scrub", vault).status, 0)
-        self.mine("restore", "files", "--vault", "there", "--to", self.folder / "back")
-        self.assertEqual(subprocess.run(["diff", "-r", self.folder / "files", self.folder / "back"]).returncode, 0)
+        self.assertLessEqual(by_hand, {one.id for one in self.found["here"].visible()})
+        for vault, records in self.found.items():
+            for resource in jobs:
+                for one in (records.visible(resource)[0], records.visible(resource)[-1]):
+                    back = harness.new_folder() / one.id
+                    self.mine("restore", f"{resource}@{one.id}", "--vault", vault, "--to", back)
+                    self.assertEqual(subprocess.run(["diff", "-r", self.folder / resource, back]).returncode, 0, one)
         # Each alarm once, and none that was not due: of others only what the journal says went wrong, or had to be tried again.
         opened, resolved = self.told("opened"), self.told("resolved")
         troubled = {run["job"] for run in self.runs() if run["attempt"] > 1 or run["state"] in ("FAILED", "PARTIAL", "ABORTED")}

@@ -141,11 +141,12 @@ class Case(harness.Case):
         runs = [(run["job"], run["due"]) for run in self.runs() if not run["job"].startswith("copy")]
         self.assertEqual(len(runs), len(set(runs)))
 
+    def runs_of_snapshots(self, resource):
+        return [snapshot["tags"]["kuramori-run"] for snapshot in self.snapshots(resource)]
+
     def assert_no_run_twice(self, resource="files"):
         """Each snapshot was made by a run of its own, and each run that says so made one."""
-        made = []
-        for snapshot in self.snapshots(resource):
-            made.append(snapshot["tags"]["kuramori-run"])
+        made = self.runs_of_snapshots(resource)
         self.assertEqual(len(made), len(set(made)), made)
         name = self.query("select value from meta where key = 'name'")[0][0]
         done = {f"{name}-{run['id']}" for run in self.runs(f"backup %/{resource}", "COMPLETED")}
@@ -153,7 +154,7 @@ class Case(harness.Case):
 
     def assert_none_left_out(self, resource, begun, every):
         """One after the other since then: what came while an earlier run waited or worked was that run's."""
-        quiet = sorted((run for run in self.runs(f"backup p/{resource}") if run["due"] > begun), key=lambda run: run["due"])
+        quiet = sorted((run for run in self.runs(f"backup %/{resource}") if run["due"] > begun), key=lambda run: run["due"])
         self.assertGreaterEqual(len(quiet), 3)
         for earlier, later in zip(quiet[1:], quiet[2:]):
             passed = later["since"] - earlier["due"]

@@ -175,11 +175,18 @@ class Client:
 
     def list(self, bucket, prefix=""):
         """Every key, as [(key, size)]."""
+        return [(item.findtext("Key"), int(item.findtext("Size"))) for item in self.listed(bucket, prefix)]
+
+    def stored_at(self, bucket, prefix=""):
+        """Every key, as [(key, when the store had it, as text)]."""
+        return [(item.findtext("Key"), item.findtext("LastModified")) for item in self.listed(bucket, prefix)]
+
+    def listed(self, bucket, prefix):
         found, token = [], None
         while True:
             query = {"list-type": "2", "prefix": prefix, **({"continuation-token": token} if token else {})}
             page = self.request("GET", bucket, query=query).expect(200).xml()
-            found += [(item.findtext("Key"), int(item.findtext("Size"))) for item in page.iter("Contents")]
+            found += page.iter("Contents")
             token = page.findtext("NextContinuationToken")
             if page.findtext("IsTruncated") != "true":
                 return found

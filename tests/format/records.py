@@ -24,7 +24,7 @@ from reader import Envelope, Keys, Message, Refused, Vault, require, sha256
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs/vault-format.md"
 T_SESSION, T_COMMIT, T_FENCE, T_PRUNE, T_GC, T_CATALOG, T_AUDIT, T_EPOCH = 4, 5, 6, (9, 10), (7, 8), 21, 23, 24
-T_COPY, T_ARCHIVE, T_REQUEST, T_APPROVAL = 27, 29, 30, 31
+T_COPY, T_ARCHIVE, T_REQUEST, T_APPROVAL, T_LEASE = 27, 29, 30, 31, 34
 OWNER, WRITER, READER, KEEPER = range(1, 5)
 ERRORS = (Refused, nacl.exceptions.CryptoError, zstandard.ZstdError, UnicodeDecodeError, OSError)
 ID8, ID16, DIGEST = (f"[0-9a-f]{{{size}}}" for size in (16, 32, 64))
@@ -59,7 +59,7 @@ NAMES = [(re.compile(pattern), types) for pattern, types in (
     (rf"catalog/(?P<number>{NUMBER})\.{ID8}", (21,)),
     (rf"probes/(?P<at>{ID8})-{ID8}", (28,)),
     (rf"applied/(?P<number>{NUMBER})\.{ID8}", (33,)),
-    (rf"leases/(?P<signer>{ID16})/{ID8}/(?P<number>{NUMBER})", (34,)),
+    (rf"leases/(?P<chain>{ID16})/{ID8}/{NUMBER}", (34,)),
 )]
 # Other programs read these (reader.py, trees.py, chunks.py), or nobody does.
 ELSEWHERE = re.compile(r"vault(\.[23])?|(packs|maps|wal|probe)/.*")
@@ -185,7 +185,7 @@ class Record:
         self.says = format_.decode(self.type, message)
         groups = found.groupdict()
         if self.type == 2: groups["key"] = None if sha256(self.says["Ed25519 public key"])[:16].hex() == groups["key"] else "another key"
-        if "chain" in groups and self.type in (T_AUDIT, T_APPROVAL):
+        if "chain" in groups and self.type in (T_AUDIT, T_APPROVAL, T_LEASE):
             require(self.signer.hex() == groups["chain"], "it is signed by another key than its name says")
         for field, wanted in groups.items():
             field = {"object": "SHA256 of the object"}.get(field, field)
