@@ -339,8 +339,8 @@ Result<std::optional<NextDrop>> next_drop(const PruneQuestion& question) {
   TRY(check_clocks(question, question.now));
   const std::vector<const SnapshotFacts*> ordered = in_order(question);
   const Reasons lasting = why_they_stay(question, ordered, std::nullopt);
-  std::vector<std::pair<Time, size_t>>
-      due;  // whatever only its date or a window keeps, from when on no date does
+  // Whatever only its date or a window keeps, from when on no date does.
+  std::vector<std::pair<Time, size_t>> due;
   for (size_t i = 0; i < ordered.size(); ++i)
     if (!lasting.of(i)) due.emplace_back(std::max(question.now, ordered[i]->keep_until), i);
   std::ranges::sort(due);

@@ -1,12 +1,10 @@
 """Whom the daemon tells: a real mail server with TLS, HTTP sinks and a program, with sinks that fail, daemons that are killed,
 and people who acknowledge."""
 
-import contextlib
 import email
 import email.policy
 import json
 import pathlib
-import sqlite3
 import ssl
 import subprocess
 import time
@@ -72,14 +70,7 @@ class Alerts(daemon.Case):
         return document
 
     def outbox(self, sql, *values):
-        path = self.state / "alerts.sqlite"
-        if not path.exists():
-            return []
-        with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:
-            try:
-                return database.execute(sql, values).fetchall()
-            except sqlite3.OperationalError:
-                return []
+        return self.rows_of("alerts.sqlite", sql, *values)
 
     def assert_no_secret(self, *texts):
         for text in texts:

@@ -97,15 +97,19 @@ class Case(harness.Case):
     def serve(self, *words, **env):
         return Daemon(self, *words, **env)
 
-    def query(self, sql, *values):
-        path = self.state / "jobs.sqlite"
+    def rows_of(self, file, sql, *values):
+        """Of one of the daemon's SQLite files; none while it or its tables are not made yet."""
+        path = self.state / file
         if not path.exists():
             return []
         with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:
             try:
                 return database.execute(sql, values).fetchall()
             except sqlite3.OperationalError:
-                return []  # not made yet
+                return []
+
+    def query(self, sql, *values):
+        return self.rows_of("jobs.sqlite", sql, *values)
 
     def runs(self, job="%", *states):
         rows = self.query("select id, job, due, since, state, started, ended, why, snapshot, attempt from runs where job like ? order by id", job)
