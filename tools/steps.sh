@@ -16,7 +16,10 @@ start_steps() {
 
 # note_step NAME SECONDS PASSED FAILED
 note_step() {
-  STEP_TABLE+=("$(printf '%-22s %5d s  %5d passed  %3d failed' "$@")")
+  local line
+  printf -v line '%-22s %5d s  %5d passed  %3d failed' "$@"
+  STEP_TABLE+=("$line")
+  say "$line"  # at once too: a run that is cut off has said where its time went
   PASSED=$((PASSED + $3))
   FAILED=$((FAILED + $4))
 }
@@ -53,10 +56,11 @@ step_ctest() {
   fi
 }
 
-# Small programs of the small tests, whole: unit and property tests and the simulation.
+# Small programs of the small tests, whole: unit and property tests and the simulation. What is built for the address
+# sanitizer is what the fuzz targets are linked with: a build of its own for them cost ten minutes more.
 step_sanitizer() {
   local preset=$1
-  step "build $preset" build_targets "$preset" tests_unit tests_simulation || return 1
+  step "build $preset" build_targets "$preset" tests_unit tests_simulation tests_fuzz || return 1
   STEP_ENVIRONMENT=(
     KURAMORI_TEST_SANITIZED="$preset"
     ASAN_OPTIONS=strict_string_checks=1
@@ -70,17 +74,17 @@ step_sanitizer() {
 run_fuzz_targets() {
   local seconds=$1 target corpus failed=0
   FUZZED=0
-  for target in build/fuzz/bin/*_fuzz; do
+  for target in build/asan/bin/*_fuzz; do
     [ -x "$target" ] || continue
-    corpus=$PWD/build/fuzz/corpus/$(basename "$target")
+    corpus=$PWD/build/asan/corpus/$(basename "$target")
     mkdir -p "$corpus"
     if "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 -verbosity=0 \
-      -artifact_prefix="$PWD/build/fuzz/crash-$(basename "$target")-" "$corpus" \
+      -artifact_prefix="$PWD/build/asan/crash-$(basename "$target")-" "$corpus" \
       "$PWD/fuzz/corpus/$(basename "$target" _fuzz)" >"$corpus.log" 2>&1; then
       FUZZED=$((FUZZED + 1))
     else
       tail -30 "$corpus.log" >&2
-      say "fuzz: $(basename "$target") failed; the input is build/fuzz/crash-$(basename "$target")-*"
+      say "fuzz: $(basename "$target") failed; the input is build/asan/crash-$(basename "$target")-*"
       failed=$((failed + 1))
     fi
   done
@@ -91,8 +95,6 @@ run_fuzz_targets() {
 step_fuzz() {
   local begin=$SECONDS
   [ -n "$(ls fuzz/*.cc 2>/dev/null)" ] || return 0
-  step "build fuzz" build_targets fuzz tests_fuzz || return 1
-  begin=$SECONDS
   say "== fuzz, $1 s each"
   run_fuzz_targets "$1"
   note_step "fuzz" $((SECONDS - begin)) "$FUZZED" "$FUZZ_FAILED"

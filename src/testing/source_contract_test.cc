@@ -97,7 +97,6 @@ class Rearranged : public DelegatingCapture {
 };
 
 struct RightlyRearranged : Rearranged {
-  static constexpr std::string_view kCaughtAs = "";
   using Rearranged::Rearranged;
   void arrange(std::deque<CaptureItem>&) override {}
 };

@@ -444,6 +444,54 @@ Bytes encode(const ProbeRecord&);
 // decode<CommitRecord>(body); kDamaged when the bytes are not such a record.
 template <class Record>
 Result<Record> decode(ByteView body);
+template <>
+Result<ResourceRecord> decode(ByteView body);
+template <>
+Result<SessionRecord> decode(ByteView body);
+template <>
+Result<LiveRecord> decode(ByteView body);
+template <>
+Result<CommitRecord> decode(ByteView body);
+template <>
+Result<FenceRecord> decode(ByteView body);
+template <>
+Result<GcRecord> decode(ByteView body);
+template <>
+Result<PruneRecord> decode(ByteView body);
+template <>
+Result<HoldRecord> decode(ByteView body);
+template <>
+Result<LeaseRecord> decode(ByteView body);
+template <>
+Result<RetainRecord> decode(ByteView body);
+template <>
+Result<ProofRecord> decode(ByteView body);
+template <>
+Result<DisownedRecord> decode(ByteView body);
+template <>
+Result<ProbeRecord> decode(ByteView body);
+template <>
+Result<AppliedRecord> decode(ByteView body);
+template <>
+Result<GrantRecord> decode(ByteView body);
+template <>
+Result<RevocationRecord> decode(ByteView body);
+template <>
+Result<ApprovalRequestRecord> decode(ByteView body);
+template <>
+Result<ApprovalRecord> decode(ByteView body);
+template <>
+Result<AuditRecord> decode(ByteView body);
+template <>
+Result<AuditAct> decode(ByteView body);
+template <>
+Result<AuditArchiveRecord> decode(ByteView body);
+template <>
+Result<CopyRecord> decode(ByteView body);
+template <>
+Result<EpochRecord> decode(ByteView body);
+template <>
+Result<CatalogRecord> decode(ByteView body);
 
 // How much of each commit is held: with a hundred thousand of them it counts.
 enum class Detail {

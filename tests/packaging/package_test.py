@@ -79,7 +79,7 @@ class Package(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kuramori-package.", dir="/var/tmp"))
         self.addCleanup(shutil.rmtree, self.folder, True)
-        run("cpack", "-G", "DEB", "-B", self.folder / "made", cwd=BUILD)
+        run("cpack", "-G", "DEB", "-D", "CPACK_DEBIAN_COMPRESSION_TYPE=gzip", "-B", self.folder / "made", cwd=BUILD)
         (self.package,) = (self.folder / "made").glob("kuramori_*.deb")
         self.root = Root(self.folder)
         self.addCleanup(self.root.end)
@@ -95,7 +95,7 @@ class Package(unittest.TestCase):
         run("dpkg-deb", "-R", self.package, tree)
         control = tree / "DEBIAN" / "control"
         control.write_text(re.sub(r"^Version: .*$", "Version: 99.0", control.read_text(), flags=re.M))
-        run("dpkg-deb", "-b", tree, self.folder / "newer.deb")
+        run("dpkg-deb", "-Znone", "-b", tree, self.folder / "newer.deb")
         return self.folder / "newer.deb"
 
     def as_daemon(self, *words):
