@@ -1,44 +1,15 @@
 #include "source/postgres/read_ahead.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/check.h"
 #include "base/cpu_limit.h"
+#include "os/direct_read.h"
 
 namespace kuramori::postgres {
-namespace {
-
-constexpr size_t kMinimalPageBytes = 4096;  // of any machine's memory
-
-// The same file, opened once more past the page cache; nothing where that cannot be. By way of /proc, for the
-// name may belong to another file by now.
-std::optional<Fd> open_direct(const Fd& file) {
-  auto direct = open_file(fmt::format("/proc/self/fd/{}", file.get()), O_RDONLY | O_DIRECT);
-  if (!direct) return std::nullopt;
-  return std::move(*direct);
-}
-
-// Whether the page cache has all of [offset, offset + length). Asked by mincore(2): a read with RWF_NOWAIT
-// would start a read-ahead into the cache. For a file of somebody else the kernel says yes to anything, and
-// then the read is a buffered one.
-bool is_cached(const Fd& file, uint64_t offset, size_t length) {
-  void* mapped = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, file.get(), static_cast<off_t>(offset));
-  if (mapped == MAP_FAILED) return false;
-  std::array<unsigned char, kReadBytes / kMinimalPageBytes> resident;
-  const bool known = ::mincore(mapped, length, resident.data()) == 0;
-  ::munmap(mapped, length);
-  const size_t system_page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const auto end = resident.begin() + static_cast<ptrdiff_t>((length + system_page - 1) / system_page);
-  return known && std::all_of(resident.begin(), end, [](unsigned char page) { return page & 1; });
-}
-
-}  // namespace
-
 ReadAhead::ReadAhead(Throttle& throttle) : throttle_(throttle), blocks_(kBlocksAhead + 1) {
   for (size_t i = 0; i < blocks_.size(); ++i) free_.push_back(i);
   thread_ = std::thread([this] { read_blocks(); });

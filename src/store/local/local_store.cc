@@ -5,6 +5,7 @@
 
 #include <mutex>
 
+#include "os/direct_read.h"
 #include "store/local/listing.h"
 #include "store/local/vault_folder.h"
 
@@ -89,19 +90,69 @@ class LocalWriter final : public ObjectWriter {
   bool ended_ = false;
 };
 
+// Large reads go past the page cache, unless it has what is asked for: packs were written past it, are read
+// once, and reading them through fresh pages of it took more of a restore's time than opening and writing
+// what is in them.
 class LocalReader final : public ObjectReader {
  public:
   LocalReader(Fd fd, uint64_t size, std::string name)
       : fd_(std::move(fd)), size_(size), name_(std::move(name)) {}
   uint64_t size() const override { return size_; }
   Result<void> read(uint64_t offset, MutableByteView out) override {
+    if (out.size() >= kDirectReadBytesMin && read_direct(offset, out)) return {};
     return pread_full(fd_, offset, out, name_);
   }
 
  private:
+  // False when it cannot be done so, or failed: the buffered read, which comes then, knows the words for it.
+  bool read_direct(uint64_t offset, MutableByteView out) {
+    const uint64_t end = offset + out.size();
+    uint64_t at = offset / kDirectIoAlignment * kDirectIoAlignment;
+    if (end > size_ || refused_ || was_read(offset, end) || is_cached(fd_, at, end - at)) return false;
+    std::call_once(once_, [&] { direct_ = open_direct(fd_); });
+    if (!direct_) refused_ = true;
+    if (refused_) return false;
+    thread_local AlignedBuffer buffer(kDirectPieceBytes);
+    while (at < end) {
+      const uint64_t last = (end + kDirectIoAlignment - 1) / kDirectIoAlignment * kDirectIoAlignment;
+      const size_t wanted = std::min<uint64_t>(last - at, kDirectPieceBytes);
+      auto got = pread_some(*direct_, at, buffer.view().first(wanted), name_);
+      if (!got || at + *got < std::min(end, at + wanted)) {
+        refused_ = true;  // a filesystem that takes the flag and then refuses the reads
+        return false;
+      }
+      const uint64_t from = std::max(at, offset), to = std::min(end, at + *got);
+      std::memcpy(out.data() + (from - offset), buffer.data() + (from - at), to - from);
+      at += wanted;
+    }
+    return true;
+  }
+
+  // Notes that it is being read. A read is known by the multiples of kDirectReadBytesMin in it, of which each
+  // of these has one at least and no two that follow each other the same.
+  bool was_read(uint64_t offset, uint64_t end) {
+    const std::lock_guard hold(mutex_);
+    read_.resize(size_ / kDirectReadBytesMin + 1);
+    bool was = false;
+    for (uint64_t i = (offset + kDirectReadBytesMin - 1) / kDirectReadBytesMin; i * kDirectReadBytesMin < end;
+         ++i) {
+      was = was || read_[i];
+      read_[i] = true;
+    }
+    return was;
+  }
+
+  static constexpr size_t kDirectReadBytesMin = size_t{256} << 10;
+  static constexpr size_t kDirectPieceBytes = size_t{1} << 20;
+
   Fd fd_;
   uint64_t size_;
   std::string name_;
+  std::mutex mutex_;
+  std::vector<bool> read_;
+  std::once_flag once_;
+  std::optional<Fd> direct_;
+  std::atomic<bool> refused_ = false;
 };
 
 class LocalStore final : public Store {
