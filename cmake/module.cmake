@@ -2,10 +2,11 @@
 #   One folder is one static library `kuramori_NAME`; files *_test.cc beside it make the test `NAME_test`.
 #   USES is the declaration of what the folder may include; tools/check_layers.py holds the code to it.
 #   PLAIN_TESTS: the tests need nothing of src/testing, and so build without the layers above them.
+#   ONE_THREAD: nothing in it begins a thread: the thread sanitizer's build leaves its tests out.
 #   APART: sources that name something of their own as a neighbour does. The sanitizers' builds compile ten sources as
 #   one, which takes a third of the time; these are compiled alone.
 function(kuramori_module name)
-  cmake_parse_arguments(M "PLAIN_TESTS" "" "USES;LIBS;APART" ${ARGN})
+  cmake_parse_arguments(M "PLAIN_TESTS;ONE_THREAD" "" "USES;LIBS;APART" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
@@ -25,6 +26,9 @@ function(kuramori_module name)
     target_precompile_headers(kuramori_base PRIVATE ${CMAKE_SOURCE_DIR}/cmake/precompiled.h)
   else()
     target_precompile_headers(kuramori_${name} REUSE_FROM kuramori_base)
+  endif()
+  if(M_ONE_THREAD AND KURAMORI_SANITIZE STREQUAL "thread")
+    return()
   endif()
   if(KURAMORI_TESTS AND tests)
     if(M_PLAIN_TESTS)
