@@ -17,12 +17,12 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from contenders import PASSPHRASE, WORKERS  # noqa: E402
-from measure import folder_bytes, machine_line, median, run, settle  # noqa: E402
+from measure import Cost, folder_bytes, machine_line, median, run, settle  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEED = 11
 # What the issue asks for: at least (or, of sizes, at most) so many times the best of the others.
-LIMITS = {"first": 1.5, "unchanged": 2.0, "restore": 1.2, "repository": 1.05, "memory": 0.5}
+LIMITS = {"first": 1.5, "unchanged": 2.0, "restore": 1.2, "restore, on the disk": 1.2, "repository": 1.05, "memory": 0.5}
 MEMORY_MAX = 96 << 20
 
 WORDS = [word * (1 + number % 3) for number, word in enumerate(
@@ -225,7 +225,11 @@ def measure_tree(name, tree, contenders, repetitions, folder):
             found[contender.name]["repository"] = folder_bytes(contender.repository)
             contender.clear_target()
             settle(folder)
-            keep(contender, "restore", contender.restore(tree))
+            restored = contender.restore(tree)
+            keep(contender, "restore", restored)
+            # Kuramori's restore ends when what it wrote is on the disk; the others leave that to the kernel.
+            synced = run(["sync", "-f", str(contender.target)])
+            keep(contender, "durable", Cost(restored.wall + synced.wall, restored.cpu, restored.memory))
             same = subprocess.run(["diff", "-r", "-q", str(tree), str(contender.restored(tree))], capture_output=True, text=True)
             if same.returncode != 0:
                 raise RuntimeError(f"{contender.name} restored something else: {same.stdout[:500]}")
@@ -268,6 +272,8 @@ def memory(found):
 def ratios(found):
     ours, others = found["kuramori"], [figures for name, figures in found.items() if name != "kuramori"]
     out = {what: min(wall(other, what) for other in others) / wall(ours, what) for what in ("first", "unchanged", "restore")}
+    if all("durable" in figures for figures in found.values()):
+        out["restore, on the disk"] = min(wall(other, "durable") for other in others) / wall(ours, "durable")
     out["repository"] = ours["repository"] / min(other["repository"] for other in others)
     out["memory"] = memory(ours) / memory(found["restic"]) if "restic" in found else None
     return out
@@ -275,15 +281,17 @@ def ratios(found):
 
 def report(figures, versions):
     lines = ["# Trees of files, measured", "", f"By `./dev bench files` on {machine_line()}; {versions}. Medians; "
-             "caches emptied before every run; all encrypt, restic and borg compress with zstd, with two threads where they have threads.", ""]
+             "caches emptied before every run; all encrypt, restic and borg compress with zstd, with two threads where they have threads. "
+             "\"On the disk\": a restore and `sync -f` of what it wrote; Kuramori does that itself before it says that it has restored.", ""]
     for name, found in figures["trees"].items():
         times = len(found["kuramori"]["first"])
-        lines += [f"## {name}: {TREES[name].__doc__.split(chr(10))[0]}", "", f"Runs of each: {times}.", "", "| | first | CPU | unchanged | CPU | restore | CPU | memory | repository |",
-                  "|---|---|---|---|---|---|---|---|---|"]
+        lines += [f"## {name}: {TREES[name].__doc__.split(chr(10))[0]}", "", f"Runs of each: {times}.", "", "| | first | CPU | unchanged | CPU | restore | CPU | on the disk | memory | repository |",
+                  "|---|---|---|---|---|---|---|---|---|---|"]
         for contender, one in found.items():
             cells = [contender]
             for what in ("first", "unchanged", "restore"):
                 cells += [f"{wall(one, what):.2f} s", f"{median([c['cpu'] for c in one[what]]):.2f} s"]
+            cells.append(f"{wall(one, 'durable'):.2f} s" if "durable" in one else "")
             cells += [f"{memory(one) / 2**20:.0f} MiB", f"{one['repository'] / 1e6:.0f} MB"]
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", "| against the best of the others | ratio | wanted |", "|---|---|---|"]

@@ -1,12 +1,10 @@
 #include "source/files/watch.h"
 
 #include <fmt/core.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,16 +31,6 @@ constexpr uint32_t kInFolder = IN_CREATE | IN_DELETE | IN_MODIFY | IN_ATTRIB | I
 constexpr uint32_t kOfFolders = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO;
 constexpr int kBlindShare = 20;  // looks take at most one part in so many of the time
 constexpr size_t kEventBytes = size_t{64} << 10;
-
-// What other machines change too, or nobody tells the kernel of.
-bool is_remote(int folder) {
-  struct statfs status;
-  if (::fstatfs(folder, &status) != 0) return true;
-  constexpr std::array<unsigned long, 9> kTypes = {NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,  CIFS_SUPER_MAGIC,
-                                                   SMB2_SUPER_MAGIC, FUSE_SUPER_MAGIC, CEPH_SUPER_MAGIC,
-                                                   AFS_SUPER_MAGIC,  V9FS_MAGIC,       CODA_SUPER_MAGIC};
-  return std::ranges::find(kTypes, static_cast<unsigned long>(status.f_type)) != kTypes.end();
-}
 
 class FilesWatch final : public Watch {
  public:

@@ -109,7 +109,10 @@ class LocalReader final : public ObjectReader {
     const uint64_t end = offset + out.size();
     uint64_t at = offset / kDirectIoAlignment * kDirectIoAlignment;
     if (end > size_ || refused_ || was_read(offset, end) || is_cached(fd_, at, end - at)) return false;
-    std::call_once(once_, [&] { direct_ = open_direct(fd_); });
+    std::call_once(once_, [&] {
+      // Over a network each read would be a round trip; its client reads ahead.
+      if (!is_remote(fd_.get())) direct_ = open_direct(fd_);
+    });
     if (!direct_) refused_ = true;
     if (refused_) return false;
     thread_local AlignedBuffer buffer(kDirectPieceBytes);
