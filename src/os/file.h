@@ -109,9 +109,6 @@ struct FileStatus {
 Result<FileStatus> status_of(const std::string& path);
 Result<FileStatus> status_of(const Fd& fd, std::string_view name);
 Result<FileStatus> status_at(const Fd& folder, const std::string& name);
-// Whether it lies on a filesystem that other machines change too (NFS, SMB, …) or that a program keeps
-// (FUSE), of which this kernel does not know all. True as well when that cannot be told.
-bool is_remote(int fd);
 // kNotFound becomes nullopt; every other error stays one.
 Result<std::optional<FileStatus>> status_if_there(const std::string& path);
 

@@ -1,14 +1,10 @@
 // The part of os/file.h about folders and what stands in them.
 #include <dirent.h>
 #include <fmt/core.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 
@@ -89,15 +85,6 @@ Result<FileStatus> status_of(const Fd& fd, std::string_view name) {
 
 Result<FileStatus> status_at(const Fd& folder, const std::string& name) {
   return status_raw(folder.get(), name.c_str(), AT_SYMLINK_NOFOLLOW, name);
-}
-
-bool is_remote(int fd) {
-  struct statfs status;
-  if (::fstatfs(fd, &status) != 0) return true;
-  constexpr std::array<unsigned long, 9> kTypes = {NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,  CIFS_SUPER_MAGIC,
-                                                   SMB2_SUPER_MAGIC, FUSE_SUPER_MAGIC, CEPH_SUPER_MAGIC,
-                                                   AFS_SUPER_MAGIC,  V9FS_MAGIC,       CODA_SUPER_MAGIC};
-  return std::ranges::find(kTypes, static_cast<unsigned long>(status.f_type)) != kTypes.end();
 }
 
 Result<std::optional<FileStatus>> status_if_there(const std::string& path) {

@@ -17,6 +17,7 @@
 
 #include "crypto/digest.h"
 #include "os/file.h"
+#include "os/filesystem.h"
 #include "source/files/patterns.h"
 #include "source/files/places.h"
 #include "source/files/subvolume.h"

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "os/direct_read.h"
+#include "os/filesystem.h"
 #include "store/local/listing.h"
 #include "store/local/vault_folder.h"
 

@@ -1,11 +1,13 @@
 #include "store/local/local_store.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "os/direct_read.h"
 #include "os/file.h"
 #include "os/lock.h"
 #include "os/process.h"
@@ -41,6 +43,63 @@ TEST_F(LocalStoreTest, objects_cannot_be_changed_and_the_vault_is_private) {
   EXPECT_EQ(status_of(root() + "/a/b/c")->mode, 0400u);
   EXPECT_EQ(status_of(root() + "/a/b")->mode, 0700u);
   EXPECT_EQ(status_of(root())->mode, 0700u);
+}
+
+// On a disk: what lies in memory is read from there.
+class LocalReadTest : public testing::Test {
+ protected:
+  static std::string disk() {
+    const char* told = std::getenv("KURAMORI_TEST_DISK");
+    return told == nullptr ? "" : told;
+  }
+  void put(size_t size) {
+    bytes_.resize(size);
+    for (size_t i = 0; i < size; ++i) bytes_[i] = static_cast<uint8_t>(i * 2654435761u >> 24);
+    ASSERT_TRUE(store_->put_if_absent("packs/one", bytes_));
+    file_ = open_file(folder_ / "vault/packs/one", O_RDONLY).value();
+    ASSERT_EQ(::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
+    reader_ = store_->open("packs/one").value();
+  }
+  bool reads(uint64_t offset, size_t size) {
+    Bytes got(size);
+    return reader_->read(offset, got).has_value() && equal(got, ByteView(bytes_).subspan(offset, size));
+  }
+
+  TemporaryFolder folder_ = *TemporaryFolder::make("kuramori-store", disk());
+  std::unique_ptr<Store> store_ = *create_local_store(folder_ / "vault");
+  Bytes bytes_;
+  Fd file_;
+  std::unique_ptr<ObjectReader> reader_;
+};
+
+TEST_F(LocalReadTest, reads_of_every_size_and_place_give_what_was_put) {
+  constexpr size_t kSize = (size_t{5} << 20) + 77;
+  put(kSize);
+  uint64_t seed = 7;
+  const auto next = [&](uint64_t below) {
+    return (seed = seed * 6364136223846793005u + 1442695040888963407u) / (UINT64_MAX / below);
+  };
+  for (int i = 0; i < 300; ++i) {
+    const size_t size = std::min<uint64_t>(1 + next(i % 2 == 0 ? kSize : 600 << 10), kSize);
+    const uint64_t offset = i % 7 == 0 ? kSize - size : next(kSize - size + 1);
+    ASSERT_TRUE(reads(offset, size)) << size << " bytes from " << offset;
+  }
+  Bytes beyond(size_t{1} << 20);
+  EXPECT_EQ(reader_->read(kSize - beyond.size() + 1, beyond).error().kind, ErrorKind::kDamaged);
+}
+
+TEST_F(LocalReadTest, what_is_read_once_stays_out_of_the_page_cache_and_what_is_read_again_comes_into_it) {
+  constexpr size_t kSize = size_t{4} << 20, kPart = size_t{1} << 20;
+  put(kSize);
+  if (!open_direct(file_) || is_cached(file_, 0, kPart))
+    GTEST_SKIP() << "no direct reads here, or a cache that stays";
+  for (uint64_t at = 0; at < kSize; at += kPart) {
+    ASSERT_TRUE(reads(at, kPart));
+    EXPECT_FALSE(is_cached(file_, at, kPart));
+  }
+  ASSERT_TRUE(reads(kPart, kPart));
+  EXPECT_TRUE(is_cached(file_, kPart, kPart));
+  EXPECT_FALSE(is_cached(file_, kPart * 3, kPart));
 }
 
 TEST_F(LocalStoreTest, a_missing_folder_is_an_error_and_one_that_goes_away_is_no_empty_vault) {  // P68
