@@ -4,13 +4,17 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <linux/magic.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
@@ -41,6 +45,51 @@ EntryType type_of(mode_t mode) {
       return EntryType::kFile;
   }
 }
+
+constexpr int kListingsAgain = 3;  // where the kernel cannot tell what came
+constexpr auto kClockStep = std::chrono::nanoseconds(std::chrono::milliseconds(20));  // at least the kernel's
+
+// Whether a folder may have changed between two looks at it: its times move in steps of the kernel's clock,
+// so what changed a moment ago may have changed since without a trace.
+bool may_have_changed(const struct stat& before, const struct stat& after) {
+  const auto nanoseconds = [](const timespec& time) {
+    return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+  };
+  if (nanoseconds(before.st_mtim) != nanoseconds(after.st_mtim) ||
+      nanoseconds(before.st_ctim) != nanoseconds(after.st_ctim))
+    return true;
+  timespec now{};
+  return ::clock_gettime(CLOCK_REALTIME_COARSE, &now) == 0 &&
+         std::abs(nanoseconds(now) - nanoseconds(after.st_mtim)) < kClockStep.count();
+}
+
+// What came into a folder since this began: new names and replaced ones, of things that may be gone again.
+class Arrivals {
+ public:
+  explicit Arrivals(int folder) : fd_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    told_ = fd_.valid() && ::inotify_add_watch(fd_.get(), fmt::format("/proc/self/fd/{}", folder).c_str(),
+                                               IN_CREATE | IN_MOVED_TO | IN_ONLYDIR) >= 0;
+  }
+  std::vector<std::pair<std::string, uint8_t>> take() {
+    std::vector<std::pair<std::string, uint8_t>> names;
+    alignas(inotify_event) std::array<char, 16 << 10> buffer;
+    for (ssize_t got; told_ && (got = ::read(fd_.get(), buffer.data(), buffer.size())) > 0;) {
+      for (ssize_t at = 0; at < got;) {
+        const auto* event = reinterpret_cast<const inotify_event*>(buffer.data() + at);
+        at += static_cast<ssize_t>(sizeof *event + event->len);
+        if (event->mask & IN_Q_OVERFLOW) told_ = false;
+        if (event->len > 0) names.emplace_back(event->name, (event->mask & IN_ISDIR) ? DT_DIR : DT_UNKNOWN);
+      }
+    }
+    return names;
+  }
+  // Not where the user may watch no more folders, nor when more came than the kernel keeps.
+  bool all_were_told() const { return told_; }
+
+ private:
+  Fd fd_;
+  bool told_ = false;
+};
 
 // O_NOATIME is the owner's right; who reads others' files leaves his trace.
 int open_folder_quietly(int above, const char* name) {
@@ -317,13 +366,48 @@ bool Walk::look_outside_snapshot(const std::string& path, Fd& fd, struct stat& s
   return false;
 }
 
-// Its names, sorted; false: not all could be read, which is a defect by now.
+// Its names, sorted; false: not all could be read, which is a defect by now. A listing may miss what is there
+// at every moment: btrfs gives a file that another is renamed over a new place in its folder, behind where a
+// listing ends that has begun, and of a folder of ten thousand files that takes long enough to miss it each
+// time (F2). So one that changed meanwhile is listed again, and what comes into it by then is told by the
+// kernel.
 bool Walk::list(Folder& folder) {
-  bool whole = true;
+  struct stat before{}, after{};
+  const bool known = ::fstat(folder.fd.get(), &before) == 0;
+  if (!list_once(folder)) return false;
+  if (!known || ::fstat(folder.fd.get(), &after) != 0 || !may_have_changed(before, after)) return true;
+  for (int time = 0; time < kListingsAgain; ++time) {
+    Arrivals arrivals(folder.fd.get());
+    if (::lseek(folder.fd.get(), 0, SEEK_SET) != 0 || !list_once(folder)) return false;
+    for (const auto& [name, type] : arrivals.take()) add_name(folder, name, type);
+    sort_names(folder);
+    if (arrivals.all_were_told()) break;
+  }
+  return true;
+}
+
+void Walk::add_name(Folder& folder, std::string_view name, uint8_t type) {
+  folder.names.push_back({folder.bytes.size(), static_cast<uint16_t>(name.size()), type});
+  folder.bytes += name;
+}
+
+// Each once: a folder that changes while it is listed may show a name twice, and is listed twice.
+void Walk::sort_names(Folder& folder) {
+  const auto text_of = [&folder](const Name& name) {
+    return std::string_view(folder.bytes).substr(name.at, name.length);
+  };
+  std::ranges::sort(folder.names, {}, text_of);
+  auto same = std::ranges::unique(folder.names, {}, text_of);
+  folder.names.erase(same.begin(), same.end());
+}
+
+// Adds its names as they are listed now.
+bool Walk::list_once(Folder& folder) {
   // NFS remembers a listing, and what each entry is for 3 to 60 seconds: what another machine changed would
   // not be seen, and each entry that is remembered no longer is asked for alone. A listing that is
   // forgotten is fetched anew, some hundreds of entries a call, each with what it is.
   if (folder.nfs) (void)::posix_fadvise(folder.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  bool whole = true;
   for (;;) {
     ssize_t got = ::getdents64(folder.fd.get(), buffer_.data(), buffer_.size());
     if (got < 0) {
@@ -339,19 +423,10 @@ bool Walk::list(Folder& folder) {
       const auto* entry = reinterpret_cast<const dirent64*>(buffer_.data() + at);
       at += entry->d_reclen;
       std::string_view name = entry->d_name;
-      if (name == "." || name == "..") continue;
-      folder.names.push_back(
-          {folder.bytes.size(), static_cast<uint16_t>(name.size()), static_cast<uint8_t>(entry->d_type)});
-      folder.bytes += name;
+      if (name != "." && name != "..") add_name(folder, name, static_cast<uint8_t>(entry->d_type));
     }
   }
-  const std::string_view bytes = folder.bytes;
-  std::ranges::sort(folder.names, {},
-                    [bytes](const Name& name) { return bytes.substr(name.at, name.length); });
-  // A folder that changes while it is listed may show a name twice.
-  auto same = std::ranges::unique(folder.names, {},
-                                  [bytes](const Name& name) { return bytes.substr(name.at, name.length); });
-  folder.names.erase(same.begin(), same.end());
+  sort_names(folder);
   return whole;
 }
 

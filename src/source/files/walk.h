@@ -99,6 +99,9 @@ class Walk {
   // opened, which is a defect by now.
   bool look_outside_snapshot(const std::string& path, Fd& fd, struct stat& status);
   bool list(Folder& folder);
+  bool list_once(Folder& folder);
+  static void add_name(Folder& folder, std::string_view name, uint8_t type);
+  static void sort_names(Folder& folder);
   bool opened_again(Folder& folder);
   bool excluded(const Folder& folder, std::string_view path, bool is_folder) const;
   bool included(const Folder& folder, std::string_view path, bool is_folder) const;
