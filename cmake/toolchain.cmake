@@ -18,6 +18,10 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 
 if(KURAMORI_SANITIZE)
   add_compile_options(-fsanitize=${KURAMORI_SANITIZE} -fno-sanitize-recover=all -g1)
+  if(KURAMORI_SANITIZE MATCHES "undefined")
+    # The address sanitizer sees what is really out of bounds; this one costs a quarter of the build's time.
+    add_compile_options(-fno-sanitize=object-size)
+  endif()
   add_link_options(-fsanitize=${KURAMORI_SANITIZE})
   add_compile_definitions(KURAMORI_SANITIZED=1)
 endif()

@@ -67,7 +67,7 @@ step_sanitizer() {
     UBSAN_OPTIONS=print_stacktrace=1
     TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tools/tsan.supp"
   )
-  step_ctest "$preset" "$preset" -L 'unit|simulation'
+  step_ctest "$preset" "$preset" -L 'unit|simulation' -j $(($(nproc) + 1))
   STEP_ENVIRONMENT=()
 }
 

@@ -21,13 +21,13 @@ constexpr uint64_t kSanitizerFactor = 1;
 // snapshot that the pruner takes.
 constexpr uint64_t kExhaustiveSeed = 3;
 
-#if defined(__SANITIZE_THREAD__)
-constexpr uint64_t kSanitizedBudgetMax = 5'000;  // the short searches; all of them run without it
+#if defined(KURAMORI_SANITIZED)
 constexpr bool kWalksExhaustively = false;
 #else
-constexpr uint64_t kSanitizedBudgetMax = 100'000;
 constexpr bool kWalksExhaustively = true;
 #endif
+constexpr uint64_t kSanitizedBudgetMax =
+    5'000;  // under a sanitizer the short searches; all of them run without it
 
 struct Mistake {
   PlantedBug bug;

@@ -23,12 +23,15 @@ std::string test_programs(const std::string& name) {
 
 const std::vector<std::string>& test_server_names() {
   static const std::vector<std::string> names = [] {
-    std::vector<std::string> found;
-    for (const char* name : {"redis7", "redis8", "valkey8", "redis6"}) {
+    std::vector<std::string> found, wanted = {"redis7", "redis8", "valkey8", "redis6"};
+    // What differs between them is theirs: one of each flavour is enough for a sanitizer, which looks at us.
+    if (std::getenv("KURAMORI_TEST_SANITIZED") != nullptr) wanted = {"redis7", "valkey8"};
+    for (const std::string& name : wanted) {
       if (!test_programs(name).empty())
         found.emplace_back(name);
       else
-        std::printf("no %s here: tools/test_redis.sh bin %s says why; its tests are left out\n", name, name);
+        std::printf("no %s here: tools/test_redis.sh bin %s says why; its tests are left out\n", name.c_str(),
+                    name.c_str());
     }
     return found;
   }();
