@@ -9,10 +9,10 @@
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KURAMORI_SANITIZED_ADDRESS)
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -46,7 +46,7 @@ kuramori_switch_stack:
 namespace kuramori::testing {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED)
 constexpr size_t kStackBytes = 1 << 20;
 #else
 constexpr size_t kStackBytes = 256 << 10;
@@ -100,14 +100,14 @@ Fiber::Fiber(std::function<void()> body) : body_(std::move(body)) {
   own_ = context;
   caller_ = new ucontext_t;
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
   tsan_own_ = __tsan_create_fiber(0);
 #endif
 }
 
 Fiber::~Fiber() {
   CHECK(done_);
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
   __tsan_destroy_fiber(tsan_own_);
 #endif
 #if !defined(__x86_64__)
@@ -118,11 +118,11 @@ Fiber::~Fiber() {
 }
 
 void Fiber::switch_in() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KURAMORI_SANITIZED_ADDRESS)
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, stack_->base, kStackBytes);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
   tsan_caller_ = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(tsan_own_, 0);
 #endif
@@ -131,16 +131,16 @@ void Fiber::switch_in() {
 #else
   swapcontext(static_cast<ucontext_t*>(caller_), static_cast<ucontext_t*>(own_));
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KURAMORI_SANITIZED_ADDRESS)
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 #endif
 }
 
 void Fiber::switch_out([[maybe_unused]] bool for_ever) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KURAMORI_SANITIZED_ADDRESS)
   __sanitizer_start_switch_fiber(for_ever ? nullptr : &fake_stack_, caller_stack_, caller_stack_size_);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
   __tsan_switch_to_fiber(tsan_caller_, 0);
 #endif
 #if defined(__x86_64__)
@@ -148,14 +148,14 @@ void Fiber::switch_out([[maybe_unused]] bool for_ever) {
 #else
   swapcontext(static_cast<ucontext_t*>(own_), static_cast<ucontext_t*>(caller_));
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KURAMORI_SANITIZED_ADDRESS)
   __sanitizer_finish_switch_fiber(fake_stack_, &caller_stack_, &caller_stack_size_);
 #endif
 }
 
 void Fiber::enter() {
   Fiber* self = current;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KURAMORI_SANITIZED_ADDRESS)
   __sanitizer_finish_switch_fiber(nullptr, &self->caller_stack_, &self->caller_stack_size_);
 #endif
   self->body_();

@@ -705,7 +705,7 @@ TEST_F(ChunkIndexTest, memory_is_two_megabytes_a_million_chunks_V23) {
               static_cast<unsigned long>(count), static_cast<double>(ref->size) / 1e6, per_million(most),
               per_million(held), per_million((*index)->memory_bytes()));
   EXPECT_LT(per_million((*index)->memory_bytes()), 2.0);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(KURAMORI_SANITIZED)
   EXPECT_LT(per_million(held), 2.0);
   EXPECT_LT(per_million(most), 8.0);
 #endif

@@ -46,7 +46,7 @@ class Peak {
     begun_ = status_bytes("VmRSS:");
   }
   bool works() const {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED)
     return false;  // what they hold beside is not the program's
 #else
     return resets_;

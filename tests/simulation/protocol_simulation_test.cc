@@ -9,7 +9,7 @@
 namespace kuramori::testing {
 namespace {
 
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
 constexpr uint64_t kSanitizerFactor = 100;  // the driver is one thread: there is little for it to find
 #elif defined(KURAMORI_SANITIZED)
 constexpr uint64_t kSanitizerFactor = 10;  // slower by about as much

@@ -102,17 +102,19 @@ class Application {
 Captured captured_beside(Application& application, const FilesSettings& settings) {
   auto begun = begin_capture(settings, {}, silent_reporter(), {});
   EXPECT_TRUE(begun) << begun.error().what << ": " << begun.error().why;
-  const uint64_t begun_at = application.rounds();
   class Slowed : public TreeCapture {
    public:
-    Slowed(TreeCapture& inner, Application& writer, uint64_t until)
-        : inner_(inner), writer_(writer), until_(until) {}
+    Slowed(TreeCapture& inner, Application& writer) : inner_(inner), writer_(writer) {}
     Result<std::optional<CaptureItem>> next() override { return inner_.next(); }
     Result<void> complete(CaptureItem& item) override {
       while (item.entry.path == "z" && writer_.rounds() < until_) std::this_thread::yield();
       return inner_.complete(item);
     }
-    Result<void> read(CaptureItem& item, ContentSink& sink) override { return inner_.read(item, sink); }
+    Result<void> read(CaptureItem& item, ContentSink& sink) override {
+      Result<void> done = inner_.read(item, sink);
+      if (item.entry.path == "a") until_ = writer_.rounds() + 5;
+      return done;
+    }
     Result<void> finish() override { return inner_.finish(); }
     std::vector<Defect> defects() const override { return inner_.defects(); }
     std::map<std::string, std::string> facts() const override { return inner_.facts(); }
@@ -120,8 +122,8 @@ Captured captured_beside(Application& application, const FilesSettings& settings
    private:
     TreeCapture& inner_;
     Application& writer_;
-    uint64_t until_;
-  } slowed(**begun, application, begun_at + 5);
+    uint64_t until_ = 0;  // rounds
+  } slowed(**begun, application);
   return run_capture(slowed);
 }
 

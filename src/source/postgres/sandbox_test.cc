@@ -237,7 +237,7 @@ TEST_F(SandboxTest, S32_killed_halfway_it_leaves_nothing) {
 }
 
 TEST_F(SandboxTest, an_ordinary_user_gets_a_sandbox_without_network_too) {
-#if defined(__SANITIZE_THREAD__)
+#if defined(KURAMORI_SANITIZED_THREAD)
   GTEST_SKIP() << "the sanitizer's own thread forbids a user namespace";
 #endif
   if (::geteuid() != 0) GTEST_SKIP() << "every other test runs as that user";
