@@ -20,7 +20,9 @@
 #include "engine/snapshot_tree.h"
 #include "engine/thaw.h"
 #include "net/url.h"
+#include "os/direct_write.h"
 #include "os/file.h"
+#include "os/filesystem.h"
 #include "source/files/apply.h"
 #include "vault/session.h"
 #include "vault/snapshot_reader.h"
@@ -32,6 +34,10 @@ constexpr size_t kBatchEntries = 64;
 constexpr uint64_t kBatchBytes = 4 << 20;
 constexpr size_t kHeldBytesMax = size_t{8} << 20;  // of opened frames, for all workers
 constexpr size_t kCompareBytes = 4096;             // what differs is written in such pieces
+// Larger files are written past the page cache, in such pieces. What is smaller the kernel may lay side by
+// side.
+constexpr uint64_t kDirectFromBytes = uint64_t{8} << 20;
+constexpr size_t kDirectPieceBytes = size_t{2} << 20;
 // Smaller ones are made anew beside and take the old one's place; larger ones are changed where they are.
 constexpr uint64_t kChangedInPlaceFrom = 1 << 20;
 constexpr std::string_view kMarkSuffix = ".kuramori-restore";
@@ -343,6 +349,8 @@ class TreeRestore {
   Result<void> write_content(const Fd& fd, const TreeNode& node, SnapshotReader::Context& context,
                              bool differing) {
     const std::string& path = node.entry.path;
+    if (!differing && writes_direct_ && node.entry.size >= kDirectFromBytes)
+      return write_past_cache(fd, node, context);
     uint64_t at = 0;
     Bytes bytes, there;
     for (const Extent& extent : node.extents) {
@@ -371,6 +379,25 @@ class TreeRestore {
     if ((differing || ends_in_hole) && ::ftruncate(fd.get(), static_cast<off_t>(at)) != 0)
       return system_error(fmt::format("cut {} to its size", path), errno);
     return {};
+  }
+
+  Result<void> write_past_cache(const Fd& fd, const TreeNode& node, SnapshotReader::Context& context) {
+    thread_local AlignedBuffer buffer(kDirectPieceBytes);
+    DirectWriter file(fd, node.entry.path, buffer, DirectWriter::Room::kAsNeeded);
+    Bytes bytes;
+    for (const Extent& extent : node.extents) {
+      if (extent.pack == kHolePack) {
+        TRY(file.leave_out(extent.bytes));
+        continue;
+      }
+      bytes.clear();
+      TRY(snapshot_.read_extent(extent, context, bytes));
+      TRY(file.append(bytes));
+      fetched_ += bytes.size();
+      written_ += bytes.size();
+      reporter_.advance(bytes.size());
+    }
+    return file.finish();
   }
 
   Result<void> write_difference(const Fd& fd, const std::string& path, uint64_t at, ByteView wanted,
@@ -476,6 +503,7 @@ class TreeRestore {
   const std::string temporary_ =
       fmt::format("{}{}-{}.", kTemporaryName, ::getpid(), to_unix_ns(system_clock().now()));
   Fd target_;
+  const bool writes_direct_ = takes_direct_writes_alike(target_.get());
   Reporter& reporter_;
   TreeRestoreOutcome& outcome_;
   files::Applier applied_;

@@ -17,4 +17,10 @@ bool is_remote(int fd) {
   return std::ranges::find(kTypes, static_cast<unsigned long>(status.f_type)) != kTypes.end();
 }
 
+bool takes_direct_writes_alike(int fd) {
+  struct statfs status;
+  if (::fstatfs(fd, &status) != 0) return false;
+  return status.f_type == EXT4_SUPER_MAGIC || status.f_type == XFS_SUPER_MAGIC;
+}
+
 }  // namespace kuramori

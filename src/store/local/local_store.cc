@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "os/direct_read.h"
+#include "os/direct_write.h"
 #include "os/filesystem.h"
 #include "store/local/listing.h"
 #include "store/local/vault_folder.h"
@@ -21,73 +22,36 @@ class LocalWriter final : public ObjectWriter {
   LocalWriter(VaultFolder& folder, PendingFile pending, std::string name)
       : folder_(folder), pending_(std::move(pending)), name_(std::move(name)), buffer_(kWriterBufferBytes) {}
 
+  // A failed write ends it: what it left is not known, so the object is given up, not patched.
   Result<void> append(ByteView bytes) override {
-    if (ended_) return fail(ErrorKind::kUsage, fmt::format("\"{}\" was committed or has failed", name_));
-    while (!bytes.empty()) {
-      size_t take = std::min(bytes.size(), kWriterBufferBytes - filled_);
-      std::memcpy(buffer_.data() + filled_, bytes.data(), take);
-      filled_ += take;
-      bytes = bytes.subspan(take);
-      if (filled_ == kWriterBufferBytes) TRY(flush());
-    }
+    TRY(must_go_on());
+    ended_ = true;
+    TRY(file_.append(bytes));
+    ended_ = false;
     return {};
   }
 
+  // The fsync before publishing makes durable what was written past the page cache and what was not.
   Result<void> commit() override {
-    if (ended_) return fail(ErrorKind::kUsage, fmt::format("\"{}\" was committed or has failed", name_));
-    set_direct(false);  // the tail is no whole block
-    TRY(flush());
+    TRY(must_go_on());
     ended_ = true;
-    // Gives back what was taken in advance and not used.
-    if (reserved_ > written_ && ::ftruncate(pending_.fd().get(), static_cast<off_t>(written_)) != 0) {
-      return system_error(fmt::format("cannot cut \"{}\" to its size", name_), errno);
-    }
+    TRY(file_.finish());
     return folder_.publish(pending_, name_);
   }
 
  private:
-  // Whole buffers go past the page cache into room taken in advance: through it, the kernel's copying costs a
-  // third of a backup's time (docs/benchmarks.md). The fsync before publishing makes them durable either way.
-  Result<void> flush() {
-    if (filled_ == 0) return {};
-    if (filled_ == kWriterBufferBytes && !direct_tried_) {
-      direct_tried_ = true;
-      set_direct(true);
-    }
-    if (filled_ == kWriterBufferBytes && written_ + filled_ > reserved_) {
-      if (::fallocate(pending_.fd().get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(written_),
-                      kReserveBytes) == 0) {
-        reserved_ = written_ + kReserveBytes;
-      } else {
-        reserved_ = UINT64_MAX >> 1;  // this filesystem takes nothing in advance: do not ask again
-      }
-    }
-    Result<void> written = pwrite_full(pending_.fd(), written_, buffer_.view().first(filled_), name_);
-    if (!written) {
-      ended_ = true;  // what a failed write left is not known: the object is given up, not patched
-      return written;
-    }
-    written_ += filled_;
-    filled_ = 0;
+  Result<void> must_go_on() const {
+    if (ended_) return fail(ErrorKind::kUsage, fmt::format("\"{}\" was committed or has failed", name_));
     return {};
   }
-
-  // Best effort: a filesystem without O_DIRECT says no, and nothing changes.
-  void set_direct(bool wanted) {
-    int flags = ::fcntl(pending_.fd().get(), F_GETFL);
-    if (flags < 0) return;
-    (void)::fcntl(pending_.fd().get(), F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT);
-  }
-
-  static constexpr off_t kReserveBytes = off_t{64} << 20;
 
   VaultFolder& folder_;
   PendingFile pending_;
   std::string name_;
   AlignedBuffer buffer_;
-  size_t filled_ = 0;
-  uint64_t written_ = 0, reserved_ = 0;
-  bool direct_tried_ = false;
+  // Past the page cache: through it, the kernel's copying costs a third of a backup's time
+  // (docs/benchmarks.md).
+  DirectWriter file_{pending_.fd(), name_, buffer_, DirectWriter::Room::kInAdvance};
   bool ended_ = false;
 };
 
