@@ -11,6 +11,7 @@
 #include <numeric>
 #include <thread>
 
+#include "base/sanitized.h"
 #include "os/file.h"
 #include "vault/index_mender.h"
 #include "vault/test_support.h"
@@ -292,7 +293,7 @@ struct TreeWriterTest : testing::Test {
 TEST_F(TreeWriterTest, V5_every_snapshot_of_a_long_history_comes_back_alone) {
   Files files;
   mutate(files, 60);
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < (kIsSanitized ? 10 : 25); ++round) {
     auto tree = snapshot(files, round % 7 != 6, 1 + round % 3);
     ASSERT_TRUE(tree) << tree.error().what;
     ASSERT_LE((*tree)->commit.maps.size(), kMapsMax);
@@ -583,7 +584,7 @@ TEST_F(LostIndexTest, killed_at_every_call_of_the_store_it_is_found_again_by_the
   const auto kept = t.store.objects;
   const std::vector<MadeTree> before = made;
   int killed = 0;
-  for (int call = 0;; ++call) {
+  for (int call = 0;; call += kIsSanitized ? 5 : 1) {
     t.store.objects = kept;
     made = before;
     store.left = call;
@@ -603,7 +604,7 @@ TEST_F(LostIndexTest, killed_at_every_call_of_the_store_it_is_found_again_by_the
     ASSERT_TRUE(back) << call << ": " << back.error().what;
     EXPECT_TRUE(*back == files) << call;
   }
-  EXPECT_GT(killed, 20);
+  EXPECT_GT(killed, kIsSanitized ? 4 : 20);
 }
 
 TEST_F(LostIndexTest, V24_what_only_the_cache_has_is_put_into_the_next_run) {
@@ -722,7 +723,7 @@ TEST_F(TreeCacheTest, P67_what_a_full_disk_or_a_kill_leaves_goes) {
 TEST_F(TreeCacheTest, V24_damage_makes_it_useless_and_never_wrong) {
   write(9000);
   const Bytes whole = *read_file(path);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < (kIsSanitized ? 30 : 300); ++round) {
     Bytes damaged = whole;
     if (round % 3 == 0)
       damaged.resize(random.below(whole.size()));

@@ -1,5 +1,6 @@
 #include "source/redis/rdb.h"
 
+#include "base/sanitized.h"
 #include "codec/crc64.h"
 #include "os/process.h"
 #include "source/redis/redis_for_tests.h"
@@ -166,12 +167,14 @@ TEST_P(RdbOfAServer, is_noticed_when_cut_anywhere_or_when_a_bit_flips_S17) {
   Bytes bytes = saved(server);
   ASSERT_TRUE(read_whole(bytes));
   // Every byte of the begin and the end; between them enough.
-  for (size_t size = 0; size < bytes.size(); size += size < 3000 || size + 3000 > bytes.size() ? 1 : 501) {
+  constexpr size_t kEdge = kIsSanitized ? 100 : 3000, kEdgeOfBits = kIsSanitized ? 50 : 1000;
+  for (size_t size = 0; size < bytes.size(); size += size < kEdge || size + kEdge > bytes.size() ? 1 : 501) {
     const Result<RdbSummary> read = read_whole(ByteView(bytes).first(size));
     ASSERT_FALSE(read) << size;
     EXPECT_EQ(read.error().kind, ErrorKind::kDamaged) << size;
   }
-  for (size_t at = 0; at < bytes.size(); at += at < 1000 || at + 1000 > bytes.size() ? 1 : 997) {
+  for (size_t at = 0; at < bytes.size();
+       at += at < kEdgeOfBits || at + kEdgeOfBits > bytes.size() ? 1 : 997) {
     for (int bit = 0; bit < 8; ++bit) {
       bytes[at] ^= static_cast<uint8_t>(1 << bit);
       EXPECT_FALSE(read_whole(bytes)) << "byte " << at << " bit " << bit;
