@@ -37,7 +37,7 @@ constexpr size_t kCompareBytes = 4096;             // what differs is written in
 // Larger files are written past the page cache, in such pieces. What is smaller the kernel may lay side by
 // side.
 constexpr uint64_t kDirectFromBytes = uint64_t{8} << 20;
-constexpr size_t kDirectPieceBytes = size_t{2} << 20;
+constexpr size_t kDirectBufferBytes = size_t{2} << 20;
 // Smaller ones are made anew beside and take the old one's place; larger ones are changed where they are.
 constexpr uint64_t kChangedInPlaceFrom = 1 << 20;
 constexpr std::string_view kMarkSuffix = ".kuramori-restore";
@@ -382,7 +382,7 @@ class TreeRestore {
   }
 
   Result<void> write_past_cache(const Fd& fd, const TreeNode& node, SnapshotReader::Context& context) {
-    thread_local AlignedBuffer buffer(kDirectPieceBytes);
+    thread_local AlignedBuffer buffer(kDirectBufferBytes);
     DirectWriter file(fd, node.entry.path, buffer, DirectWriter::Room::kAsNeeded);
     Bytes bytes;
     for (const Extent& extent : node.extents) {
@@ -391,6 +391,7 @@ class TreeRestore {
         continue;
       }
       bytes.clear();
+      if (bytes.capacity() < extent.bytes) bytes = Bytes();  // or both would be there while it grows
       TRY(snapshot_.read_extent(extent, context, bytes));
       TRY(file.append(bytes));
       fetched_ += bytes.size();

@@ -6,16 +6,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
+#include <utility>
 
 namespace kuramori {
 
 Result<void> DirectWriter::append(ByteView bytes) {
   while (!bytes.empty()) {
-    const size_t take = std::min(bytes.size(), buffer_.size() - filled_);
-    std::memcpy(buffer_.data() + filled_, bytes.data(), take);
+    const size_t take = std::min(bytes.size(), piece_bytes_ - filled_);
+    std::memcpy(piece() + filled_, bytes.data(), take);
     filled_ += take;
     bytes = bytes.subspan(take);
-    if (filled_ == buffer_.size()) TRY(flush());
+    if (filled_ == piece_bytes_) TRY(flush());
   }
   return {};
 }
@@ -28,6 +30,7 @@ Result<void> DirectWriter::leave_out(uint64_t bytes) {
 
 Result<void> DirectWriter::finish() {
   TRY(flush());
+  TRY(end());
   set_direct(false);
   if (size_ == at_ && reserved_ <= size_) return {};
   // Ends in a hole, or gives back what was taken in advance and not used.
@@ -38,25 +41,67 @@ Result<void> DirectWriter::finish() {
 
 Result<void> DirectWriter::flush() {
   if (filled_ == 0) return {};
-  const bool is_whole = filled_ == buffer_.size() && at_ % kDirectIoAlignment == 0;
+  TRY(end());
+  const bool is_whole = filled_ == piece_bytes_ && at_ % kDirectIoAlignment == 0;
   set_direct(is_whole);
   if (is_whole && takes_room_ && at_ + filled_ > reserved_) take_room();
-  ByteView rest = buffer_.view().first(filled_);
-  uint64_t at = at_;
-  if (direct_) {
-    ssize_t put = ::pwrite(fd_.get(), rest.data(), rest.size(), static_cast<off_t>(at));
-    if (put < 0 && errno == EINVAL) may_be_direct_ = false;  // takes the flag, and then refuses the writes
-    if (put < 0 && errno != EINVAL && errno != EINTR)
-      return system_error(fmt::format("write \"{}\" at {}", name_, at), errno);
-    rest = rest.subspan(static_cast<size_t>(std::max<ssize_t>(put, 0)));
-    at += static_cast<uint64_t>(std::max<ssize_t>(put, 0));
-    if (!rest.empty()) set_direct(false);  // what is left of it may be no whole block
+  const Write what{.bytes = {piece(), filled_}, .at = at_};
+  if (is_whole) {
+    begin(what);
+    second_ = !second_;
+  } else {
+    TRY(write(what));
   }
-  TRY(pwrite_full(fd_, at, rest, name_));
   at_ += filled_;
   size_ = at_;
   filled_ = 0;
   return {};
+}
+
+Result<void> DirectWriter::write(Write what) {
+  if (direct_) {
+    ssize_t put = ::pwrite(fd_.get(), what.bytes.data(), what.bytes.size(), static_cast<off_t>(what.at));
+    if (put < 0 && errno == EINVAL) may_be_direct_ = false;  // takes the flag, and then refuses the writes
+    if (put < 0 && errno != EINVAL && errno != EINTR)
+      return system_error(fmt::format("write \"{}\" at {}", name_, what.at), errno);
+    what.bytes = what.bytes.subspan(static_cast<size_t>(std::max<ssize_t>(put, 0)));
+    what.at += static_cast<uint64_t>(std::max<ssize_t>(put, 0));
+    if (!what.bytes.empty()) set_direct(false);  // what is left of it may be no whole block
+  }
+  return pwrite_full(fd_, what.at, what.bytes, name_);
+}
+
+void DirectWriter::begin(Write what) {
+  const std::lock_guard hold(mutex_);
+  if (!writer_.joinable()) {
+    try {
+      writer_ = std::jthread([this](std::stop_token stop) { write_what_is_begun(stop); });
+    } catch (const std::system_error&) {
+      outcome_ = write(what);  // as many threads as there may be: then it is written here
+      return;
+    }
+  }
+  begun_ = what;
+  changed_.notify_all();
+}
+
+Result<void> DirectWriter::end() {
+  std::unique_lock hold(mutex_);
+  changed_.wait(hold, [this] { return !begun_; });
+  return std::exchange(outcome_, {});
+}
+
+void DirectWriter::write_what_is_begun(const std::stop_token& stop) {
+  std::unique_lock hold(mutex_);
+  while (changed_.wait(hold, stop, [this] { return begun_.has_value(); })) {
+    const Write what = *begun_;
+    hold.unlock();
+    Result<void> written = write(what);
+    hold.lock();
+    outcome_ = std::move(written);
+    begun_.reset();
+    changed_.notify_all();
+  }
 }
 
 void DirectWriter::take_room() {

@@ -6,7 +6,7 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kBufferBytes = 4 * kDirectIoAlignment;
+constexpr size_t kBufferBytes = 8 * kDirectIoAlignment;
 
 class DirectWriteTest : public testing::Test {
  protected:
@@ -67,12 +67,28 @@ TEST_F(DirectWriteTest, room_taken_in_advance_is_given_back_and_a_hole_takes_non
 }
 
 TEST_F(DirectWriteTest, a_full_disk_is_called_that) {
-  Fd full = *open_file("/dev/full", O_WRONLY);
-  AlignedBuffer buffer(kBufferBytes);
-  DirectWriter file(full, "f", buffer, DirectWriter::Room::kInAdvance);
-  const Result<void> done = file.append(Bytes(kBufferBytes, 1));
-  ASSERT_FALSE(done);
-  EXPECT_EQ(done.error().kind, ErrorKind::kNoSpace) << done.error().what << ": " << done.error().why;
+  for (const bool at_its_end : {false, true}) {
+    Fd full = *open_file("/dev/full", O_WRONLY);
+    AlignedBuffer buffer(kBufferBytes);
+    DirectWriter file(full, "f", buffer, DirectWriter::Room::kInAdvance);
+    // A piece is written while the next one is filled: whoever comes next is told.
+    Result<void> done = file.append(Bytes(at_its_end ? kBufferBytes / 2 : kBufferBytes, 1));
+    if (at_its_end) {
+      ASSERT_TRUE(done);
+      done = file.finish();
+    }
+    ASSERT_FALSE(done);
+    EXPECT_EQ(done.error().kind, ErrorKind::kNoSpace) << done.error().what << ": " << done.error().why;
+  }
+}
+
+TEST_F(DirectWriteTest, one_that_is_given_up_waits_for_what_it_began) {
+  for (int i = 0; i < 100; ++i) {
+    Fd fd = made();
+    AlignedBuffer buffer(kBufferBytes);
+    DirectWriter file(fd, "f", buffer, DirectWriter::Room::kAsNeeded);
+    ASSERT_TRUE(file.append(Bytes(3 * kBufferBytes / 2 + 5, 1)));
+  }
 }
 
 }  // namespace

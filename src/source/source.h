@@ -150,7 +150,7 @@ struct SourceRestoreRequest {
   bool delta = false;             // in place, writing only what differs
   // As it was then, of kinds whose snapshots keep a history; others are never asked.
   std::optional<Time> at;
-  unsigned workers = 2;
+  unsigned workers = 3;  // while one waits for the disk the others open what is next
 };
 
 struct SourceRestoreOutcome {

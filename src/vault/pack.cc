@@ -815,6 +815,7 @@ Result<void> PackReader::read(uint32_t first, uint32_t count, FrameWorkshop& w, 
     while (end < first + count && (end == ordinal || bytes + frames[end].stored_bytes <= kReadAheadBytes)) {
       bytes += frames[end++].stored_bytes;
     }
+    if (w.sealed.capacity() < bytes) w.sealed = Bytes();  // or both would be there while it grows
     w.sealed.resize(bytes);
     if (auto done = s.read(frames[ordinal].offset, w.sealed); !done) {
       return std::move(done.error()).within(s.name);

@@ -17,7 +17,8 @@ constexpr size_t kOpenPacksMax = 512;       // descriptors
 constexpr size_t kOpenFramesMax = 1 << 19;  // in their directories: 12 MiB
 // Frames of a stretch that are opened one by one, and held: a neighbour may want what is left of them.
 constexpr uint32_t kHeldFramesMax = 4;
-constexpr uint32_t kBatchFrames = 24;      // frames fetched with one read in a long run: 1 MiB of pages
+constexpr uint32_t kBatchFrames = 24;  // frames fetched with one read in a long run: 1 MiB of pages
+constexpr size_t kReadPastHeldBytes = size_t{256} << 10;
 constexpr size_t kPacksAhead = 8;          // opened together where everything is read
 constexpr uint64_t kNextBytes = 4u << 20;  // on their way of the pack after one that is begun
 constexpr uint64_t kTreeBytesMax = 4ull << 30;
@@ -437,6 +438,12 @@ bool SnapshotReader::Context::is_given(const HeldFrame& frame) {
   return pages > 0 && pages <= kPagesPerFrame && frame.given == (1u << pages) - 1;
 }
 
+bool SnapshotReader::Context::is_met_again(uint64_t place) {
+  if (at_.contains(place) || std::ranges::find(met_, place) != met_.end()) return true;
+  met_[met_count_++ % met_.size()] = place;
+  return false;
+}
+
 template <class Fill>
 Result<SnapshotReader::Context::HeldFrame*> SnapshotReader::Context::hold(uint64_t place, Fill&& fill) {
   if (auto held = at_.find(place); held != at_.end()) {
@@ -535,10 +542,17 @@ Result<void> SnapshotReader::read_extent(const Extent& extent, Context& context,
   }
   // Byte frames and page frames are held together: their numbers do not meet, since pack indexes of the tree
   // are kept apart by the high bit.
-  TRY_ASSIGN(Context::HeldFrame * held,
-             context.hold(place_of(extent.pack | 0x80000000u, extent.frame), [&](Context::HeldFrame& fresh) {
-               return read_frame(extent, context, fresh.plain);
-             }));
+  const uint64_t place = place_of(extent.pack | 0x80000000u, extent.frame);
+  // A large chunk, which has its frame for itself, goes where it belongs: few are met again, and those are
+  // held.
+  if (extent.bytes >= kReadPastHeldBytes && extent.offset == 0 && !context.is_met_again(place)) {
+    TRY_ASSIGN(const std::shared_ptr<PackReader> pack, pack_with(extent));
+    if (pack->frames()[extent.frame].plain_bytes == extent.bytes)
+      return pack->read(extent.frame, 1, context.workshop, out);
+  }
+  TRY_ASSIGN(Context::HeldFrame * held, context.hold(place, [&](Context::HeldFrame& fresh) {
+    return read_frame(extent, context, fresh.plain);
+  }));
   TRY(check_within(extent, held->plain));
   append(out, ByteView(held->plain).subspan(extent.offset, extent.bytes));
   return {};
@@ -556,13 +570,18 @@ Result<void> SnapshotReader::check_within(const Extent& extent, ByteView plain) 
 }
 
 Result<void> SnapshotReader::read_frame(const Extent& extent, Context& context, Bytes& out) const {
-  CHECK(extent.pack != kHolePack);
-  TRY_ASSIGN(auto pack, state_->pack(pack_of(extent)));
+  TRY_ASSIGN(const std::shared_ptr<PackReader> pack, pack_with(extent));
   out.clear();
-  if (extent.frame >= pack->frames().size() || pack->frames()[extent.frame].type != FrameType::kBytes)
-    return fail(ErrorKind::kDamaged, "the tree names what holds no file's bytes");
   TRY(pack->read(extent.frame, 1, context.workshop, out));
   return check_within(extent, out);
+}
+
+Result<std::shared_ptr<PackReader>> SnapshotReader::pack_with(const Extent& extent) const {
+  CHECK(extent.pack != kHolePack);
+  TRY_ASSIGN(std::shared_ptr<PackReader> pack, state_->pack(pack_of(extent)));
+  if (extent.frame >= pack->frames().size() || pack->frames()[extent.frame].type != FrameType::kBytes)
+    return fail(ErrorKind::kDamaged, "the tree names what holds no file's bytes");
+  return pack;
 }
 
 }  // namespace kuramori

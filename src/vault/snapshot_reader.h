@@ -1,6 +1,7 @@
 // Reads one snapshot back: its tree, its pages, its bytes. Everything is checked against what the signed
 // commit binds before it is handed out.
 #pragma once
+#include <array>
 #include <condition_variable>
 #include <list>
 #include <memory>
@@ -52,6 +53,8 @@ class SnapshotReader {
     // The frame at `place`, opened by `fill` where it is not held.
     template <class Fill>
     Result<HeldFrame*> hold(uint64_t place, Fill&& fill);
+    // Whether it is held or was asked for a little while ago.
+    bool is_met_again(uint64_t place);
     // Its pages from `slot` on were handed out. One that has no others left goes first.
     void give(HeldFrame& frame, uint32_t slot, uint32_t count);
 
@@ -60,6 +63,8 @@ class SnapshotReader {
     Frames frames_;  // what is to go last, first
     std::unordered_map<uint64_t, Frames::iterator> at_;
     size_t held_bytes_ = 0, held_bytes_max_;
+    std::array<uint64_t, 64> met_ = {};  // the last ones that were not held, from anywhere on
+    size_t met_count_ = 0;
   };
 
   // Everything will be read from here on, mostly in order: packs are opened some at a time and before they
@@ -112,6 +117,7 @@ class SnapshotReader {
   explicit SnapshotReader(std::unique_ptr<State> state);
   const std::string& pack_of(const Extent& extent) const;
   Result<void> check_within(const Extent& extent, ByteView plain) const;
+  Result<std::shared_ptr<PackReader>> pack_with(const Extent& extent) const;
   std::unique_ptr<State> state_;
 };
 
