@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import random
 import signal
 import socket
@@ -304,10 +305,13 @@ class Replication(Bucket):
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda number: self.put(f"{number % 100}/{number}", f"{word} {number}"), range(count)))
 
-    def start(self):
-        out = open(self.folder / "replicate.out", "wb")
+    def start(self, beside=False):
+        # Whoever runs beside another writes after it, not over it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if beside else os.O_TRUNC)
+        out = os.open(self.folder / "replicate.out", flags, 0o644)
         self.running.append(subprocess.Popen([str(self.programs / "kuramori"), "--config", str(self.config), "replicate", "assets", "--json"],
                                              stdout=out, stderr=subprocess.DEVNULL, env=harness.environment(KURAMORI_STATE=self.folder / "state")))
+        os.close(out)
         return self.running[-1]
 
     def lines(self):
@@ -416,7 +420,7 @@ class Replication(Bucket):
         state = json.loads((self.folder / "state" / "replication" / "assets.json").read_text())
         self.assertEqual(state["schema"], "kuramori/replication/1")
         self.start()
-        self.start()
+        self.start(beside=True)
         self.wait(lambda: self.lines() and self.lines()[-1]["passes"] > 0 and self.lines()[-1]["lag_seconds"] == 0)
         for number in range(300):
             self.assertEqual(self.there(f"{number % 100}/{number}"), f"killed {number}")
