@@ -130,7 +130,7 @@ class JobLoop::Loop {
   bool be_the_only_one();
   bool open_journal();
   void take_up_old();
-  JobMemory recall(const Job& job);
+  JobMemory recall(const Job& job, Time began);
   std::optional<JobResult> ask(const std::vector<std::string>& words);
   void use_config();
   void reload();
@@ -257,8 +257,9 @@ std::optional<JobResult> JobLoop::Loop::ask(const std::vector<std::string>& word
 
 // Where a job stands that the journal knows nothing of: its newest snapshot, or the proof of its last drill,
 // is what was done last.
-JobMemory JobLoop::Loop::recall(const Job& job) {
-  JobMemory memory{.watched_until = clock_.now(), .had_run = {}, .last_vault = {}, .when = text_of(job.when)};
+// Vaults may take their time to answer: what falls due meanwhile has not been watched.
+JobMemory JobLoop::Loop::recall(const Job& job, Time began) {
+  JobMemory memory{.watched_until = began, .had_run = {}, .last_vault = {}, .when = text_of(job.when)};
   if (job.kind != JobKind::kBackup && job.kind != JobKind::kDrill) return memory;
   for (const std::string& vault : job.vaults) {
     auto [at, is_first] = recalled_.try_emplace({job.resource, vault});
@@ -277,6 +278,7 @@ JobMemory JobLoop::Loop::recall(const Job& job) {
 }
 
 void JobLoop::Loop::take_up_old() {
+  const Time began = clock_.now();
   auto kept = journal_->read();
   if (!kept) {
     reporter_.warning(fmt::format("what earlier daemons did is not known: {}", shown(kept.error())));
@@ -287,7 +289,7 @@ void JobLoop::Loop::take_up_old() {
   if (journal_->is_new()) {
     for (const Job& job : jobs) {
       if (stop_asked.stop_requested()) return;
-      if (job.after.empty()) kept->jobs[job.id] = recall(job);
+      if (job.after.empty()) kept->jobs[job.id] = recall(job, began);
     }
     recalled_.clear();
   }

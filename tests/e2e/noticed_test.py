@@ -65,6 +65,54 @@ class Noticed(daemon.Case):
             self.assertEqual(len(self.told(event)), 1, event)
         self.assertEqual(served.stop(), 0, served.text())
 
+    def gated(self, name):
+        """A resource whose backup is not done before a file is there."""
+        gate = self.folder / f"{name}-gate"
+        return gate, f'  {name}: {{ kind: command, run: ["/bin/sh", "-c", "until test -e {gate}; do sleep 0.05; done; echo done"] }}\n'
+
+    def test_M2_a_job_that_has_not_begun_is_late_until_it_does(self):
+        # Two plans of one resource: the second waits for the first.
+        gate, resource = self.gated("held")
+        self.plan_told("".join(f"  {name}: {{ resources: [held], vault: here, every: 1h }}\n" for name in ("one", "two")), "late, failure", resource)
+        served = self.serve_later()
+        # What falls due while it still asks the vaults what they have is not forgotten.
+        self.await_true(lambda: self.query("select value from meta where key = 'name'"), "that it begins")
+        due = (time.time() + HOUR) // HOUR * HOUR + HOUR
+        self.clock.set(round(due + 20 * 60 - time.time()))
+        [running] = self.await_runs(1, "backup%", "RUNNING")
+        waiting = {"backup one/held": "backup two/held", "backup two/held": "backup one/held"}[running["job"]]
+        time.sleep(3)
+        self.assertEqual(self.told("late"), [], "half of its period it may wait")
+        self.clock.set(round(due + 40 * 60 - time.time()))
+        late = self.await_told("late")
+        self.assertEqual(late["resource"], "held")
+        self.assertIn(f"{waiting} was due", late["what"])
+        gate.touch()
+        self.assertEqual(self.await_told("late", "resolved")["alert"], late["alert"])
+        self.await_runs(1, waiting, "COMPLETED")
+        self.assertEqual((len(self.told("late")), self.told("failure")), (1, []))
+        self.assertEqual(served.stop(), 0, served.text())
+
+    def test_M3_a_job_that_takes_longer_than_usual_is_told_until_one_does_not(self):
+        gate, resource = self.gated("usual")
+        self.plan_told('  p: { resources: [usual], vault: here, schedule: "0 3 1 1 *", thresholds: { duration: 100% } }\n', "anomaly", resource)
+        served = self.serve_later()
+        self.await_true(lambda: self.query("select id from jobs"), "that it knows its jobs")
+        gate.touch()
+        for done in range(1, 5):
+            self.mine("jobs", "--start", "backup p/usual")
+            self.await_runs(done, "backup%", "COMPLETED")
+        gate.unlink()
+        self.mine("jobs", "--start", "backup p/usual")
+        self.await_runs(1, "backup%", "RUNNING")
+        self.assertEqual(self.told("anomaly"), [])
+        self.clock.set(HOUR + 1200)
+        gate.touch()
+        self.assertIn("took 20 m", self.await_told("anomaly")["what"])
+        self.mine("jobs", "--start", "backup p/usual")
+        self.await_told("anomaly", "resolved")
+        self.assertEqual(served.stop(), 0, served.text())
+
     def test_B5_P69_wal_that_arrives_no_more_is_told(self):
         server = harness.Server(self.folder, 15, ["archive_mode = on", f"archive_command = '{self.archive_command()}'"])
         self.servers.append(server)
