@@ -170,8 +170,14 @@ Result<void> Applier::apply(const Fd& opened, const TreeEntry& entry) {
       set_id_dropped = dropped != 0;
       mode &= ~dropped;
     }
-    if (::chmod(path.c_str(), mode) != 0)
-      return system_error(fmt::format("set the mode of \"{}\"", entry.path), errno);
+    constexpr mode_t kSetIds = S_ISUID | S_ISGID;
+    int failed = ::chmod(path.c_str(), mode) == 0 ? 0 : errno;
+    // A sandbox may forbid these two bits (RestrictSUIDSGID= of systemd) and no others.
+    if (failed == EPERM && (mode & kSetIds) != 0) {
+      set_id_dropped = true;
+      failed = ::chmod(path.c_str(), mode & ~kSetIds) == 0 ? 0 : errno;
+    }
+    if (failed != 0) return system_error(fmt::format("set the mode of \"{}\"", entry.path), failed);
   }
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, to_timespec(entry.mtime_ns)};
   if (::utimensat(AT_FDCWD, path.c_str(), times, 0) != 0)
@@ -195,7 +201,7 @@ std::vector<std::string> Applier::notes() const {
   }
   if (set_ids_dropped_ > 0) {
     notes.push_back(
-        fmt::format("{} files that ran as their owner or group no longer do, as that could not be restored",
+        fmt::format("{} entries lost their set-user-ID and set-group-ID bits, which may not be set here",
                     set_ids_dropped_));
   }
   if (attributes_left_ > 0) {

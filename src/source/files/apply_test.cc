@@ -86,7 +86,7 @@ TEST_F(Apply, who_is_not_root_keeps_what_is_made_and_says_so_once) {
   const std::vector<std::string> notes = applier_.notes();
   ASSERT_EQ(notes.size(), 4u);
   EXPECT_TRUE(notes[0].starts_with("2 entries belong to who restored them"));
-  EXPECT_TRUE(notes[1].starts_with("2 files that ran as"));
+  EXPECT_TRUE(notes[1].starts_with("2 entries lost their set-user-ID"));
   EXPECT_TRUE(notes[2].starts_with("2 extended attributes"));
   EXPECT_TRUE(notes[3].starts_with("1 device nodes"));
 }
