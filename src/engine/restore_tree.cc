@@ -34,10 +34,8 @@ constexpr size_t kBatchEntries = 64;
 constexpr uint64_t kBatchBytes = 4 << 20;
 constexpr size_t kHeldBytesMax = size_t{8} << 20;  // of opened frames, for all workers
 constexpr size_t kCompareBytes = 4096;             // what differs is written in such pieces
-// Larger files are written past the page cache, in such pieces. What is smaller the kernel may lay side by
-// side.
+// Larger files are written past the page cache. What is smaller the kernel may lay side by side.
 constexpr uint64_t kDirectFromBytes = uint64_t{8} << 20;
-constexpr size_t kDirectBufferBytes = size_t{2} << 20;
 // Smaller ones are made anew beside and take the old one's place; larger ones are changed where they are.
 constexpr uint64_t kChangedInPlaceFrom = 1 << 20;
 constexpr std::string_view kMarkSuffix = ".kuramori-restore";
@@ -381,23 +379,31 @@ class TreeRestore {
     return {};
   }
 
-  Result<void> write_past_cache(const Fd& fd, const TreeNode& node, SnapshotReader::Context& context) {
-    thread_local AlignedBuffer buffer(kDirectBufferBytes);
-    DirectWriter file(fd, node.entry.path, buffer, DirectWriter::Room::kAsNeeded);
-    Bytes bytes;
-    for (const Extent& extent : node.extents) {
-      if (extent.pack == kHolePack) {
-        TRY(file.leave_out(extent.bytes));
-        continue;
-      }
-      bytes.clear();
-      if (bytes.capacity() < extent.bytes) bytes = Bytes();  // or both would be there while it grows
-      TRY(snapshot_.read_extent(extent, context, bytes));
-      TRY(file.append(bytes));
-      fetched_ += bytes.size();
-      written_ += bytes.size();
-      reporter_.advance(bytes.size());
+  class PastCache final : public ContentSink {
+   public:
+    PastCache(TreeRestore& restore, DirectWriter& file) : restore_(restore), file_(file) {}
+    Result<void> add(ByteView bytes) override {
+      TRY(file_.append(bytes));
+      restore_.fetched_ += bytes.size();
+      restore_.written_ += bytes.size();
+      restore_.reporter_.advance(bytes.size());
+      return {};
     }
+    Result<void> add_hole(uint64_t bytes) override { return file_.leave_out(bytes); }
+    Result<void> restart() override {
+      return fail(ErrorKind::kFailed, "what is written cannot be taken back");
+    }
+
+   private:
+    TreeRestore& restore_;
+    DirectWriter& file_;
+  };
+
+  Result<void> write_past_cache(const Fd& fd, const TreeNode& node, SnapshotReader::Context& context) {
+    thread_local AlignedBuffer buffer(DirectWriter::kBufferBytes);
+    DirectWriter file(fd, node.entry.path, buffer, DirectWriter::Room::kAsNeeded);
+    PastCache sink(*this, file);
+    TRY(read_content(snapshot_, node, context, sink));
     return file.finish();
   }
 

@@ -23,6 +23,7 @@ Result<void> read_content(const SnapshotReader& snapshot, const TreeNode& node,
       continue;
     }
     bytes.clear();
+    if (bytes.capacity() < extent.bytes) bytes = Bytes();  // or both would be there while it grows
     TRY(snapshot.read_extent(extent, context, bytes));
     TRY(sink.add(bytes));
   }

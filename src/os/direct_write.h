@@ -20,6 +20,8 @@ class DirectWriter {
     kAsNeeded,   // each write finds its own place on the disk; what is left out stays a hole
     kInAdvance,  // taken by kReserveBytes, which keeps the file in few pieces
   };
+  static constexpr size_t kBufferBytes = size_t{2} << 20;  // one that serves well
+
   // `fd`, `name` (for messages) and `buffer` must outlive it. The buffer has two pieces, of whole blocks
   // each.
   DirectWriter(const Fd& fd, std::string_view name, AlignedBuffer& buffer, Room room)

@@ -18,6 +18,8 @@ constexpr size_t kOpenFramesMax = 1 << 19;  // in their directories: 12 MiB
 // Frames of a stretch that are opened one by one, and held: a neighbour may want what is left of them.
 constexpr uint32_t kHeldFramesMax = 4;
 constexpr uint32_t kBatchFrames = 24;  // frames fetched with one read in a long run: 1 MiB of pages
+// A chunk from here on has its frame for itself (tree_writer.cc), and is opened where it goes, not held.
+// Where that no longer agreed it would be slower, not wrong.
 constexpr size_t kReadPastHeldBytes = size_t{256} << 10;
 constexpr size_t kPacksAhead = 8;          // opened together where everything is read
 constexpr uint64_t kNextBytes = 4u << 20;  // on their way of the pack after one that is begun

@@ -53,7 +53,7 @@ class SnapshotReader {
     // The frame at `place`, opened by `fill` where it is not held.
     template <class Fill>
     Result<HeldFrame*> hold(uint64_t place, Fill&& fill);
-    // Whether it is held or was asked for a little while ago.
+    // Whether it is held or was asked for a little while ago. Notes that it was asked for.
     bool is_met_again(uint64_t place);
     // Its pages from `slot` on were handed out. One that has no others left goes first.
     void give(HeldFrame& frame, uint32_t slot, uint32_t count);

@@ -195,7 +195,7 @@ def main():
     with concurrent.futures.ProcessPoolExecutor(int(os.environ.get("KURAMORI_ORACLE_AT_ONCE", "2"))) as pool:
         done = list(pool.map(check, *zip(*work)))
     for name, zone, snapshots in done:
-        print(f"{name}{', in ' + zone if zone else ''}: {snapshots} snapshots of {YEARS} years, each made, kept and dropped as it must be")
+        print(f"{name}{', in ' + zone if zone else ''}: {snapshots} snapshots of {YEARS} years, each made, kept and dropped as it must be (P0, B7, F1)")
         assert snapshots > 10_000
     assert len(done) == 8
     return 0

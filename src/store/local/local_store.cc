@@ -14,13 +14,15 @@
 namespace kuramori {
 namespace {
 
-constexpr size_t kWriterBufferBytes = size_t{2} << 20;
 constexpr uint64_t kGetBytesMax = uint64_t{1} << 30;  // what get() reads whole at most
 
 class LocalWriter final : public ObjectWriter {
  public:
   LocalWriter(VaultFolder& folder, PendingFile pending, std::string name)
-      : folder_(folder), pending_(std::move(pending)), name_(std::move(name)), buffer_(kWriterBufferBytes) {}
+      : folder_(folder),
+        pending_(std::move(pending)),
+        name_(std::move(name)),
+        buffer_(DirectWriter::kBufferBytes) {}
 
   // A failed write ends it: what it left is not known, so the object is given up, not patched.
   Result<void> append(ByteView bytes) override {
