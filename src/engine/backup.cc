@@ -128,10 +128,11 @@ Result<std::string> why_not_on(const CommitRecord& base, const postgres::Capture
   return std::string();
 }
 
-// What the archive holds of one segment: true when it is there and can be believed. A snapshot that rests on
-// WAL which two servers wrote differently, or which was not written with this vault's keys, could not be
+// What the archive holds of one segment, when it is there and can be believed. A snapshot that rests on WAL
+// which two servers wrote differently, or which was not written with this vault's keys, could not be
 // restored.
-Result<bool> is_archived(Vault& vault, const WalListing& listing, uint64_t from, std::string_view name) {
+Result<const WalObject*> find_archived(Vault& vault, const WalListing& listing, uint64_t from,
+                                       std::string_view name) {
   const WalObject* found = nullptr;
   for (const WalObject& object : listing.objects) {
     if (object.name.kind != names::WalKind::kSegment || object.name.from != from) continue;
@@ -142,9 +143,41 @@ Result<bool> is_archived(Vault& vault, const WalListing& listing, uint64_t from,
     }
     found = &object;
   }
-  if (found == nullptr) return false;
-  TRY(read_wal_header(vault.store(), vault.keys(), found->object, &vault.codec().signers()));
-  return true;
+  if (found != nullptr)
+    TRY(read_wal_header(vault.store(), vault.keys(), found->object, &vault.codec().signers()));
+  return found;
+}
+
+// What was archived of a finished segment is what the server has, or it is of another history: of a second
+// server with this timeline, or of this one before its disks were set back. From such WAL nothing that is
+// captured now could be brought to a consistent state.
+Result<void> must_be_archived_from_here(Vault& vault, const ResourceRecord& resource, Capture& capture,
+                                        const WalObject& object, std::string_view name) {
+  auto bytes = capture.wal_segment_so_far(name);
+  if (!bytes && bytes.error().kind == ErrorKind::kNotFound) return {};  // archived from here, and recycled
+  if (!bytes) return bytes.error();
+  const Digest digest = hmac_sha256(wal_digest_key(vault.keys(), resource.id).view(), *bytes);
+  if (digest.hex().starts_with(object.name.digest)) return {};
+  return fail(ErrorKind::kRefused,
+              fmt::format("{} is archived with other content than this server has", name),
+              fmt::format("the archive holds {} of another history: a second server writes this timeline, or "
+                          "this cluster was set back by its disks",
+                          object.object),
+              "stop the one that should not run; one that was set back needs a timeline of its own: stop it, "
+              "touch standby.signal in its data directory, start it, pg_ctl promote");
+}
+
+// The same of the segment in which the capture begins, before a terabyte is read for nothing: only this
+// server can have ended it.
+Result<void> must_begin_in_this_history(Vault& vault, const ResourceRecord& resource, Capture& capture) {
+  const postgres::CaptureStart& start = capture.start();
+  if (start.in_recovery) return {};
+  const uint64_t from = postgres::segment_number(start.start_lsn, start.segment_bytes) * start.segment_bytes;
+  const std::string name = postgres::segment_name(start.timeline, from, start.segment_bytes);
+  TRY_ASSIGN(const WalListing listing, list_wal(vault.store(), resource.id, start.timeline));
+  TRY_ASSIGN(const WalObject* there, find_archived(vault, listing, from, name));
+  if (there == nullptr) return {};
+  return must_be_archived_from_here(vault, resource, capture, *there, name);
 }
 
 // Whatever of the snapshot's WAL the archiver has not delivered yet, taken from the server itself: a snapshot
@@ -158,13 +191,18 @@ Result<uint64_t> complete_wal(Vault& vault, const ResourceRecord& resource, Capt
   const uint64_t last = postgres::segment_number_before(stop, start.segment_bytes);
   const Duration deadline = vault.clock().steady() + kStandbyWalLimit;
   const postgres::ReadEarlierWal earlier = capture.earlier_wal();
+  const uint64_t first = postgres::segment_number(start.start_lsn, start.segment_bytes);
   uint64_t added = 0;
   bool told = false;
-  for (uint64_t number = postgres::segment_number(start.start_lsn, start.segment_bytes); number <= last;) {
+  for (uint64_t number = first; number <= last;) {
     const uint64_t from = number * start.segment_bytes;
     const std::string name = postgres::segment_name(start.timeline, from, start.segment_bytes);
-    TRY_ASSIGN(bool there, is_archived(vault, listing, from, name));
-    if (!there) {
+    TRY_ASSIGN(const WalObject* there, find_archived(vault, listing, from, name));
+    // An archiver stops at the first segment that another history has: the ends tell of those between. (A
+    // standby's copy may differ behind the last record.)
+    if (there != nullptr && !start.in_recovery && (number == first || number == last))
+      TRY(must_be_archived_from_here(vault, resource, capture, *there, name));
+    if (there == nullptr) {
       auto content = capture.wal_segment(name);
       if (!content && content.error().kind == ErrorKind::kPartial) {
         if (interrupted.stop_requested()) return fail(ErrorKind::kInterrupted, "the backup was interrupted");
@@ -372,6 +410,7 @@ Result<BackupOutcome> attempt(Vault& vault, const BackupRequest& request, Again&
       base.reset();
     }
   }
+  if (!base) TRY(must_begin_in_this_history(vault, resource, *capture));
   if (start.sends_changes && !base) {
     again.why = outcome.why_full;
     return fail(ErrorKind::kFailed, "the server sends changes since a snapshot that cannot be built on",

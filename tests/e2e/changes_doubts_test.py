@@ -88,17 +88,8 @@ class Doubts(Snapshots):
         self.assertRegex(snapshot["changes"], "^page LSNs: wal_level was minimal between [0-9A-F]+/[0-9A-F]+ and ")
         self.assert_as_a_full_one(snapshot)
 
-    @unittest.skipUnless(harness.ALL, "with ./dev test --all")
-    def test_another_history_under_the_same_names_is_found_out(self):
-        """The cluster's disks are set back to an hour ago: files, LSNs and timeline are the same, the WAL is not."""
-        server = self.fill()
-        self.backup()
-        server.stop()
-        kept = {path: path.read_bytes() for path in server.data.rglob("*") if path.is_file()}
-        server.start()
-        server.sql("update entry set text = 'the one history' where id % 3 = 0")
-        server.switch_wal()
-        server.stop()
+    def set_back(self, server, kept):
+        """The disks as they were then, in the same files."""
         for path in list(server.data.rglob("*")):
             if path.is_file() and path not in kept:
                 path.unlink()
@@ -112,11 +103,47 @@ class Doubts(Snapshots):
             with open(path, "r+b") as file:  # the same inode
                 file.truncate(len(content))
                 file.write(content)
+
+    def lives_on_and_is_set_back(self, segments):
+        server = self.fill()
+        self.backup()
+        server.stop()
+        kept = {path: path.read_bytes() for path in server.data.rglob("*") if path.is_file()}
         server.start()
+        for _ in range(segments):
+            server.sql("update entry set text = 'the one history' where id % 3 = 0")
+            server.switch_wal()
+        server.stop()
+        self.set_back(server, kept)
+        server.start()
+        return server
+
+    @unittest.skipUnless(harness.ALL, "with ./dev test --all")
+    def test_another_history_under_the_same_names_is_found_out(self):
+        """The cluster's disks are set back to an hour ago: files, LSNs and timeline are the same, the WAL is not."""
+        server = self.lives_on_and_is_set_back(1)
         server.sql("update entry set text = 'the other history' where id % 3 = 1", "select pg_switch_wal()",
                    "update entry set text = 'and more' where id % 30 = 1")
         snapshot, _ = self.backup()
         self.assertRegex(snapshot["changes"], "^whole: .*(not the one in pg_wal|two contents)")
+
+    def test_a_snapshot_never_rests_on_the_wal_of_another_history_P40(self):
+        """Set back further than the archive reaches: what it would need is there by name, and is another history's."""
+        server = self.lives_on_and_is_set_back(4)
+        server.sql("update entry set text = 'the other history' where id % 3 = 1")
+        for words in ((), ("--full",)):
+            outcome = self.kuramori("backup", "db", *words, status=5)
+            self.assert_refused(outcome, "another history", "set back by its disks", "promote")
+        self.assertEqual(len(self.snapshots()), 1)
+        # As it was told.
+        server.stop()
+        (server.data / "standby.signal").touch()
+        harness.give_to_server(server.data / "standby.signal")
+        server.start()
+        server.sql("select pg_promote()")
+        server.await_promoted()
+        snapshot, _ = self.backup()
+        self.assertEqual(self.adopt(self.restored(snapshot)).sql("select count(*) from entry where text = 'the other history'"), "6667")
 
     def test_a_change_the_wal_does_not_tell_of_is_found_out_P24(self):
         """Pages that change with no record in the WAL, as if a record had been lost on the way into the set."""
