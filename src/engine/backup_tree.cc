@@ -46,7 +46,8 @@ struct Waiting {
   StoredContent content;
   bool ready = false, left_out = false;  // guarded by the pipeline's mutex
   bool as_before = false;
-  std::string why;  // it is not as it should be, where it is not
+  bool is_another = false;  // than the walk met: another file has its name by now
+  std::string why;          // it is not as it should be, where it is not
 };
 using Batch = std::vector<Waiting*>;
 
@@ -201,7 +202,9 @@ class Pipeline {
     }
     TRY(send_batch());
     work_.close();
-    return take_ready(0);
+    TRY(take_ready(0));
+    if (own_lane_) return own_lane_->finish();
+    return {};
   }
 
   Result<void> send_batch() {
@@ -234,20 +237,14 @@ class Pipeline {
 
   Result<void> take(Waiting& entry) {
     TreeEntry& e = entry.item.entry;
-    // Another name of what is not there would be a link into nothing.
-    if (!entry.left_out && e.type == EntryType::kHardLink && left_out_.contains(e.link)) {
-      entry.left_out = true;
-      entry.why = "the file's first name could not be read";
-    }
+    if (!entry.left_out && e.type == EntryType::kHardLink) TRY(look_at_first_name(entry));
     const bool is_defect = !entry.why.empty();
     if (is_defect) {
       outcome_.defects.push_back({.path = e.path.substr(std::min(e.path.size(), kContentFolder.size() + 1)),
                                   .why = std::move(entry.why)});
     }
-    if (entry.left_out) {
-      if (e.type == EntryType::kFile) left_out_.insert(e.path);
-      return {};
-    }
+    if (e.type == EntryType::kFile && (entry.left_out || entry.is_another)) lost_names_.emplace(e.path, "");
+    if (entry.left_out) return {};
     ++outcome_.entries;
     if (e.type == EntryType::kFile) ++outcome_.files;
     if (e.content == ContentKind::kBytes) outcome_.bytes += e.size;
@@ -262,6 +259,26 @@ class Pipeline {
     return memory_->add(node, {.device = entry.item.device,
                                .inode = entry.item.inode,
                                .ctime_ns = is_settled ? entry.item.ctime_ns : 0});
+  }
+
+  // Another name of a file whose first name is not in the tree, or is another file's by now, would be a link
+  // into nothing, or to the wrong content. It is read by its own, and those that follow are names of it.
+  Result<void> look_at_first_name(Waiting& entry) {
+    const auto lost = lost_names_.find(entry.item.entry.link);
+    if (lost == lost_names_.end()) return {};
+    if (!lost->second.empty()) {
+      entry.item.entry.link = lost->second;
+      return {};
+    }
+    if (!own_lane_) own_lane_ = writer_.lane();
+    LaneSink sink(*own_lane_, throttle_, reporter_, bytes_);
+    entry.item.entry.type = EntryType::kFile;
+    entry.item.entry.content = ContentKind::kBytes;
+    entry.item.entry.link.clear();
+    entry.as_before = false;
+    TRY(read(entry, *own_lane_, sink));
+    if (!entry.left_out && !entry.is_another) lost->second = entry.item.entry.path;
+    return {};
   }
 
   uint32_t memory_number(uint32_t pack) {
@@ -303,6 +320,7 @@ class Pipeline {
         entry.why = done.error().why.empty() ? done.error().what : done.error().why;
       return {};
     }
+    entry.is_another = item.inode != entry.item.inode;
     item.entry.path = std::move(entry.item.entry.path);
     item.entry.link = std::move(entry.item.entry.link);
     entry.item = std::move(item);
@@ -340,7 +358,8 @@ class Pipeline {
   std::deque<std::unique_ptr<Waiting>> waiting_;
   Batch batch_;
   uint64_t batch_bytes_ = 0;
-  std::unordered_set<std::string> left_out_;
+  std::unordered_map<std::string, std::string> lost_names_;  // of files: which name stands for them, if any
+  std::unique_ptr<TreeWriter::Lane> own_lane_;               // for what is read in the tree's turn
   std::unordered_map<uint32_t, uint32_t> memory_numbers_;
 };
 

@@ -1,6 +1,7 @@
 """Trees of files, whole: captured while they change, killed, pruned, collected, copied, and restored to the byte, the mode,
 the hole and the second name (F2, V6, V13, I4)."""
 
+import contextlib
 import ctypes
 import itertools
 import json
@@ -42,6 +43,15 @@ def checked(outcome):
     name = document["schema"].split("/")[1]
     jsonschema.validate(document, json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
     return document
+
+
+def open_files(pid):
+    """Of another process; what it closes meanwhile is left out."""
+    found = []
+    for path in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(path))
+    return found
 
 
 def cached_bytes(path):
@@ -289,6 +299,36 @@ class Partial(FilesCase):
         finally:
             busy.kill()
             busy.wait()
+        self.backup()
+        self.assert_same(self.restored())
+
+    def test_F2_other_names_of_a_file_whose_first_name_became_another_or_went_keep_its_content(self):
+        """A program keeps the old file under a second name and renames the new one over the first, after the walk met both."""
+        large = self.write("a-large", self.random.randbytes(24_000_000))
+        for what in ("removed", "replaced"):
+            self.write(f"{what}-1", b"old " + what.encode())
+            for number in (2, 3):
+                (self.tree / f"{what}-{number}").hardlink_to(self.tree / f"{what}-1")
+        self.config.write_text(self.config.read_text().replace('kind: files, paths', 'kind: files, limits: { read: 8MiB/s, processes: 1 }, paths'))
+        self.run_as_owner("vault", "init", "here")
+        command = [str(self.programs / "kuramori"), "--config", str(self.config), "backup", "tree"]
+        backup = subprocess.Popen(command, env=harness.environment(KURAMORI_STATE=self.state), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while str(large) not in open_files(backup.pid):
+            self.assertIsNone(backup.poll(), "it is read already")
+        time.sleep(0.5)  # the others are met by then, and wait for their turn
+        self.assertIsNone(backup.poll(), "it is read already")
+        os.rename(self.write("new.tmp", b"new"), self.tree / "replaced-1")
+        (self.tree / "removed-1").unlink()
+        told = backup.communicate()[1]
+        self.assertEqual(backup.returncode, 0, told)
+        target = self.restored()
+        self.assertEqual((target / "replaced-1").read_bytes(), b"new")
+        for what in ("removed", "replaced"):
+            second, third = target / f"{what}-2", target / f"{what}-3"
+            self.assertEqual(second.read_bytes(), b"old " + what.encode())
+            self.assertTrue(second.samefile(third))
+        self.assertFalse((target / "replaced-2").samefile(target / "replaced-1"))
+        self.assertFalse((target / "removed-1").exists())
         self.backup()
         self.assert_same(self.restored())
 
