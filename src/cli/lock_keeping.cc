@@ -20,9 +20,9 @@ Result<int> keep_locked(Context& context, const VaultChoice& choice, Vault& vaul
   TRY_ASSIGN(const LockReport report, extend_locks(vault, options, console));
   for (const std::string& one : report.beyond) console.warning(one);
   console.note(fmt::format("locks: {} objects looked at, {} extended", report.looked_at, report.extended));
-  if (report.denied == 0) return 0;
-  console.warning(fmt::format("{} locks could not be extended: {}", report.denied, report.first_denied));
-  return exit_code(ErrorKind::kPartial);
+  if (report.denied > 0)
+    console.warning(fmt::format("{} locks could not be extended: {}", report.denied, report.first_denied));
+  return report.denied > 0 || report.unread > 0 ? exit_code(ErrorKind::kPartial) : 0;
 }
 
 Result<void> follow_hold(Context& context, Vault& vault, const Snapshot& snapshot, const std::string& name,

@@ -13,6 +13,7 @@
 #include "store/s3/s3_location.h"
 #include "vault/ledger.h"
 #include "vault/record_log.h"
+#include "vault/snapshot_reader.h"
 #include "vault/wal_object.h"
 
 namespace kuramori {
@@ -53,7 +54,8 @@ struct Needs {
   std::optional<WalSpan> wal;
 };
 Result<Needs> needs_of(Vault& vault, const Snapshot& snapshot) {
-  TRY_ASSIGN(LiveRecord live, vault.read<LiveRecord>(snapshot.commit.live.name, RecordType::kLive));
+  // As the commit binds it: whoever may seal such a record could put one over it that needs nothing.
+  TRY_ASSIGN(LiveRecord live, read_live(vault.store(), vault.codec(), snapshot.commit));
   Needs needs{.wal = snapshot.commit.wal};
   needs.objects = {snapshot.commit_name, snapshot.commit.live.name};
   for (const LivePack& pack : live.packs) needs.objects.insert(pack.name);
@@ -105,6 +107,7 @@ class Extender {
     for (const Unverifiable& one : list.unverifiable)
       reporter_.warning(fmt::format("{} cannot be verified: what it needs is not locked on", one.name));
     for (const Snapshot& snapshot : list.snapshots) TRY(take(snapshot));
+    if (unread_ > 0) report_.lock()->unread = unread_;
     // Dead for ever, though another incarnation may be needed: it goes when its lock ends.
     Protocol protocol = protocol_of(vault_);
     const auto rounds = Ledger(protocol).read_gc();  // not to be read: locked too long, never too short
@@ -161,7 +164,18 @@ class Extender {
 
   Result<void> take(const Snapshot& snapshot) {
     const Target target = target_of(snapshot);
-    TRY_ASSIGN(Needs needs, needs_of(vault_, snapshot));
+    Result<Needs> read = needs_of(vault_, snapshot);
+    if (!read && !is_kind(read.error(), ErrorKind::kDamaged) && !is_kind(read.error(), ErrorKind::kRefused))
+      return std::move(read).error();
+    if (!read) {
+      // The others are locked on all the same, and of this one what its commit names.
+      ++unread_;
+      reporter_.warning(fmt::format("the packs of snapshot {} cannot be locked on: {}",
+                                    snapshot.commit.snapshot.hex(), read.error().what));
+      read = Needs{.objects = {snapshot.commit_name, snapshot.commit.live.name}, .wal = snapshot.commit.wal};
+      for (const ObjectRef& map : snapshot.commit.maps) read->objects.insert(map.name);
+    }
+    const Needs& needs = *read;
     for (const std::string& name : needs.objects) needed_[name].join(target);
     if (!needs.wal) return {};
     spans_[snapshot.commit.resource].push_back({*needs.wal, target});
@@ -235,6 +249,7 @@ class Extender {
   Reporter& reporter_;
   const Time now_, full_, half_;
   Retention* retention_ = nullptr;
+  uint64_t unread_ = 0;  // snapshots
   std::map<std::string, Target, std::less<>> needed_;
   std::map<ResourceId, std::vector<std::pair<WalSpan, Target>>> spans_;
   std::map<ResourceId, std::pair<uint32_t, uint64_t>>

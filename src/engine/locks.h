@@ -29,6 +29,7 @@ struct LockReport {
   uint64_t extended = 0;
   uint64_t denied = 0;  // the key may not, or the store would not
   std::string first_denied;
+  uint64_t unread = 0;              // snapshots of which nobody can tell what they need
   std::vector<std::string> beyond;  // snapshots kept past `ahead_max`, in words
 };
 struct LockOptions {

@@ -12,18 +12,19 @@
 namespace kuramori {
 
 // `read(latest)` made of the newest version, `read_version(versions, id)` of another: the first result that
-// is no damage, newest first; the newest's error when there is none.
+// is no damage, newest first; the newest's error when there is none. kRefused is no better than damage: who
+// puts bytes over an object may let them claim a later format, before anything of them was authenticated.
 template <class T, class Latest, class Version>
 Result<T> first_sound(Store& store, std::string_view name, Latest&& latest, Version&& read_version) {
   Result<T> newest = latest();
   if (newest) return newest;
-  bool maybe_hidden =
-      newest.error().kind == ErrorKind::kDamaged || newest.error().kind == ErrorKind::kNotFound;
+  const bool was_read =
+      newest.error().kind == ErrorKind::kDamaged || newest.error().kind == ErrorKind::kRefused;
+  const bool maybe_hidden = was_read || newest.error().kind == ErrorKind::kNotFound;
   Versions* versions = store.versions();
   if (!maybe_hidden || versions == nullptr) return newest;
   auto all = versions->versions(name);
   if (!all) return newest;
-  const bool was_read = newest.error().kind == ErrorKind::kDamaged;
   for (const ObjectVersion& version : *all) {
     if (version.delete_marker || (version.latest && was_read)) continue;
     Result<T> older = read_version(*versions, version);

@@ -21,6 +21,7 @@ import thief
 WRITER, READER, KEEPER = "writer", "reader", "keeper"
 DENIED, REFUSED, NAMED, SURVIVED = "denied", "refused", "named", "survived"
 GARBAGE = b"garbage" * 100
+FORMAT_VERSION_AT = 5  # in an object's head: docs/vault-format.md, "The envelope"
 EPOCH = "0000000001/"
 OF_LEDGER = ("sessions/", "commits/", "prune/", "gc/")
 
@@ -46,6 +47,12 @@ TABLE = {
                              "locked": {WRITER: SURVIVED, READER: DENIED, KEEPER: SURVIVED}},
     "overwrite_a_grant": {"folder": OTHERS_NAMED, "rgw": KEEPER_ALONE, "locked": KEEPER_SURVIVED},
     "overwrite_a_mirrored_commit": {"locked": {WRITER: SURVIVED, READER: DENIED, KEEPER: SURVIVED}},
+    "claim_a_later_format_for_a_grant": {"folder": OTHERS_NAMED, "rgw": KEEPER_ALONE, "locked": KEEPER_SURVIVED},
+    "claim_a_later_format_for_a_pack": {"folder": OTHERS_NAMED, "rgw": {WRITER: NAMED, READER: DENIED, KEEPER: NAMED},
+                                        "locked": {WRITER: SURVIVED, READER: DENIED, KEEPER: SURVIVED}},
+    "claim_a_later_format_for_a_mirrored_commit": {"locked": {WRITER: SURVIVED, READER: DENIED, KEEPER: SURVIVED}},
+    "claim_a_later_format_for_wal": {"folder": OTHERS_NAMED, "rgw": {WRITER: NAMED, READER: DENIED, KEEPER: NAMED},
+                                     "locked": {WRITER: SURVIVED, READER: DENIED, KEEPER: SURVIVED}},
     "overwrite_what_the_vault_is": {"folder": OTHERS_NAMED, "rgw": ALL_DENIED, "locked": ALL_DENIED},
     "overwrite_wal": {"folder": OTHERS_NAMED, "rgw": {WRITER: NAMED, READER: DENIED, KEEPER: NAMED},
                       "locked": {WRITER: SURVIVED, READER: DENIED, KEEPER: SURVIVED}},
@@ -244,11 +251,32 @@ class Attacks:
         """Both copies of what makes the writer's snapshots count."""
         return [self.put(name, GARBAGE) for name in self.target.names(f"signers/{self.case.thief_of('writer').id.hex()}/")]
 
-    def overwrite_a_mirrored_commit(self):
+    def overwrite_a_mirrored_commit(self, data=GARBAGE):
         bucket, key = self.target.where("")
         name = EPOCH + self.case.newest_commit
-        self.target.allowed(self.raw().put(bucket, key + name, GARBAGE))
+        self.target.allowed(self.raw().put(bucket, key + name, data))
         return [self.case.newest_commit]
+
+    def of_a_later_format(self, name):
+        """What stands there, but for the one byte that says which format it has: nothing before it is authenticated."""
+        data = bytearray(self.target.read(name))
+        data[FORMAT_VERSION_AT] += 1
+        return bytes(data)
+
+    def claim_a_later_format_for_a_grant(self):
+        names = self.target.names(f"signers/{self.case.thief_of('writer').id.hex()}/")
+        return [self.put(name, self.of_a_later_format(name)) for name in names]
+
+    def claim_a_later_format_for_a_pack(self):
+        name = self.case.packs_of_writer[0]
+        return [self.put(name, self.of_a_later_format(name))]
+
+    def claim_a_later_format_for_a_mirrored_commit(self):
+        return self.overwrite_a_mirrored_commit(self.of_a_later_format(self.case.newest_commit))
+
+    def claim_a_later_format_for_wal(self):
+        name = self.target.names("wal/")[-1]
+        return [self.put(name, self.of_a_later_format(name))]
 
     def overwrite_a_page_map(self):
         name = [name for name in self.target.names("maps/") if f"/{self.case.writer_prefix}" in name][0]
