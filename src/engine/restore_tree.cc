@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <unordered_set>
 
@@ -101,7 +102,7 @@ class TreeRestore {
     if (!request_.only.empty() && matched_.size() < request_.only.size()) return unknown_path();
     if (has_links_) TRY(link_all());
     TRY(complete_folders());
-    if (::syncfs(target_.get()) != 0) return system_error("make the restored files durable", errno);
+    TRY(make_durable());
     outcome_.bytes_written = written_;
     outcome_.bytes_compared = compared_;
     outcome_.bytes_fetched = fetched_;
@@ -267,9 +268,14 @@ class TreeRestore {
       if (is == Compared::kFolder) TRY(remove_tree_at(*folder, name));
       if (is == Compared::kDiffers) {
         // One that may not be written by whoever owns it is replaced instead.
-        if (const auto fd = open_beneath(*folder, name, O_RDWR | O_NOFOLLOW)) {
-          TRY(write_content(*fd, node, context, true));
-          return applied_.apply(*folder, name, node.entry);
+        auto fd = open_beneath(*folder, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+        if (fd) {
+          // Whoever owns the folder may have put something else there since.
+          TRY_ASSIGN(const FileStatus opened, status_of(*fd, node.entry.path));
+          if (opened.type == FileType::kFile && opened.links == 1) {
+            TRY(write_content(*fd, node, context, true));
+            return applied_.apply(*fd, node.entry);
+          }
         }
       }
     }
@@ -282,8 +288,8 @@ class TreeRestore {
     }
     if (!fd) return fd.error();
     TRY(write_content(*fd, node, context, false));
+    TRY(applied_.apply(*fd, node.entry));
     TRY(fd->close());
-    TRY(applied_.apply(*folder, as, node.entry));
     if (as != name && ::renameat(folder->get(), as.c_str(), folder->get(), name.c_str()) != 0)
       return system_error(fmt::format("put {} in its place", node.entry.path), errno);
     return {};
@@ -305,7 +311,7 @@ class TreeRestore {
     // Two names of one file that the snapshot has as two files come apart.
     const bool may_be_shared = there->links == 1 || first_names_.contains(node.entry.path);
     if (there->size != node.entry.size || !may_be_shared || !node.digest) return differs;
-    const auto opened = open_beneath(folder, name, O_RDONLY | O_NOFOLLOW);
+    const auto opened = open_beneath(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (!opened) return Compared::kReplace;
     const Fd& fd = *opened;
     ContentDigest digest;
@@ -431,6 +437,26 @@ class TreeRestore {
     return {};
   }
 
+  // What lies below a folder of the target may be another filesystem: one that is restored in place.
+  Result<void> note_filesystem(const Fd& above, const std::string& name) {
+    TRY_ASSIGN(const FileStatus status, status_at(above, name));
+    if (filesystems_.contains(status.device)) return {};
+    TRY_ASSIGN(Fd fd, open_beneath(above, name, O_RDONLY | O_DIRECTORY));
+    filesystems_.emplace(status.device, std::move(fd));
+    return {};
+  }
+
+  // One syncfs a filesystem: an fsync a file costs a disk flush each. It tells, too, what could not be
+  // written back.
+  Result<void> make_durable() {
+    TRY_ASSIGN(const FileStatus status, status_of(target_, "the target"));
+    filesystems_.erase(status.device);
+    if (::syncfs(target_.get()) != 0) return system_error("make the restored files durable", errno);
+    for (const auto& [device, folder] : filesystems_)
+      if (::syncfs(folder.get()) != 0) return system_error("make the restored files durable", errno);
+    return {};
+  }
+
   Result<void> link_all() {
     return visit([&](TreeNode&& node) -> Result<void> {
       if (node.entry.type != EntryType::kHardLink) return {};
@@ -451,6 +477,7 @@ class TreeRestore {
       if (entry.path.empty()) return applied_.apply(target_, entry);
       const auto [above, name] = split(entry.path);
       TRY_ASSIGN(const Fd folder, open_beneath(target_, above, O_RDONLY | O_DIRECTORY));
+      if (compares_) TRY(note_filesystem(folder, name));
       return applied_.apply(folder, name, entry);
     };
     TRY(visit([&](TreeNode&& node) -> Result<void> {
@@ -517,6 +544,7 @@ class TreeRestore {
   OpenFolder folders_{target_};
   std::vector<Names> names_;
   std::set<std::string> matched_;
+  std::map<uint64_t, Fd> filesystems_;  // by device: a folder on each, where the target may have several
   std::unordered_set<std::string> first_names_;  // of files that have several, where there is to compare with
   std::vector<TreeNode> batch_;
   uint64_t batch_bytes_ = 0;
