@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -104,7 +105,12 @@ void DirectWriter::write_what_is_begun(const std::stop_token& stop) {
   }
 }
 
+// Not of a disk that is nearly full: what one file takes in advance, be it for a moment, another's writes
+// lack.
 void DirectWriter::take_room() {
+  struct statvfs disk;
+  takes_room_ = ::fstatvfs(fd_.get(), &disk) == 0 && disk.f_bavail * disk.f_frsize >= kPlentyBytes;
+  if (!takes_room_) return;
   if (::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at_), kReserveBytes) == 0)
     reserved_ = at_ + static_cast<uint64_t>(kReserveBytes);
   else

@@ -18,7 +18,7 @@ class DirectWriter {
  public:
   enum class Room {
     kAsNeeded,   // each write finds its own place on the disk; what is left out stays a hole
-    kInAdvance,  // taken by kReserveBytes, which keeps the file in few pieces
+    kInAdvance,  // taken by kReserveBytes where there is plenty, which keeps the file in few pieces
   };
   static constexpr size_t kBufferBytes = size_t{2} << 20;  // one that serves well
 
@@ -37,6 +37,7 @@ class DirectWriter {
 
  private:
   static constexpr off_t kReserveBytes = off_t{64} << 20;
+  static constexpr uint64_t kPlentyBytes = uint64_t{1} << 30;  // free on the disk
 
   struct Write {
     ByteView bytes;

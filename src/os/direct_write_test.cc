@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
+#include <sys/mount.h>
 
 namespace kuramori {
 namespace {
@@ -64,6 +65,22 @@ TEST_F(DirectWriteTest, room_taken_in_advance_is_given_back_and_a_hole_takes_non
   ASSERT_TRUE(sync_file(sparse, "f"));
   EXPECT_EQ(status_of(sparse, "f")->size, (128u << 20) + bytes.size());
   EXPECT_LE(status_of(sparse, "f")->allocated, bytes.size() + 2 * kDirectIoAlignment);
+}
+
+TEST_F(DirectWriteTest, of_a_small_disk_no_room_is_taken_that_others_would_lack) {
+  const std::string small = folder_ / "small";
+  ASSERT_TRUE(make_folders(small));
+  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=100m") != 0) GTEST_SKIP() << "only root mounts";
+  {
+    Fd fd = *open_file(small + "/f", O_RDWR | O_CREAT);
+    AlignedBuffer buffer(kBufferBytes);
+    const Bytes bytes(4 * kBufferBytes, 1);
+    DirectWriter file(fd, "f", buffer, DirectWriter::Room::kInAdvance);
+    EXPECT_TRUE(file.append(bytes));
+    EXPECT_LE(status_of(fd, "f")->allocated, bytes.size());
+    EXPECT_TRUE(file.finish());
+  }
+  EXPECT_EQ(::umount(small.c_str()), 0);
 }
 
 TEST_F(DirectWriteTest, a_full_disk_is_called_that) {
