@@ -88,9 +88,12 @@ class WalHealer {
 
   Result<void> replace(const std::string& name) {
     TRY(go_on_unless(stop_));
-    if (verify_pack_bytes(vault_.store(), name, nullptr)) {
-      return fail(ErrorKind::kRefused, "its bytes are whole", "what is wrong is not in them");
-    }
+    const Result<void> sound = verify_pack_bytes(vault_.store(), name, nullptr);
+    if (sound) return fail(ErrorKind::kRefused, "its bytes are whole", "what is wrong is not in them");
+    // What the store did not give for another reason may be whole.
+    const ErrorKind kind = sound.error().kind;
+    if (kind != ErrorKind::kDamaged && kind != ErrorKind::kRefused && kind != ErrorKind::kNotFound)
+      return sound;
     TRY(read_condemned());
     if (is_condemned(name)) {
       return fail(ErrorKind::kRefused, "a collection condemned it", "no snapshot needs it");

@@ -189,7 +189,7 @@ void WalSink::send(postgres::Lsn from, postgres::Lsn to, names::WalKind kind, bo
   shared_->waiting_bytes += to - from;
   shared_->acknowledging += acknowledges ? 1 : 0;
   shared_->queue.push_back(std::move(upload));
-  shared_->changed.notify_one();
+  shared_->changed.notify_all();  // one that pauses before it tries again must not swallow it
 }
 
 bool WalSink::has_room() const {

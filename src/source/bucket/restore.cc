@@ -69,6 +69,7 @@ class BucketRestore {
                   "empty prefix");
     }
     keeps_history_ = versioning == Versioning::kOn && !request_.at;
+    is_empty_ = is_empty;
     reporter_.phase("restoring", 0);
     TaskGroup group(stop);
     for (size_t i = 0; i < kWorkers; ++i) {
@@ -97,6 +98,11 @@ class BucketRestore {
     SourceRestoreOutcome outcome{.target = place, .entries = *walked, .bytes = bytes_};
     if (request_.at) outcome.entries = puts_;
     if (!keeps_history_ && !request_.at && has_older()) outcome.notes.emplace_back(kNoVersions);
+    if (in_place_ > 0) {
+      outcome.notes.push_back(
+          fmt::format("{} object(s) were there: of those the newest was compared and put, not the history",
+                      in_place_.load()));
+    }
     if (request_.delta)
       outcome.notes.push_back(fmt::format("{} object(s) were as they should be", same_.load()));
     return outcome;
@@ -118,7 +124,8 @@ class BucketRestore {
 
   Result<void> restore(const KeyHistory& history, const std::stop_token& stop) {
     const std::string key = bucket_.root() + history.key;
-    if (keeps_history_) {
+    TRY_ASSIGN(const bool brings_history, may_bring_history(key, history));
+    if (brings_history) {
       bool is_there = false;
       for (const TreeEntry& entry : history.older) {
         if (attribute(entry, kMarkerAttribute).empty()) {
@@ -133,6 +140,14 @@ class BucketRestore {
     }
     const TreeEntry* now = history.at(request_.at);
     return now == nullptr ? Result<void>() : put(key, *now, stop);
+  }
+
+  // Not over what is in use: its readers would meet every older state, and deletions, before the newest.
+  Result<bool> may_bring_history(const std::string& key, const KeyHistory& history) {
+    if (!keeps_history_ || is_empty_ || history.older.empty()) return keeps_history_;
+    TRY_ASSIGN(const auto there, bucket_.head(key));
+    if (there) ++in_place_;
+    return !there;
   }
 
   Result<void> put(const std::string& key, const TreeEntry& entry, const std::stop_token& stop) {
@@ -159,10 +174,10 @@ class BucketRestore {
   const CapturedTree& tree_;
   const SourceRestoreRequest& request_;
   Reporter& reporter_;
-  bool keeps_history_ = false;
+  bool keeps_history_ = false, is_empty_ = false;
   ByteBudget budget_{kTransferBytes};
   Channel<KeyHistory> queue_{kWorkers * 2};
-  std::atomic<uint64_t> bytes_ = 0, puts_ = 0, same_ = 0;
+  std::atomic<uint64_t> bytes_ = 0, puts_ = 0, same_ = 0, in_place_ = 0;
 };
 
 // Where a restore goes: what the URL leaves out is as with the resource.

@@ -188,6 +188,16 @@ Result<std::vector<TreeEntry>> files_of(const CapturedTree& tree, const std::vec
   return files;
 }
 
+// All that is no folder: links, and further names of a file, too.
+Result<std::vector<TreeEntry>> names_of(const CapturedTree& tree, const std::vector<std::string>& only) {
+  std::vector<TreeEntry> names;
+  TRY(tree.visit([&](const TreeEntry& entry) -> Result<void> {
+    if (entry.type != EntryType::kDirectory && is_wanted(only, entry.path)) names.push_back(entry);
+    return {};
+  }));
+  return names;
+}
+
 class SecretSource final : public Source {
  public:
   explicit SecretSource(SecretSettings settings) : settings_(std::move(settings)) {}
@@ -210,14 +220,18 @@ class SecretSource final : public Source {
       return fail(ErrorKind::kUsage, fmt::format("\"{}\" is no absolute path", request.to), {},
                   "give the path of a file, or a folder, that does not exist");
     }
-    TRY_ASSIGN(const auto found, files_of(tree, request.only));
+    TRY_ASSIGN(const auto found, names_of(tree, request.only));
     if (found.empty()) return fail(ErrorKind::kNotFound, "the snapshot holds no such file");
-    if (found.size() > 1) return files::write_tree(PrivateTree(tree), request, {}, reporter, stop);
+    const TreeEntry& first = found.front();
+    if (found.size() > 1 || (first.type != EntryType::kFile && first.type != EntryType::kHardLink))
+      return files::write_tree(PrivateTree(tree), request, {}, reporter, stop);
     if (request.overwrite || request.delta) {
       return fail(ErrorKind::kRefused, "this restore writes into something new only", "",
                   "name a path that does not exist with --to");
     }
-    return write_file(tree, found.front().path, request.to, 0600, stop);
+    // Of two names of one file the other alone may have been asked for.
+    const std::string& path = first.type == EntryType::kHardLink ? first.link : first.path;
+    return write_file(tree, path, request.to, 0600, stop);
   }
 
   // Opens everything, and writes nothing: a sandbox is a folder like any other.

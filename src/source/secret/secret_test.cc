@@ -147,6 +147,19 @@ TEST_F(SecretTest, a_restore_is_for_its_owner_alone) {
   EXPECT_FALSE(source->restore(tree, {.to = "relative"}, silent_reporter(), {}));
 }
 
+TEST_F(SecretTest, other_names_and_links_come_back_as_well) {
+  ASSERT_EQ(::link((app + "/.env").c_str(), (app + "/keys/.env").c_str()), 0);
+  ASSERT_TRUE(remove_tree(app + "/keys/tls.pem"));
+  ASSERT_EQ(::symlink(".env", (app + "/keys/current").c_str()), 0);
+  const auto source = make_source({.paths = {app}});
+  const TreeForTests tree(capture_of(*source));
+  ASSERT_TRUE(source->restore(tree, {.to = ground / "back"}, silent_reporter(), {}));
+  EXPECT_EQ(text_of(ground / "back/.env"), text_of(app + "/.env"));
+  EXPECT_EQ(text_of(ground / "back/keys/current"), text_of(app + "/.env"));
+  ASSERT_TRUE(source->restore(tree, {.to = ground / "one", .only = {"keys/.env"}}, silent_reporter(), {}));
+  EXPECT_EQ(text_of(ground / "one"), text_of(app + "/.env"));
+}
+
 TEST_F(SecretTest, what_a_program_prints_is_kept_when_it_ends_well_S14) {
   Captured captured = capture_of(*make_source({.run = {"cat", app + "/.env"}}));
   ASSERT_FALSE(captured.error) << captured.error->what;

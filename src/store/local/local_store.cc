@@ -176,7 +176,8 @@ class LocalStore final : public Store {
     uint64_t read = 0;
     {
       std::lock_guard hold(mutex_);
-      mark.swap(mark_);  // of several listings at once one goes on by it
+      // Of several listings at once one goes on by it. What begins anew is a reading of its own.
+      if (mark_ && mark_->prefix == prefix && mark_->last == after) mark.swap(mark_);
       read = mark ? mark_read_ : ++reads_;
     }
     Result<ListPage> page = list_objects(folder_, prefix, after, limit, mark);
