@@ -85,7 +85,8 @@ TABLE = {
 }
 # Of what a store lets through: in every run, on every store. ./dev test --all tries the rest.
 SHORT = {"change_bytes_inside_a_pack", "overwrite_wal", "overwrite_a_grant", "overwrite_a_mirrored_commit", "delete_a_pack",
-         "put_over_anothers_ledger_key", "replace_the_newest_commit_by_another_valid_one", "forge_a_snapshot_without_a_signature"}
+         "put_over_anothers_ledger_key", "replace_the_newest_commit_by_another_valid_one", "forge_a_snapshot_without_a_signature",
+         "claim_a_later_format_for_a_grant", "claim_a_later_format_for_a_pack", "claim_a_later_format_for_a_mirrored_commit", "claim_a_later_format_for_wal"}
 
 
 class Denied(Exception):
