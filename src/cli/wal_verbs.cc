@@ -20,6 +20,8 @@
 #include "engine/local_state.h"
 #include "engine/wal.h"
 #include "engine/wal_spool.h"
+#include "os/file.h"
+#include "os/lock.h"
 #include "os/process.h"
 #include "os/user.h"
 
@@ -31,6 +33,7 @@ namespace kuramori {
 
 namespace {
 
+constexpr Duration kAppliedLookEvery = std::chrono::seconds(1);
 constexpr Duration kStopWithin = std::chrono::seconds(45);  // a service manager waits 90 s
 
 // The resources that plans archive into each vault, by the vault's name, in the order of the plans.
@@ -127,6 +130,7 @@ class PlansOfDaemon {
     if (config_ == nullptr) return {};
     return {.listening = [this] { begin(*config_); },
             .hang_up = [this] { reload(); },
+            .is_applied = [this] { return take_applied(); },
             .stopping =
                 [this] {
                   if (loop_) loop_->stop();
@@ -180,11 +184,13 @@ class PlansOfDaemon {
                              .key_file = context_.line().value("key-file"),
                              .state_folder = state_folder(),
                              .load_config = [this] { return load(); },
+                             .applied = [this] { applied_ = true; },
                              .open_vault = [this](const std::string& name) { return open(name); },
                              .stop_within = stop_within_};
     loop_.emplace(std::move(settings), config, context_.console());
     running_ = &*loop_;
   }
+  bool take_applied();
   // One that had nothing to do may have now.
   void reload() {
     if (loop_) loop_->reload();
@@ -201,6 +207,8 @@ class PlansOfDaemon {
   ServedVaults& vaults_;
   Duration stop_within_;
   Guarded<std::map<std::string, VaultAddress>> addresses_;  // by name
+  std::atomic<bool> applied_ = false;
+  Duration applied_look_at_{0};
   std::optional<JobLoop> loop_;
   std::atomic<JobLoop*> running_ = nullptr;  // the same, for another thread
   std::optional<Web> web_;                   // both end before the loop they ask
@@ -229,6 +237,26 @@ Result<void> PlansOfDaemon::serve(const std::vector<VaultChoice>& choices, const
   *addresses_.lock() = std::move(addresses);
   vaults_.replace(std::move(served));
   return {};
+}
+
+// The job loop hears of it. A daemon without one looks itself, and takes no wish from a daemon that has one.
+bool PlansOfDaemon::take_applied() {
+  if (applied_.exchange(false)) return true;
+  const Duration now = context_.clock().steady();
+  if (loop_ || now < applied_look_at_) return false;
+  applied_look_at_ = now + kAppliedLookEvery;
+  const auto taken = [&]() -> Result<bool> {
+    const std::string path = join_path(state_folder(), kJobJournalFile);
+    TRY_ASSIGN(const auto there, status_if_there(path));
+    if (!there) return false;
+    TRY_ASSIGN(const auto journal, JobJournal::open_to_read(path));
+    TRY_ASSIGN(const bool waits, journal->is_reload_asked());
+    if (!waits) return false;
+    TRY_ASSIGN(const auto lock, FileLock::try_acquire(join_path(state_folder(), kJobLockFile)));
+    if (!lock) return false;
+    return journal->take_reload();
+  }();
+  return taken && *taken;  // the next time, then
 }
 
 Result<Config> PlansOfDaemon::load() {

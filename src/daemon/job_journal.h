@@ -15,6 +15,7 @@
 namespace kuramori {
 
 constexpr const char* kJobJournalFile = "jobs.sqlite";  // in the state folder
+constexpr const char* kJobLockFile = "jobs.lock";       // beside it: whose daemon it is
 constexpr int64_t kRunsKept = 500'000;                  // about 100 MiB
 constexpr int64_t kRunsAtOnce = 10'000;                 // that are read together
 

@@ -31,7 +31,6 @@ constexpr Duration kAnswerMax = std::chrono::seconds(60);       // for a vault t
 constexpr Duration kAliveMax = std::chrono::minutes(2);         // longer than anything the loop waits for
 constexpr Duration kTrimEvery = std::chrono::hours(1);
 constexpr Duration kProgressEvery = std::chrono::seconds(5);
-constexpr const char* kJobLockFile = "jobs.lock";
 constexpr Duration kOtherDaemonPause = std::chrono::milliseconds(200);
 constexpr Duration kStreamPauseFirst = std::chrono::seconds(1), kStreamPauseMost = std::chrono::minutes(1);
 constexpr Duration kStreamIsWell = std::chrono::minutes(1);  // a stream that ran so long starts anew at once
@@ -735,7 +734,12 @@ void JobLoop::Loop::run() {
       (void)journal_->trim();  // the next time, then
     }
     keep_streams();
-    if (auto asked = journal_->take_reload(); asked && *asked) reload_asked = true;
+    if (auto asked = journal_->take_reload(); asked && *asked) {
+      if (settings_.applied)
+        settings_.applied();
+      else
+        reload_asked = true;
+    }
     if (reload_asked.exchange(false)) reload();
     take_wishes();
     publish();

@@ -30,6 +30,9 @@ struct JobLoopSettings {
   std::string key_file;      // as it was given to the daemon; "" where the configuration says it
   std::string state_folder;  // of the journal
   std::function<Result<Config>()> load_config;  // anew, when asked to
+  // Somebody applied a configuration: whoever holds the loop is to have all of the daemon read it, the loop
+  // by reload(). From the loop's thread. None: the loop reads it by itself.
+  std::function<void()> applied = {};
   // A vault by its name in the configuration, for leases; from any thread. None: what other daemons do is not
   // asked.
   std::function<Result<std::unique_ptr<Vault>>(const std::string& vault)> open_vault;

@@ -285,7 +285,8 @@ Result<void> serve(ServedVaults& vaults, const ServeRequest& request, Reporter& 
     while (!stop.stop_requested()) {
       TRY_ASSIGN(std::optional<Fd> socket, listener->accept(kLookAroundEvery));
       const Duration now = system_clock().steady();
-      if (hooks.hang_up && take_hangup()) hooks.hang_up();
+      const bool is_applied = hooks.is_applied && hooks.is_applied();
+      if (hooks.hang_up && (take_hangup() || is_applied)) hooks.hang_up();
       if (!hooks.is_alive || hooks.is_alive()) watchdog.feed(now);
       if (socket || (request.idle_max && attendants.count() > 0)) last_asked = now;
       if (request.idle_max && now - last_asked > *request.idle_max) break;

@@ -18,8 +18,9 @@ struct ServeRequest {
   std::optional<gid_t> group;        // whose members may connect, besides its own user and root
   std::optional<Duration> idle_max;  // ends when nobody has asked for so long
   struct Hooks {
-    std::function<void()> listening;  // nobody else listens there, from now on
-    std::function<void()> hang_up;    // SIGHUP came; without this hook it asks to stop
+    std::function<void()> listening;   // nobody else listens there, from now on
+    std::function<void()> hang_up;     // SIGHUP came; without this hook it asks to stop
+    std::function<bool()> is_applied;  // a configuration was, since it was last asked: as if SIGHUP came
     std::function<void()> stopping;
     std::function<bool()> is_alive;  // all of the daemon, for the service manager's watchdog
   } hooks;

@@ -285,6 +285,35 @@ class Api(web.Case):
         served.process.send_signal(signal.SIGHUP)
         self.until("the warning", lambda: "nothing is shown over HTTP" in served.text())
 
+    def test_what_is_applied_holds_for_all_of_the_daemon(self):
+        self.listen(DAILY)
+        told = f'notify:\n  - {{ name: told, to: "command:/usr/bin/touch {self.folder}/told", when: [success] }}\n'
+        with open(self.config, "a") as file:
+            file.write(told.replace("/told", "/told-before"))
+        served = self.serve_web()
+        self.until("the journal", lambda: self.query("select id from jobs"))
+        self.assertEqual(self.ask("/api/1/version").status, 200)
+        revoked, port = self.hashes.pop("viewer"), self.port
+        self.listen(DAILY, port=port)
+        with open(self.config, "a") as file:
+            file.write(told)
+        self.assertEqual(self.mine("apply", "--despite-lint", "--json").json()["daemon"], "read it")
+        self.until("the token that is gone opens nothing", lambda: self.ask("/api/1/version").status == 401)
+        self.assertEqual(served.text().count("the configuration was read anew"), 1, served.text())
+        self.mine("jobs", "--start", "backup p/files")
+        self.until("who is to be told now is told", lambda: (self.folder / "told").exists())
+        self.assertFalse((self.folder / "told-before").exists())
+        self.assertEqual(served.stop(), 0, served.text())
+        # A daemon without a job hears of it all the same.
+        self.hashes["viewer"] = revoked
+        self.listen("", port=0)
+        served = self.serve_web()
+        self.assertEqual(self.ask("/api/1/version").status, 200)
+        del self.hashes["viewer"]
+        self.listen("", port=self.port)
+        self.assertEqual(self.mine("apply", "--despite-lint", "--yes", "--json").json()["daemon"], "read it")
+        self.until("the token that is gone opens nothing", lambda: self.ask("/api/1/version").status == 401)
+
     def test_others_reach_it_by_tls_or_not_at_all(self):
         self.listen(DAILY)
         text = self.config.read_text()
