@@ -229,15 +229,21 @@ void Scheduler::forget_gone(const std::string& id) {
 
 void Scheduler::take_up(Run run, Now now) {
   auto at = states_.find(run.job);
-  const bool wanted = at != states_.end() && !at->second.gone && !at->second.waiting;
-  if (!wanted) {
-    run.state = RunState::kCancelled;
-    run.ended = now.wall;
-    run.why = at == states_.end() ? "the configuration no longer asks for it" : "another run stands for it";
-    changed(run);
-    return;
+  if (at == states_.end() || at->second.gone)
+    return close(std::move(run), RunState::kCancelled, "the configuration no longer asks for it", now);
+  State& state = at->second;
+  // One worked while the next waited. The next stands for both: the snapshot of the one that worked may
+  // stand, and the moment that came after it would have none. Numbers say which is the later, whatever a
+  // clock did.
+  if (state.waiting) {
+    Run later = std::move(state.waiting->run);
+    state.waiting.reset();
+    if (later.id < run.id) std::swap(later, run);
+    std::string why = run.why + (run.why.empty() ? "" : "; ") + "the next run was due by then";
+    close(std::move(run), RunState::kCancelled, std::move(why), now);
+    run = std::move(later);
   }
-  wait_for_start(at->second, std::move(run), now);
+  wait_for_start(state, std::move(run), now);
 }
 
 // --- moments -----------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class Scheduler {
   void set_jobs(std::vector<Job> jobs, const JobLimits& limits,
                 const std::map<std::string, JobMemory>& memory, Now now);
   // A run of before that was not over: it waits, and its windows begin anew. If there is no such job now it
-  // is cancelled.
+  // is cancelled; of two runs of one job the earlier is.
   void take_up(Run run, Now now);
 
   // What is to be done now. To be called whenever something happened, and when wait() says so.

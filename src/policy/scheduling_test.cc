@@ -290,6 +290,57 @@ TEST(Scheduling, B11_WhatRanWhenTheDaemonDiedRunsAgainUnlessItHadSucceeded) {
   }
 }
 
+TEST(Scheduling, B11_the_later_moment_is_made_whatever_became_of_the_run_that_the_daemon_died_in) {
+  for (const bool had_succeeded : {false, true}) {
+    for (const bool is_asked_for : {false, true}) {
+      World world(with_plans(is_asked_for ? "  p: { resources: [a], vault: tokyo, schedule: \"0 1 * * *\" }\n"
+                                          : kHourly));
+      std::map<int64_t, int> done;
+      world.work = [&](const JobRun& run) {
+        ++done[run.id];
+        return std::pair(Duration(run.id == 1 ? minutes(90) : minutes(1)), Ending{});
+      };
+      world.run_for(hours(2) + minutes(1));
+      if (is_asked_for) {
+        EXPECT_TRUE(world.scheduler->run_now("backup p/a", world.now()));
+        world.settle();
+      }
+      ASSERT_EQ(world.states("backup p/a"), (States{RunState::kRunning, RunState::kPending}));
+      world.kill_for(seconds(3), [&](const JobRun&) { return had_succeeded; });
+      world.run_for(minutes(10));
+      EXPECT_EQ(world.states("backup p/a"), (States{RunState::kCancelled, RunState::kCompleted}));
+      EXPECT_EQ(world.runs("backup p/a")[0].why, "the next run was due by then");
+      EXPECT_EQ(done, (std::map<int64_t, int>{{1, 1}, {2, 1}}));
+      EXPECT_EQ(world.scheduler->open_runs().size(), 0u);
+    }
+  }
+}
+
+TEST(Scheduling, B11_of_two_that_were_not_over_the_later_stands_in_whatever_order_they_come) {
+  World world(with_plans(kHourly));
+  JobRun first{
+      .id = 7, .job = "backup p/a", .due = at("2026-01-01 02:00:00Z"), .since = {}, .vault = "tokyo"};
+  first.attempt = 1, first.state = RunState::kCreated, first.why = "it failed";
+  JobRun second = first;
+  // The clock was put back between them.
+  second.id = 8, second.due = at("2026-01-01 01:00:00Z"), second.attempt = 0, second.why.clear();
+  for (const bool is_swapped : {false, true}) {
+    Scheduler scheduler(9);
+    scheduler.set_jobs(jobs_of(with_plans(kHourly)), {}, {}, world.now());
+    scheduler.take_up(is_swapped ? second : first, world.now());
+    scheduler.take_up(is_swapped ? first : second, world.now());
+    const Step step = scheduler.step(world.now());
+    ASSERT_EQ(step.start.size(), 1u);
+    EXPECT_EQ(step.start[0].id, 8);
+    const auto over =
+        std::ranges::find_if(step.changed, [](const JobRun& run) { return is_over(run.state); });
+    ASSERT_NE(over, step.changed.end());
+    EXPECT_EQ(over->id, 7);
+    EXPECT_EQ(over->why, "it failed; the next run was due by then");
+    EXPECT_FALSE(scheduler.cancel(7, world.now()));
+  }
+}
+
 TEST(Scheduling, B3_WhatCannotStartInItsWindowExpires) {
   World world(
       with_plans("  p: { resources: [a], vault: tokyo, schedule: \"0 0 * * *\", start_window: 60m }\n"

@@ -149,12 +149,14 @@ class Case(harness.Case):
         return [snapshot["tags"]["kuramori-run"] for snapshot in self.snapshots(resource)]
 
     def assert_no_run_twice(self, resource="files"):
-        """Each snapshot was made by a run of its own, and each run that says so made one."""
+        """Each snapshot was made by a run of its own, and each run that says so made one. One that gave way to the next may have made its own
+        when the daemon was killed."""
         made = self.runs_of_snapshots(resource)
         self.assertEqual(len(made), len(set(made)), made)
         name = self.query("select value from meta where key = 'name'")[0][0]
         done = {f"{name}-{run['id']}" for run in self.runs(f"backup %/{resource}", "COMPLETED")}
-        self.assertEqual(done, set(made))
+        gave_way = {f"{name}-{run['id']}" for run in self.runs(f"backup %/{resource}") if run["why"].endswith("the next run was due by then")}
+        self.assertEqual(done, set(made) - gave_way)
 
     def assert_none_left_out(self, resource, begun, every):
         """One after the other since then: what came while an earlier run waited or worked was that run's."""
