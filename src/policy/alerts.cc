@@ -34,6 +34,11 @@ Told* told_of(Alert& alert, const std::string& label) {
   return at == alert.told.end() ? nullptr : &*at;
 }
 
+// A step's trouble is its entry's, too; "ops-pager" is not "ops".
+bool is_about(const Trouble& trouble, const std::string& label) {
+  return trouble.about_label == label || trouble.about_label.starts_with(label + ", step ");
+}
+
 // What came and went before it was told is one thing that is over.
 std::vector<TellItem> joined(std::vector<TellItem> items) {
   std::vector<TellItem> out;
@@ -193,8 +198,7 @@ void AlertBook::tell_openings(std::span<const NotifyConfig> entries, Now now) {
     for (size_t i = 0; i < entries.size(); ++i) {
       const std::string label = label_of(entries[i], i);
       if (!hears(entries[i], trouble.event, trouble.also, trouble.resource, trouble.criticality)) continue;
-      // A step's trouble is its entry's, too.
-      if (!trouble.about_label.empty() && trouble.about_label.starts_with(label)) continue;
+      if (is_about(trouble, label)) continue;
       if (told_of(alert, label) != nullptr || is_pending(label, id, TellKind::kOpened)) continue;
       add(label, TellKind::kOpened, alert, now);
     }

@@ -282,6 +282,23 @@ TEST(Alerts, P70_whoever_cannot_be_told_is_told_of_to_the_others) {
   EXPECT_EQ(desk.shown(desk.look()), "boss opened");
 }
 
+TEST(Alerts, P70_whose_name_begins_as_the_dead_ones_does_is_told_of_it) {
+  Desk desk;
+  desk.entries = {entry("ops"), entry("ops-pager"), entry("ops, step"), entry("")};
+  const auto told_of = [&](const std::string& label) {
+    Trouble trouble = failing();
+    trouble.key = "undelivered " + label;
+    trouble.about_label = label;
+    desk.troubles = {trouble};
+    desk.book = AlertBook{AlertState{}};
+    return desk.shown(desk.look());
+  };
+  EXPECT_EQ(told_of("ops-pager"), "ops opened; ops, step opened; notify 4 opened");
+  EXPECT_EQ(told_of("ops, step 2"), "ops-pager opened; ops, step opened; notify 4 opened");
+  EXPECT_EQ(told_of("ops"), "ops-pager opened; ops, step opened; notify 4 opened");
+  EXPECT_EQ(told_of("notify 41"), "ops opened; ops-pager opened; ops, step opened; notify 4 opened");
+}
+
 TEST(Alerts, an_entry_that_is_new_hears_what_is_open_and_one_that_is_gone_nothing_more) {
   Desk desk;
   desk.entries = {entry("ops")};
