@@ -89,6 +89,7 @@ class Noticer::Work {
   bool open_store();
   void go_over_to_file();
   void decide_all(std::stop_token stop);
+  void heed_clock();
   void decide_once();
   void use_config(std::shared_ptr<const Config> config);
   bool open_journal();
@@ -153,6 +154,7 @@ class Noticer::Work {
   std::map<std::string, Time> away_, first_seen_;
   std::optional<Digest> config_digest_;
   std::optional<Time> config_changed_at_;
+  Time wall_before_;
   Duration marks_at_{0}, trim_at_{0}, config_look_at_{0}, store_tried_at_{0};
   bool cannot_write_told_ = false;
   std::map<std::string, std::jthread> senders_;
@@ -322,12 +324,24 @@ void Noticer::Work::look_at_config() {
     config_changed_at_ = clock_.now();
 }
 
+void Noticer::Work::heed_clock() {
+  const Time wall = clock_.now();
+  forget_what_is_ahead(facts_, wall);
+  for (auto* known : {&away_, &first_seen_})
+    for (auto& [name, at] : *known) at = std::min(at, wall);
+  if (config_changed_at_) config_changed_at_ = std::min(*config_changed_at_, wall);
+  // The calls of scripts stand in the store: what is ahead there goes, too.
+  if (wall < wall_before_ && !(*store_.lock())->watch_pings(facts_.pings, wall)) return;  // the next time
+  wall_before_ = wall;
+}
+
 void Noticer::Work::decide_once() {
   if (reload_asked_.exchange(false)) {
     // A wrong one changes nothing, and the scheduler has said so.
     if (auto config = settings_.load_config()) use_config(std::make_shared<const Config>(std::move(*config)));
   }
   look_at_config();
+  heed_clock();
   const std::shared_ptr<const Config> config = *config_.lock();
   std::vector<Happening> happenings;
   AlertStore::Marks marks = marks_;

@@ -17,6 +17,8 @@ constexpr std::pair<TellKind, std::string_view> kKinds[] = {
     {TellKind::kReport, "report"}, {TellKind::kDigest, "digest"},       {TellKind::kTest, "test"},
 };
 
+constexpr Duration kReportAheadMost = std::chrono::hours(25);  // a day on which the clocks go back
+
 // A month counts thirty days: here it is a pause, not a date.
 Duration length_of(const Period& period) {
   constexpr auto kMost = std::chrono::hours(24 * 365 * 100);
@@ -255,6 +257,12 @@ void AlertBook::take_reports(const Seen& seen, std::span<const NotifyConfig> ent
     const std::string label = label_of(entries[i], i);
     const auto [at, is_new] = state_.reported.emplace(label, now.wall);
     if (is_new) out_.is_nothing = false;
+    // Remembered by a clock that was ahead: nobody would hear anything until that time comes. Less than a day
+    // ahead is a moment that had its report.
+    if (at->second - now.wall > kReportAheadMost) {
+      at->second = now.wall;
+      out_.is_nothing = false;
+    }
     const auto due = next_report(entries[i], at->second);
     if (is_new || !due || *due > now.wall) continue;
     // Of days that nobody saw there is one report; and a clock that is put back gets no second one.

@@ -192,6 +192,22 @@ TEST(Alerts, M1_the_daily_report_comes_once_a_day_by_its_zone_whatever_the_clock
   EXPECT_EQ(desk.shown(desk.watch(1h)), "");
 }
 
+TEST(Alerts, M1_a_clock_that_was_ahead_and_is_put_right_silences_no_daily_report) {
+  Desk desk(moment("2026-03-02T07:00:00Z"));
+  desk.entries = {entry("ops", {"daily-report"})};
+  desk.look();
+  desk.now.wall += 24h * 365;
+  EXPECT_EQ(desk.shown(desk.look()), "ops report");  // of the days that nobody saw
+  desk.now.wall -= 24h * 365;
+  EXPECT_EQ(desk.shown(desk.watch(24h * 3)), "ops report; ops report; ops report");
+  // Also an entry that is new while the clock is ahead.
+  desk.now.wall += 24h * 365;
+  desk.entries[0].name = "boss";
+  EXPECT_EQ(desk.shown(desk.look()), "");
+  desk.now.wall -= 24h * 365;
+  EXPECT_EQ(desk.shown(desk.watch(24h * 2)), "boss report; boss report");
+}
+
 TEST(Alerts, a_digest_tells_together_what_happened_within_it) {
   Desk desk;
   desk.entries = {entry("ops", {"all"})};
@@ -484,8 +500,8 @@ class TroublesTest : public testing::Test {
   }
   std::string found() {
     std::string out;
-    for (const Trouble& trouble :
-         find_troubles(facts, [&](const std::string& key) { return open.contains(key); }, now))
+    for (const Trouble& trouble : find_troubles(
+             facts, [&](const std::string& key) { return open.contains(key); }, now))
       out += (out.empty() ? "" : "; ") + trouble.key;
     return out;
   }
@@ -545,6 +561,33 @@ TEST_F(TroublesTest, M2_S19_what_does_not_begin_is_late) {
   job().open->since = moment("2026-03-02T09:00:00Z");
   EXPECT_EQ(found(), "late backup p/db");
   job().open->state = RunState::kRunning;
+  EXPECT_EQ(found(), "");
+}
+
+TEST_F(TroublesTest, M2_a_clock_that_was_ahead_and_is_put_right_hides_no_lateness) {
+  const Time right = now = moment("2026-03-02T09:59:00Z");
+  // While it was a year ahead the daemon began, a run was made and the vault went away.
+  now += 24h * 365;
+  job().watched_from = facts.began = now;
+  job().ended = {run(RunState::kCompleted, 1min)};
+  facts.vaults = {{.name = "here"}};
+  facts.vaults[0].is_seen = false;
+  facts.vaults[0].trouble_since = facts.config_changed_at = now;
+  now = right;
+  forget_what_is_ahead(facts, now);
+  EXPECT_EQ(found(), "");
+  now += 4h;  // 12:00 passed
+  forget_what_is_ahead(facts, now);
+  EXPECT_EQ(found(), "late backup p/db; away here; drift");
+  // One that waits since then is late, too.
+  job().open = run(RunState::kPending, 0min);
+  job().open->attempt = 0;
+  job().open->since = right + 24h * 365;
+  EXPECT_EQ(found(), "late backup p/db; away here; drift");
+  facts.vaults.clear();
+  facts.config_changed_at.reset();
+  job().open.reset();
+  job().ended.insert(job().ended.begin(), run(RunState::kCompleted, 1h));
   EXPECT_EQ(found(), "");
 }
 
@@ -660,7 +703,8 @@ struct EscrowTest : testing::Test {
   SeenVault& osaka() { return facts.vaults[1]; }
   std::string found() {
     std::string keys;
-    for (const Trouble& one : find_troubles(facts, [](const std::string&) { return false; }, now))
+    for (const Trouble& one : find_troubles(
+             facts, [](const std::string&) { return false; }, now))
       keys += (keys.empty() ? "" : "; ") + one.key;
     return keys;
   }
@@ -668,7 +712,8 @@ struct EscrowTest : testing::Test {
 };
 
 TEST_F(EscrowTest, O1_a_key_without_a_recovery_kit_is_told_once_for_a_vault_and_its_copies) {
-  const auto troubles = find_troubles(facts, [](const std::string&) { return false; }, now);
+  const auto troubles = find_troubles(
+      facts, [](const std::string&) { return false; }, now);
   ASSERT_EQ(troubles.size(), 1u);
   EXPECT_EQ(troubles[0].key, "unescrowed tokyo");
   EXPECT_EQ(troubles[0].event, "unescrowed");
@@ -728,7 +773,8 @@ TEST_F(TroublesTest, M1_the_report_names_what_is_wrong_first) {
                  run(RunState::kCompleted, 30h)};
   facts.resources = {{.resource = "db", .criticality = "high", .as_of = now, .watched_from = now - 100h}};
   facts.resources[0].restorable_to = now - 1h;
-  const auto troubles = find_troubles(facts, [](const std::string&) { return false; }, now);
+  const auto troubles = find_troubles(
+      facts, [](const std::string&) { return false; }, now);
   const std::string report = daily_report(facts, troubles, now);
   EXPECT_EQ(report,
             "1 thing is wrong:\n  - backup p/db failed: the disk is gone\n\nResources\n"

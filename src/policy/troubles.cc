@@ -119,10 +119,12 @@ void find_lateness(const JobFacts& facts, Time now, std::vector<Trouble>& out) {
   std::optional<Time> due;
   if (facts.open) {
     if (facts.open->state == RunState::kRunning || facts.open->attempt > 0) return;
-    due = facts.open->since;
+    due = facts.open->since <= now ? facts.open->since : facts.watched_from;
   } else {
     Time from = facts.watched_from;
-    for (const Run& run : facts.ended) from = std::max(from, run.due);
+    // Runs of a clock that was ahead say nothing of the moments before theirs.
+    for (const Run& run : facts.ended)
+      if (run.due <= now) from = std::max(from, run.due);
     due = next_run(facts.job.when, from);
   }
   // A daemon that has just begun is given the time to begin its jobs.
@@ -385,6 +387,16 @@ void find_reviews(const std::vector<SeenReview>& reviews, Time now, std::vector<
 }
 
 }  // namespace
+
+void forget_what_is_ahead(AlertFacts& facts, Time now) {
+  const auto clamp = [&](Time& at) { at = std::min(at, now); };
+  clamp(facts.began);
+  for (JobFacts& job : facts.jobs) clamp(job.watched_from);
+  for (SeenResource& resource : facts.resources) clamp(resource.watched_from);
+  for (SeenVault& vault : facts.vaults)
+    if (vault.trouble_since) clamp(*vault.trouble_since);
+  if (facts.config_changed_at) clamp(*facts.config_changed_at);
+}
 
 std::vector<Trouble> find_troubles(const AlertFacts& facts, const IsOpen& is_open, Time now) {
   std::vector<Trouble> out;

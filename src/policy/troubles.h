@@ -89,6 +89,9 @@ struct AlertFacts {
   std::optional<Time> config_changed_at;                         // the file is not what the daemon runs by
 };
 
+// A clock that was ahead and put right leaves no moment that is still to come: nothing would be late, or away
+// for long, until then.
+void forget_what_is_ahead(AlertFacts& facts, Time now);
 // `is_open`: whether a trouble of this key stands already: some begin by one measure and end by another.
 std::vector<Trouble> find_troubles(const AlertFacts& facts,
                                    const std::function<bool(const std::string&)>& is_open, Time now);
