@@ -147,6 +147,7 @@ class Noticer::Work {
   std::optional<FileLock> lock_;
   std::optional<AlertBook> book_;
   AlertStore::Marks marks_;
+  std::vector<AlertStore::Acknowledgement> acknowledgements_;  // taken; not written down yet
   bool is_new_ = false;
   Duration began_{0}, steady_before_{0};
   std::optional<JournalWatch> watch_;
@@ -403,9 +404,11 @@ void Noticer::Work::decide_once() {
   {
     auto store = store_.lock();
     if (auto taken = (*store)->take_acknowledged())
-      for (const auto& one : *taken)
-        if (book_->acknowledge(one.alert, one.by, one.at)) acknowledged.push_back(one.alert);
+      acknowledgements_.insert(acknowledgements_.end(), taken->begin(), taken->end());
   }
+  for (const auto& one : acknowledgements_)
+    if (book_->acknowledge(one.alert, one.by, one.at)) acknowledged.push_back(one.alert);
+  if (acknowledged.empty()) acknowledgements_.clear();  // of alerts that are over
   const auto is_open = [&](const std::string& key) {
     return std::ranges::any_of(book_->state().alerts, [&](const auto& one) {
       return !one.second.closed && one.second.trouble.key == key;
@@ -435,6 +438,7 @@ void Noticer::Work::decide_once() {
   auto written = store_.with([&](Kept& kept) { return kept->write(step, book_->state(), marks); });
   if (written) {
     marks_ = marks;
+    acknowledgements_.clear();
     if (std::exchange(cannot_write_told_, false)) reporter_.note("alerts can be written down again");
     for (const TellMessage& message : step.messages)
       for (const TellItem& item : message.items)

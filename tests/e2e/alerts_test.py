@@ -1,10 +1,12 @@
 """Whom the daemon tells: a real mail server with TLS, HTTP sinks and a program, with sinks that fail, daemons that are killed,
 and people who acknowledge."""
 
+import contextlib
 import email
 import email.policy
 import json
 import pathlib
+import sqlite3
 import ssl
 import subprocess
 import time
@@ -314,6 +316,25 @@ class Alerts(daemon.Case):
         [(_, envelope, mail)] = box.mails
         self.assertEqual((envelope.rcpt_tos, envelope.mail_from), (["ops@example.jp"], "backup@example.jp"))
         self.assertIn("[TEST]", mail["Subject"])
+
+    def test_M5_an_acknowledgement_counts_though_it_cannot_be_written_down_at_once(self):
+        self.notify(f'  - {{ name: hook, to: "webhook:{self.sink.url}/hook", when: [failure], '
+                    f'escalate: [ {{ after: 15s, to: "webhook:{self.sink.url}/lead" }} ] }}\n')
+        served = self.serve("--stop-within", "1s")
+        self.await_true(lambda: self.sink.got("/hook"), "the alert")
+        told = time.monotonic()
+        with contextlib.closing(sqlite3.connect(self.state / "alerts.sqlite", timeout=10, isolation_level=None)) as database:
+            # What is decided cannot be written down, while it can be read who acknowledged what.
+            database.execute("create trigger full before insert on meta begin select raise(abort, 'full'); end")
+            self.mine("ack", "1", "--by", "mori")
+            self.await_true(lambda: self.outbox("select 1 from acknowledged where is_taken = 1"), "it is taken")
+            self.await_true(lambda: "nobody is told of anything until" in served.text(), "the warning")
+            database.execute("drop trigger full")
+        self.await_true(lambda: "alerts can be written down again" in served.text(), "what was decided is written down")
+        self.assertLess(time.monotonic() - told, 14, "this machine is too slow for this")
+        time.sleep(max(0, told + 19 - time.monotonic()))
+        self.assertEqual(self.sink.got("/lead"), [], "it climbed although somebody is at it")
+        self.assertEqual([(one["state"], one["acknowledged_by"]) for one in self.document("alerts")["alerts"]], [("acknowledged", "mori")])
 
     def test_M4_every_channel_can_be_tested(self):
         self.sink.fail(f"/gone/{TOKEN}", 10**6, 410)
