@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <set>
 
+#include "base/text.h"
 #include "base/time_text.h"
+#include "policy/approval_time.h"
 #include "policy/promises.h"
 #include "policy/simulate.h"
 
@@ -13,6 +15,8 @@ namespace kuramori {
 namespace {
 
 constexpr Period kPlayed{.months = 12};  // of a changed `keep`, to say what it comes to
+// No rule at all would be for ever.
+const KeepRules kNothingKept{.all = Period{.seconds = 0}};
 
 std::string named(std::string_view noun, std::string_view name) {
   return fmt::format("{} \"{}\"", noun, name);
@@ -44,6 +48,7 @@ class Judge {
       for (const VaultConfig& vault : before_->vaults) judge_lock(vault);
       for (const ResourceConfig& resource : before_->resources) judge_resource(resource);
       for (const PlanConfig& plan : after_.plans) judge_keep(plan);
+      for (const ResourceConfig& resource : before_->resources) judge_keeping(resource.name);
       if (before_->approvals) judge_approvals(*before_->approvals);
     }
     for (const PlanConfig& plan : after_.plans) list_runs(plan);
@@ -275,6 +280,24 @@ class Judge {
                 : fmt::format("{} needs nobody else's word any more", act),
           true);
     }
+    if (!after_.approvals) return;
+    judge_who_agrees(was.by, after_.approvals->by);
+    const Period held = was.valid_for.value_or(kApprovalHolds);
+    const Period holds = after_.approvals->valid_for.value_or(kApprovalHolds);
+    if (later(now_, holds) > later(now_, held))
+      add("approvals", "approvals",
+          fmt::format("a word holds for {} instead of {}", format_period(holds), format_period(held)), true);
+  }
+
+  // None named: whoever owns.
+  void judge_who_agrees(const std::vector<std::string>& was, const std::vector<std::string>& is) {
+    if (was.empty()) return;
+    if (is.empty())
+      return add("approvals", "approvals", fmt::format("whoever owns may agree, not {} alone", joined(was)),
+                 true);
+    for (const std::string& name : is)
+      if (std::ranges::count(was, name) == 0)
+        add("approvals", "approvals", fmt::format("{} may agree as well, who could not before", name), true);
   }
 
   // --- what a changed rule comes to --------------------------------------------------------------------
@@ -329,9 +352,84 @@ class Judge {
       less |= now != is.copies.end() && keeps_less(copy.keep, now->keep);
     }
     if (!less) return;
+    told_shorter_.insert(is.name);
     add("shorter", named("plan", is.name),
         "by one of its rules what is made from now on is kept for less time, or less of it");
     out_.consequences.back().promises_less = true;
+  }
+
+  // Of one resource: a plan that was renamed, or two that exchanged what they protect, keep less of it
+  // though each plan that kept its name keeps as much as it did.
+  void judge_keeping(const std::string& resource) {
+    const auto before = before_->plans_of(resource), after = after_.plans_of(resource);
+    const auto is_told = [&](const PlanConfig* plan) {
+      return told_shorter_.contains(plan->name) && has_named(before, plan->name);
+    };
+    if (std::ranges::any_of(after, is_told)) return;
+    // Of what changed hands as well: a plan that stays, and keeps it for ever, says nothing of what another
+    // one makes.
+    const auto gone = others(before, after), come = others(after, before);
+    const auto vaults = vaults_of(after_, resource);
+    for (const std::string& vault : vaults_of(*before_, resource)) {
+      if (std::ranges::count(vaults, vault) == 0) continue;  // told as `place`
+      if (!keeps_less(kept_by(before, vault), kept_by(after, vault)) &&
+          !keeps_less(kept_by(gone, vault), kept_by(come, vault)))
+        continue;
+      add("shorter", fmt::format("{} in {}", resource, vault),
+          "what is made from now on is kept for less time, or less of it, by the plans that have it now");
+      out_.consequences.back().promises_less = true;
+    }
+  }
+
+  using Plans = std::vector<const PlanConfig*>;
+  static bool has_named(const Plans& plans, std::string_view name) {
+    return std::ranges::any_of(plans, [&](const PlanConfig* plan) { return plan->name == name; });
+  }
+  // Those of `plans` that are not among `there` by their name.
+  static Plans others(const Plans& plans, const Plans& there) {
+    Plans out;
+    std::ranges::copy_if(plans, std::back_inserter(out),
+                         [&](const PlanConfig* plan) { return !has_named(there, plan->name); });
+    return out;
+  }
+
+  // What plans keep of a resource in one vault: of each rule the longest. Nothing: none puts it there.
+  std::optional<KeepRules> kept_by(const Plans& plans, std::string_view vault) const {
+    std::optional<KeepRules> kept;
+    const CopyConfig* first_copy = nullptr;  // the one that decides (copy_rules_of)
+    for (const PlanConfig* plan : plans) {
+      if (plan->vault == vault) {
+        take_longest(kept, plan->keep);
+        continue;
+      }
+      const auto copy = std::ranges::find(plan->copies, vault, &CopyConfig::to);
+      if (copy == plan->copies.end() || first_copy != nullptr) continue;
+      first_copy = &*copy;
+      if (!copy->keep.empty())
+        take_longest(kept, copy->keep);
+      else if (copy->window)
+        kept = kept.value_or(kNothingKept);  // its base alone
+      else                                   // as long as in the first
+        for (const PlanConfig* first : plans)
+          if (first->vault == plan->vault) take_longest(kept, first->keep);
+    }
+    return kept;
+  }
+
+  void take_longest(std::optional<KeepRules>& kept, const KeepRules& rules) const {
+    if (!kept || rules.empty()) kept = rules;
+    if (kept->empty()) return;  // for ever
+    for (const auto period : {&KeepRules::all, &KeepRules::hourly, &KeepRules::daily, &KeepRules::weekly,
+                              &KeepRules::monthly, &KeepRules::yearly}) {
+      const std::optional<Period>& other = rules.*period;
+      std::optional<Period>& mine = (*kept).*period;
+      if (other && (!mine || later(now_, *other) > later(now_, *mine))) mine = other;
+    }
+    kept->last = std::max(kept->last, rules.last);
+  }
+
+  bool keeps_less(const std::optional<KeepRules>& was, const std::optional<KeepRules>& is) const {
+    return was && is && keeps_less(*was, *is);
   }
 
   bool keeps_less(const KeepRules& was, const KeepRules& is) const {
@@ -380,6 +478,7 @@ class Judge {
   const Config& after_;
   const std::vector<VaultLook>& looks_;
   Time now_;
+  std::set<std::string> told_shorter_;  // plans
   ChangePlan out_;
 };
 

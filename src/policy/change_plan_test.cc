@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/time_text.h"
 
 namespace kuramori {
@@ -35,6 +37,25 @@ Config config_of(const std::string& plan, const std::string& lock = "lock: 14d",
   auto config = parse_config(text, "/etc/kuramori/kuramori.yaml", kNothing);
   EXPECT_TRUE(config) << config.error().what << " " << config.error().why;
   return config ? std::move(*config) : Config{};
+}
+
+// The same vaults and resources, with these plans.
+Config config_with(const std::string& plans, const std::string& rest = "") {
+  const std::string text = fmt::format(
+      "vaults:\n  near: {{ at: /vault/near }}\n  far: {{ at: /vault/far, copy_of: near }}\n"
+      "contacts: {{ lead: {{ mail: lead@example.org }}, cto: {{ mail: cto@example.org }} }}\n"
+      "resources:\n  db: {{ kind: postgres, connect: \"host=db\" }}\n"
+      "  docs: {{ kind: files, paths: [/docs] }}\nplans:\n{}{}\n",
+      plans, rest);
+  auto config = parse_config(text, "/etc/kuramori/kuramori.yaml", kNothing);
+  EXPECT_TRUE(config) << config.error().what << " " << config.error().why;
+  return config ? std::move(*config) : Config{};
+}
+
+// Of near, nightly.
+std::string plan_of(const char* name, const char* resources, const char* rest) {
+  return fmt::format("  {}: {{ resources: [{}], vault: near, schedule: \"0 3 * * *\", {} }}\n", name,
+                     resources, rest);
 }
 
 // Snapshots of db in near, one a day up to now, each kept until `until`.
@@ -203,6 +224,83 @@ TEST(ChangePlan, a_budget_of_deletion_stands_in_its_way_too) {
   const ChangePlan plan = judge_change(&config, config, {held(10, kNow - std::chrono::hours(1))}, kNow);
   EXPECT_TRUE(plan.going.empty());
   EXPECT_TRUE(says(plan, "prune refuses until somebody says --yes")) << told(plan);
+}
+
+TEST(ChangePlan, a_plan_by_another_name_does_not_hide_that_it_keeps_less) {
+  const Config before = config_with(plan_of("p", "db", "keep: { all: 30d, monthly: 7y, last: 3 }"));
+  const auto judged = [&](const std::string& plans) {
+    const Config after = config_with(plans);
+    return judge_change(&before, after, {}, kNow);
+  };
+  for (const char* keep :
+       {"keep: 1d", "keep: { all: 30d, monthly: 7y }", "keep: { all: 30d, monthly: 6y, last: 3 }"}) {
+    const ChangePlan plan = judged(plan_of("q", "db", keep));
+    EXPECT_TRUE(says(plan, "shorter db in near: what is made from now on is kept for less time"))
+        << keep << told(plan);
+    EXPECT_TRUE(plan.promises_less());
+    EXPECT_FALSE(plan.loses());
+  }
+  // The name alone, and a rule that keeps more.
+  for (const char* keep : {"keep: { all: 30d, monthly: 7y, last: 3 }",
+                           "keep: { all: 31d, daily: 60d, monthly: 84mo, last: 4 }", "timezone: UTC"}) {
+    const ChangePlan plan = judged(plan_of("q", "db", keep));
+    EXPECT_FALSE(plan.promises_less()) << keep << told(plan);
+  }
+  // One that keeps for ever beside it says nothing of what is made by this one.
+  const Config beside = config_with(plan_of("p", "db", "keep: 30d") + plan_of("hand", "db", "timezone: UTC"));
+  const Config renamed = config_with(plan_of("q", "db", "keep: 1d") + plan_of("hand", "db", "timezone: UTC"));
+  EXPECT_TRUE(judge_change(&beside, renamed, {}, kNow).promises_less());
+}
+
+TEST(ChangePlan, resources_that_change_places_between_two_plans_keep_less_where_they_do) {
+  const auto with = [](const char* of_long, const char* of_short) {
+    return config_with(plan_of("long", of_long, "keep: { all: 30d, monthly: 7y }, copies: [ { to: far } ]") +
+                       plan_of("short", of_short, "keep: 1d, copies: [ { to: far, keep: 30d } ]"));
+  };
+  const Config before = with("db", "docs"), after = with("docs", "db");
+  const ChangePlan plan = judge_change(&before, after, {}, kNow);
+  EXPECT_TRUE(says(plan, "shorter db in near")) << told(plan);
+  EXPECT_TRUE(says(plan, "shorter db in far")) << "its copies were kept as long as the first: " << told(plan);
+  EXPECT_FALSE(says(plan, "shorter docs")) << told(plan);
+  EXPECT_FALSE(says(plan, "shorter plan")) << told(plan);
+  EXPECT_TRUE(plan.promises_less());
+  // To a plan that keeps it no less: nothing to say.
+  const Config both = config_with(plan_of("p", "db", "keep: 30d") + plan_of("q", "docs", "keep: 30d"));
+  const Config other = config_with(plan_of("p", "docs", "keep: 30d") + plan_of("q", "db", "keep: 30d"));
+  EXPECT_FALSE(judge_change(&both, other, {}, kNow).promises_less());
+}
+
+TEST(ChangePlan, a_shorter_keep_of_a_plan_that_keeps_its_name_is_said_once) {
+  const Config before = config_with(plan_of("p", "db, docs", "keep: 30d, copies: [ { to: far } ]"));
+  const Config after = config_with(plan_of("p", "db, docs", "keep: 7d, copies: [ { to: far } ]"));
+  const ChangePlan plan = judge_change(&before, after, {}, kNow);
+  EXPECT_TRUE(says(plan, "shorter plan \"p\"")) << told(plan);
+  EXPECT_EQ(std::ranges::count(plan.consequences, "shorter", &Consequence::id), 1) << told(plan);
+}
+
+TEST(ChangePlan, approvals_that_more_can_give_or_that_hold_for_longer_are_given_up) {
+  const std::string plans = plan_of("p", "db", "keep: 30d");
+  const auto judged = [&](const char* was, const char* is) {
+    const auto with = [&](const char* words) {
+      return config_with(plans, fmt::format("approvals: {{ people: 2, for: [apply]{} }}", words));
+    };
+    const Config before = with(was), after = with(is);
+    return judge_change(&before, after, {}, kNow);
+  };
+  EXPECT_TRUE(says(judged(", by: [lead]", ", by: [lead, cto]"),
+                   "! approvals approvals: cto may agree as well, who could not before"));
+  EXPECT_TRUE(
+      says(judged(", by: [lead]", ""), "! approvals approvals: whoever owns may agree, not lead alone"));
+  EXPECT_TRUE(
+      says(judged("", ", valid_for: 2d"), "! approvals approvals: a word holds for 2d instead of 1d"));
+  EXPECT_TRUE(judged(", valid_for: 1h", "").promises_less());
+  for (const auto& [was, is] :
+       std::initializer_list<std::pair<const char*, const char*>>{{", by: [lead, cto]", ", by: [cto]"},
+                                                                  {", by: [lead, cto]", ", by: [cto, lead]"},
+                                                                  {"", ", by: [cto]"},
+                                                                  {"", ", valid_for: 24h"},
+                                                                  {", valid_for: 2d", ""}})
+    EXPECT_FALSE(judged(was, is).promises_less()) << was << " " << is << told(judged(was, is));
 }
 
 }  // namespace
