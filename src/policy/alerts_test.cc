@@ -500,8 +500,8 @@ class TroublesTest : public testing::Test {
   }
   std::string found() {
     std::string out;
-    for (const Trouble& trouble : find_troubles(
-             facts, [&](const std::string& key) { return open.contains(key); }, now))
+    for (const Trouble& trouble :
+         find_troubles(facts, [&](const std::string& key) { return open.contains(key); }, now))
       out += (out.empty() ? "" : "; ") + trouble.key;
     return out;
   }
@@ -703,8 +703,7 @@ struct EscrowTest : testing::Test {
   SeenVault& osaka() { return facts.vaults[1]; }
   std::string found() {
     std::string keys;
-    for (const Trouble& one : find_troubles(
-             facts, [](const std::string&) { return false; }, now))
+    for (const Trouble& one : find_troubles(facts, [](const std::string&) { return false; }, now))
       keys += (keys.empty() ? "" : "; ") + one.key;
     return keys;
   }
@@ -712,8 +711,7 @@ struct EscrowTest : testing::Test {
 };
 
 TEST_F(EscrowTest, O1_a_key_without_a_recovery_kit_is_told_once_for_a_vault_and_its_copies) {
-  const auto troubles = find_troubles(
-      facts, [](const std::string&) { return false; }, now);
+  const auto troubles = find_troubles(facts, [](const std::string&) { return false; }, now);
   ASSERT_EQ(troubles.size(), 1u);
   EXPECT_EQ(troubles[0].key, "unescrowed tokyo");
   EXPECT_EQ(troubles[0].event, "unescrowed");
@@ -773,8 +771,7 @@ TEST_F(TroublesTest, M1_the_report_names_what_is_wrong_first) {
                  run(RunState::kCompleted, 30h)};
   facts.resources = {{.resource = "db", .criticality = "high", .as_of = now, .watched_from = now - 100h}};
   facts.resources[0].restorable_to = now - 1h;
-  const auto troubles = find_troubles(
-      facts, [](const std::string&) { return false; }, now);
+  const auto troubles = find_troubles(facts, [](const std::string&) { return false; }, now);
   const std::string report = daily_report(facts, troubles, now);
   EXPECT_EQ(report,
             "1 thing is wrong:\n  - backup p/db failed: the disk is gone\n\nResources\n"
