@@ -42,7 +42,7 @@ bool is_about(const Trouble& trouble, const std::string& label) {
 }
 
 // What came and went before it was told is one thing that is over.
-std::vector<TellItem> joined(std::vector<TellItem> items) {
+std::vector<TellItem> merged(std::vector<TellItem> items) {
   std::vector<TellItem> out;
   for (TellItem& item : items) {
     const auto opening = std::ranges::find_if(out, [&](const TellItem& one) {
@@ -331,7 +331,7 @@ void AlertBook::send_of(const NotifyConfig& entry, const std::string& label, Now
     items.push_back(std::move(one.item));
   }
   state_.pending = std::move(kept);
-  items = joined(std::move(items));
+  items = merged(std::move(items));
   // A report is a message of its own: nobody looks for it in a digest.
   std::vector<TellItem> together;
   for (TellItem& item : items) {
